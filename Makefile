@@ -1,0 +1,52 @@
+# Every target bootstraps .venv from requirements.lock by itself; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install lock test test-slow lint format reproduce-all bench clean
+SHELL := /bin/bash
+
+PYTHON ?= python3
+SCALE  ?= cpu
+ARGS   ?=
+BIN    := .venv/bin
+READY  := .venv/.ready
+TABLES := $(notdir $(basename $(wildcard conf/table/*.yaml)))
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z%_-]+:.*## / {printf "  \033[36m%-24s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Tables: $(TABLES)"
+	@echo "Variables: SCALE=$(SCALE) (smoke, cpu, gpu, paper), ARGS='...' (passed on), PYTHON=$(PYTHON)"
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10-3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11, say")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(READY) ## Create .venv from requirements.lock
+
+lock: ## Resolve requirements.lock anew from pyproject.toml
+	@$(PYTHON) scripts/lock.py
+
+test: $(READY) ## Run the tests (a few minutes)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY) ## Run every test, the long ones included
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+reproduce-table-%: $(READY) ## Reproduce one table (or N of both papers): runs what is missing, prints ours beside the paper's
+	$(BIN)/python scripts/reproduce_table.py $* --scale $(SCALE) $(ARGS)
+
+reproduce-all: $(READY) ## Reproduce every table
+	$(BIN)/python scripts/reproduce_table.py $(TABLES) --scale $(SCALE) $(ARGS)
+
+bench: $(READY) ## Run every benchmark
+	@for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || exit 1; done
+
+clean: ## Remove caches (keeps .venv and results)
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis outputs multirun

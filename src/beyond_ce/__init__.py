@@ -1,0 +1,1 @@
+"""Training objectives beyond next-token cross-entropy: number token loss and multi-token prediction."""

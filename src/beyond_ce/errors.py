@@ -1,0 +1,15 @@
+"""The two kinds of failure a user meets; both are shown as one line without a traceback."""
+
+
+class UsageError(Exception):
+    """Something the user asked for cannot be done as asked: a choice, a key, a path.
+
+    The message is one line that says what is wrong and what to change. Exit code 2.
+    """
+
+
+class RunError(Exception):
+    """Something broke while running: a corrupt checkpoint or cache, a full disk.
+
+    The message is one line that says what is broken and how to go on. Exit code 1.
+    """
