@@ -1,0 +1,99 @@
+"""Data sets as folders of Arrow files: written once, whole or not at all, then memory-mapped."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beyond_ce.data.example import Example
+from beyond_ce.errors import RunError
+
+if TYPE_CHECKING:
+    import datasets
+
+_ROWS_PER_BATCH = 10_000
+_COLUMNS = ("prompt", "answer", "task")
+
+Splits = Iterator[tuple[str, Iterable[Example]]]
+
+
+def load_or_write(folder: Path, make_splits: Callable[[], Splits]) -> dict[str, datasets.Dataset]:
+    """Read the splits in `folder`; if there is none, first write what `make_splits` yields.
+
+    Splits are consumed one after the other, as a stream. They are written beside `folder` and
+    moved there when all are complete. Of several processes that want the same folder, one writes
+    and the others wait.
+
+    Raises:
+        RunError: the folder is damaged, or cannot be written.
+    """
+    if not folder.exists():
+        from filelock import FileLock
+
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f"{folder.name}.lock")):
+                if not folder.exists():
+                    _write(folder, make_splits())
+        except OSError as error:
+            raise RunError(
+                f"cannot write the data to {folder}: {error}; make room there or choose "
+                "another cache_dir"
+            ) from error
+    return _read(folder)
+
+
+def _write(folder: Path, splits: Splits) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
+    partial.mkdir()
+    try:
+        sizes = {}
+        for name, examples in splits:
+            path = partial / f"{name}.arrow"
+            sizes[name] = {"rows": _write_split(path, examples), "bytes": path.stat().st_size}
+        (partial / "splits.json").write_text(json.dumps(sizes, indent=2) + "\n")
+        os.replace(partial, folder)
+    except BaseException:  # Ctrl-C included
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_split(path: Path, examples: Iterable[Example]) -> int:
+    import pyarrow as pa
+
+    schema = pa.schema([(column, pa.string()) for column in _COLUMNS])
+    rows, examples = 0, iter(examples)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        while batch := list(itertools.islice(examples, _ROWS_PER_BATCH)):
+            columns = [[getattr(example, column) for example in batch] for column in _COLUMNS]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            rows += len(batch)
+    return rows
+
+
+def _read(folder: Path) -> dict[str, datasets.Dataset]:
+    import datasets
+    import pyarrow as pa
+
+    try:
+        splits = {}
+        for name, size in json.loads((folder / "splits.json").read_text()).items():
+            path = folder / f"{name}.arrow"
+            # An Arrow stream cut between two batches still reads: only its length tells.
+            if path.stat().st_size != size["bytes"]:
+                raise ValueError(f"{path.name} has not the length it was written with")
+            splits[name] = datasets.Dataset.from_file(str(path))
+            if len(splits[name]) != size["rows"]:
+                raise ValueError(f"{path.name} has not the rows it was written with")
+        return splits
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise RunError(
+            f"the cached data in {folder} is damaged ({' '.join(str(error).split())}); "
+            "delete that folder and run again"
+        ) from error
