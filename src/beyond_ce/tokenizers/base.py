@@ -1,0 +1,128 @@
+"""What data, models and losses need of a tokenizer, and its folder on disk."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from beyond_ce.errors import RunError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_SETTINGS_FILE = "tokenizer.json"
+
+
+class Tokenizer(ABC):
+    """Text to ids and back over a vocabulary of V tokens, ids 0 to V - 1.
+
+    Attributes:
+        pad_id: fills up batches; `decode` leaves it out.
+        eos_id: ends an answer; `decode` stops at it.
+        unk_id: stands for what the vocabulary cannot hold.
+        bos_id: what a decoder starts from; the padding token, as in T5.
+    """
+
+    pad_id: int
+    eos_id: int
+    unk_id: int
+    bos_id: int
+
+    _classes: ClassVar[dict[str, type[Tokenizer]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Tokenizer._classes[cls.__name__] = cls
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """V, special tokens included."""
+
+    @abstractmethod
+    def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> Tokenizer:
+        """Learn the vocabulary from the training split, or find it in the cache; returns self.
+
+        Args:
+            texts: read only if there is something to learn and the cache does not hold it.
+            cache_dir: the vocabulary is kept under `<cache_dir>/tokenizers`.
+            key: names the content of `texts`, such as the data set's fingerprint.
+
+        Raises:
+            UsageError: no vocabulary can be learned from these texts with these settings.
+            RunError: the cache is corrupt or cannot be written.
+        """
+
+    @abstractmethod
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids before the first `eos_id`.
+
+        Padding and ids outside the vocabulary, which a padded embedding can produce, give nothing.
+        """
+
+    @abstractmethod
+    def number_values(self) -> torch.Tensor:
+        """float32 [V]: the number that each token stands for, NaN where it stands for none."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of everything that `encode` and `decode` depend on."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor, as JSON values."""
+
+    @abstractmethod
+    def _save_vocabulary(self, folder: Path) -> None:
+        """Write what `_load_vocabulary` reads."""
+
+    @abstractmethod
+    def _load_vocabulary(self, folder: Path) -> None:
+        """Read the vocabulary; any exception counts as a corrupt folder."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that `load` needs into the folder, which is created if missing.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        identity = {"class": type(self).__name__, "fingerprint": self.fingerprint()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._save_vocabulary(folder)
+            text = json.dumps({**identity, **self._settings()}, indent=2) + "\n"
+            (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"cannot save the tokenizer in {folder}: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The tokenizer that `save` wrote, of whatever subclass it was.
+
+        Raises:
+            RunError: the folder holds no whole tokenizer of this class.
+        """
+        try:
+            settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+            kind = Tokenizer._classes[settings.pop("class")]
+            fingerprint = settings.pop("fingerprint")
+            tokenizer = kind(**settings)
+            tokenizer._load_vocabulary(folder)
+            if tokenizer.fingerprint() != fingerprint:
+                raise ValueError("the vocabulary is not the one that was saved")
+        except Exception as error:  # a damaged file can fail in as many ways as there are bytes
+            raise RunError(
+                f"{folder} holds no readable tokenizer: delete it and start the run again"
+            ) from error
+        if not isinstance(tokenizer, cls):
+            raise RunError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}")
+        return tokenizer

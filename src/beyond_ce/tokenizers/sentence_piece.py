@@ -1,0 +1,282 @@
+"""SentencePiece vocabularies: trained on our own data, or those of pretrained T5 models."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import filelock
+import sentencepiece
+import torch
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.tokenizers.base import Tokenizer
+
+SPACE = "▁"  # SentencePiece's spelling of a space within a piece
+DIGITS = "0123456789"
+T5_SENTINELS = 100  # <extra_id_0> .. <extra_id_99>, which T5 adds behind its SentencePiece model
+
+_MODEL_FILE = "tokenizer.model"
+_T5_MODEL_FILE = "spiece.model"
+_BOUNDARY = "\t"  # no piece contains it, and none crosses it
+_NUMBERS = re.compile("[0-9]+|[^0-9]+")
+_TRAINING: dict[str, Any] = {
+    # NOTE: T5's own vocabulary is a unigram model. On add_sub_multiple's few sentence forms unigram
+    # leaves words in letters (15.2 tokens a text, BPE 9.3, both with vocab_size=1024) and trains
+    # four times as long.
+    "model_type": "bpe",
+    "pad_id": 0,
+    "eos_id": 1,
+    "unk_id": 2,
+    "bos_id": -1,
+    # Exact round trip: nothing is normalised, and what has no piece is spelled in bytes.
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "add_dummy_prefix": False,
+    "byte_fallback": True,
+    "required_chars": SPACE + DIGITS,
+    # Numbers and what surrounds them never share a piece: `split_by_number` alone would let "-5"
+    # and "1)" be pieces, as it only keeps digits and letters apart.
+    "pretokenization_delimiter": _BOUNDARY,
+    # A text too small for `vocab_size` pieces gives a smaller vocabulary.
+    "hard_vocab_limit": False,
+    # A sample drawn with SentencePiece's fixed seed while the texts stream by bounds the memory.
+    "input_sentence_size": 500_000,
+    "shuffle_input_sentence": True,
+    "max_sentence_length": 1 << 20,  # bytes; longer texts would be skipped without a word
+    "num_threads": 1,
+}
+
+
+def _train(texts: Iterable[str], vocab_size: int, split_digits: bool) -> bytes:
+    """A serialized SentencePiece model; the same texts give the same bytes."""
+    model = io.BytesIO()
+    failures: list[BaseException] = []
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_with_boundaries(texts, failures),
+            model_writer=model,
+            vocab_size=vocab_size,
+            split_digits=split_digits,
+            minloglevel=2,
+            **_TRAINING,
+        )
+    except RuntimeError as error:
+        if failures:
+            raise failures[0] from None
+        needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
+        raise UsageError(
+            f"tokenizer.vocab_size={vocab_size} is too small: the bytes and characters of the "
+            f"training texts need {needed[1]}"
+            if needed
+            else f"no tokenizer with vocab_size={vocab_size} can be trained: "
+            "the training texts are empty or too few"
+        ) from error
+    return model.getvalue()
+
+
+def _with_boundaries(texts: Iterable[str], failures: list[BaseException]) -> Iterator[str]:
+    """Texts with numbers set apart; what goes wrong in reading them is noted in `failures`, as
+    SentencePiece would turn it into an error of its own."""
+    try:
+        for text in texts:
+            if text:
+                yield _BOUNDARY + _BOUNDARY.join(_NUMBERS.findall(text))
+    except (Exception, KeyboardInterrupt) as error:
+        failures.append(error)
+        raise
+
+
+@contextmanager
+def _cache_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write the tokenizer cache {root}: {error.strerror}; set another cache_dir"
+        ) from error
+
+
+def _find_t5_model(name: str) -> Path:
+    """The SentencePiece file that a path, a folder or a name on the Hugging Face hub stands for."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path /= _T5_MODEL_FILE
+    if path.is_file():
+        return path
+    # Here, as only pretrained vocabularies by name need it.
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, _T5_MODEL_FILE))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"tokenizer.model={name}: neither a SentencePiece file, nor a folder with "
+            f"{_T5_MODEL_FILE}, nor a model that the Hugging Face hub or its local cache gives"
+        ) from error
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Base of the tokenizers over a SentencePiece vocabulary.
+
+    A vocabulary trained here round-trips any Unicode text exactly, control characters included.
+    T5's folds Unicode forms (NFKC), turns newlines and tabs into spaces, keeps single inner
+    spaces only, and characters that it lacks, '{', '}' and '<' among them, come back as ' ⁇ '.
+    Number text (digits, signs, decimal points, single spaces) and all that its own pieces spell
+    come back exactly.
+
+    Args:
+        vocab_size: pieces to learn at most, the 3 special and 256 byte tokens included; texts
+            that do not yield as many give fewer. Without effect if `model` is given.
+        model: a pretrained T5 vocabulary: a SentencePiece file, a folder with `spiece.model`, or
+            a model's name on the Hugging Face hub. Read when first needed.
+    """
+
+    pad_id = 0
+    eos_id = 1
+    unk_id = 2
+    bos_id = 0
+
+    split_digits: ClassVar[bool]
+
+    def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
+        self.max_vocab_size = vocab_size
+        self.model = model
+        self._loaded: sentencepiece.SentencePieceProcessor | None = None
+        self._rewritten: dict[int, list[int]] = {}
+
+    @property
+    def _pieces(self) -> sentencepiece.SentencePieceProcessor:
+        if self._loaded is None:
+            if self.model is None:
+                raise RuntimeError("call fit first: this tokenizer has no vocabulary yet")
+            path = _find_t5_model(self.model)
+            try:
+                self._use(path.read_bytes())
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UsageError(
+                    f"tokenizer.model={self.model}: {path} is no T5 vocabulary in SentencePiece's "
+                    "format"
+                ) from error
+        assert self._loaded is not None
+        return self._loaded
+
+    def _use(self, model: bytes) -> None:
+        """Take a serialized SentencePiece model; ValueError if it lacks what we rely on."""
+        pieces = sentencepiece.SentencePieceProcessor()
+        pieces.load_from_serialized_proto(model)
+        special = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id())
+        alphabet = pieces.piece_to_id([SPACE, *DIGITS])
+        if special != (self.pad_id, self.eos_id, self.unk_id) or self.unk_id in alphabet:
+            raise ValueError("not laid out as T5's vocabulary")
+        self._loaded = pieces
+        self._rewritten = self._rewrite(pieces)
+
+    def _rewrite(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
+        """Ids that `encode` replaces by others."""
+        return {}
+
+    @property
+    def vocab_size(self) -> int:
+        return self._pieces.vocab_size() + (0 if self.model is None else T5_SENTINELS)
+
+    def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> SentencePieceTokenizer:
+        if self.model is not None:
+            _ = self._pieces
+            return self
+        settings = {
+            **_TRAINING,
+            **self._settings(),
+            "class": type(self).__name__,
+            "sentencepiece": sentencepiece.__version__,
+            "key": key,
+        }
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        root = Path(cache_dir) / "tokenizers"
+        folder = root / digest
+        with _cache_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(root / f"{digest}.lock").acquire()
+        with lock:
+            if not folder.exists():
+                self.train(texts)
+                with _cache_errors(root), tempfile.TemporaryDirectory(dir=root) as temporary:
+                    self.save(Path(temporary, digest))
+                    os.replace(Path(temporary, digest), folder)
+                return self
+        self._use(type(self).load(folder)._pieces.serialized_model_proto())
+        return self
+
+    def train(self, texts: Iterable[str]) -> None:
+        """Learn the vocabulary from the texts, without a cache.
+
+        Raises:
+            UsageError: no vocabulary can be learned from these texts with this `vocab_size`.
+        """
+        if self.max_vocab_size is None or self.max_vocab_size < 1:
+            raise UsageError(
+                f"tokenizer.vocab_size={self.max_vocab_size}: give a positive number of pieces"
+            )
+        model = _train(texts, self.max_vocab_size, self.split_digits)
+        try:
+            self._use(model)
+        except ValueError as error:
+            raise UsageError(
+                "no tokenizer can be trained: the training texts hold next to nothing but digits"
+            ) from error
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        batch = self._pieces.encode(texts, num_threads=1)
+        if self._rewritten:
+            same = self._rewritten.get
+            return [[new for old in ids for new in same(old) or (old,)] for ids in batch]
+        if self.model is None:
+            for i, text in enumerate(texts):
+                if SPACE in text:
+                    batch[i] = self._encode_meta(text)
+        return batch
+
+    def _encode_meta(self, text: str) -> list[int]:
+        """Ids of a text that holds "▁" itself, which would come back as a space: as bytes."""
+        literal = [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        first, *rest = self._pieces.encode(text.split(SPACE))
+        return [*first, *(i for part in rest for i in (*literal, *part))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        known = range(self._pieces.vocab_size())
+        answer = takewhile(lambda i: i != self.eos_id, map(int, ids))
+        return self._pieces.decode([i for i in answer if i in known and i != self.pad_id])
+
+    def number_values(self) -> torch.Tensor:
+        values = torch.full((self.vocab_size,), torch.nan)
+        for i in range(self._pieces.vocab_size()):
+            digits = self._number(self._pieces.id_to_piece(i))
+            if digits.isascii() and digits.isdecimal():
+                values[i] = float(digits)
+        return values
+
+    def _number(self, piece: str) -> str:
+        """The part of a piece that makes it a number if it is all digits."""
+        return piece.removeprefix(SPACE)
+
+    def fingerprint(self) -> str:
+        model = self._pieces.serialized_model_proto()
+        return hashlib.sha256(type(self).__name__.encode() + model).hexdigest()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"vocab_size": self.max_vocab_size, "model": self.model}
+
+    def _save_vocabulary(self, folder: Path) -> None:
+        (folder / _MODEL_FILE).write_bytes(self._pieces.serialized_model_proto())
+
+    def _load_vocabulary(self, folder: Path) -> None:
+        self._use((folder / _MODEL_FILE).read_bytes())

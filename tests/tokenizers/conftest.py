@@ -1,0 +1,55 @@
+import io
+import random
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from beyond_ce.tokenizers import DigitTokenizer, SubwordTokenizer
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    """Texts in the manner of DeepMind's arithmetic, questions and answers."""
+    draw = random.Random(0)
+
+    def number() -> str:
+        text = str(draw.randint(-(10 ** draw.randint(1, 6)), 10 ** draw.randint(1, 6)))
+        return f"{text}.{draw.randint(1, 999)}" if draw.random() < 0.3 else text
+
+    forms = ["What is {} - ({} + {})?", "Calculate {} + {} - {}.", "{} + {} - {}", "{}/{} * {}"]
+    return [draw.choice(forms).format(number(), number(), number()) for _ in range(2000)]
+
+
+@pytest.fixture(scope="session", params=[DigitTokenizer, SubwordTokenizer])
+def tokenizer(request, questions):
+    """A tokenizer of each class, trained on the questions."""
+    trained = request.param(vocab_size=600)
+    trained.train(questions)
+    return trained
+
+
+@pytest.fixture(scope="session")
+def t5_model(tmp_path_factory, questions) -> Path:
+    """A small SentencePiece file made as T5's was: unigram, nmt_nfkc, pad 0, eos 1, unk 2."""
+    draw = random.Random(1)
+    mixed = [
+        f"the {draw.randint(1, 99)}th of May, ({draw.randint(1900, 2020)})" for _ in range(500)
+    ]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(questions + mixed),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=500,
+        character_coverage=1.0,
+        split_by_number=False,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    path = tmp_path_factory.mktemp("t5") / "spiece.model"
+    path.write_bytes(model.getvalue())
+    return path
