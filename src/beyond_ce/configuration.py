@@ -1,0 +1,178 @@
+"""Composing configs, naming runs by what defines them, and showing errors as one line."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from beyond_ce.errors import RunError, UsageError
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+
+# Keys that say where and how fast a run happens but not what it computes: changing one of them
+# names the same run. `precision` and `compile` do change the arithmetic and so stay.
+_NOT_DEFINING = {
+    "results_dir",
+    "cache_dir",
+    "logger",
+    "dataset.cache_dir",
+    "dataset.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.num_threads",
+    "trainer.progress",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+}
+
+
+def compose(overrides: Iterable[str] = ()) -> DictConfig:
+    """Compose `conf/train.yaml` with Hydra override strings, as `scripts/train.py` does."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = hydra_compose("train", overrides=list(overrides))
+    check(config)
+    return config
+
+
+@functools.cache
+def _known_keys() -> frozenset[str]:
+    own = OmegaConf.load(CONF_DIR / "train.yaml")
+    groups = {
+        str(key).removeprefix("optional ")
+        for entry in own.defaults
+        if isinstance(entry, DictConfig)
+        for key in entry
+    }
+    return frozenset(groups | {str(key) for key in own}) - {
+        "defaults",
+        "experiment",
+        "at_scale",
+        "hydra",
+    }
+
+
+def check(config: DictConfig) -> None:
+    """Refuse keys that nothing reads and values that cannot be resolved."""
+    unknown = sorted({str(key) for key in config} - _known_keys())
+    if unknown:
+        raise UsageError(
+            f"unknown config key '{unknown[0]}'; known: {', '.join(sorted(_known_keys()))}"
+        )
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UsageError(f"config key '{missing[0]}' needs a value: add {missing[0]}=...")
+    OmegaConf.resolve(config.copy())
+
+
+def definition(config: DictConfig) -> dict[str, Any]:
+    """The part of a config that defines the run's numbers, with plain Python values.
+
+    A data set's `path` counts by its last component, so that the same files give the same run
+    wherever they lie.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+
+    def prune(node: dict, prefix: str) -> dict:
+        kept = {}
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            if name in _NOT_DEFINING:
+                continue
+            if isinstance(value, dict):
+                value = prune(value, f"{name}.")
+            elif key == "path" and isinstance(value, str):
+                value = PurePath(value).name
+            kept[key] = value
+        return kept
+
+    return prune(plain, "")
+
+
+def run_hash(config: DictConfig) -> str:
+    """Sixteen hex digits that name the run: equal configs, equal name."""
+    text = json.dumps(definition(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(config: DictConfig) -> Path:
+    """`<results_dir>/runs/<hash>`."""
+    return Path(config.results_dir) / "runs" / run_hash(config)
+
+
+def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
+    """Instantiate a config group's choice; say in one line which key its class does not take."""
+    try:
+        return instantiate(node, **kwargs)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UsageError | RunError):
+            raise cause from error
+        if isinstance(cause, TypeError | ValueError):
+            raise UsageError(f"{what}: {_one_line(cause)}") from error
+        raise
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _describe(error: Exception) -> str:
+    """A config error of Hydra or OmegaConf as one line, its cause included."""
+    parts = [_one_line(error)]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        parts.append(_one_line(error.__cause__))
+    return ": ".join(parts)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Show errors of the user's making as one line without a traceback, and exit.
+
+    Exit code 2 for a wrong config or path, 1 for a broken run, 130 for Ctrl-C;
+    `BEYOND_CE_TRACEBACK=1` shows the traceback all the same.
+    """
+    # Hydra would otherwise print its own several lines and exit by itself.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        yield
+    except (UsageError, HydraException, OmegaConfBaseException) as error:
+        _fail(error, 2)
+    except RunError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def single_job() -> bool:
+    """Whether the running Hydra job is one run and not one of a sweep, where an exit would end
+    the sweep's other jobs too."""
+    return HydraConfig.get().mode == RunMode.RUN
+
+
+def _fail(error: Exception, code: int) -> None:
+    if os.environ.get("BEYOND_CE_TRACEBACK") == "1":
+        raise error
+    print(f"error: {_describe(error)}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,153 @@
+"""Run folders: `<results_dir>/runs/<hash>/` with config.yaml, report.json and DONE."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.configuration import definition, run_folder
+from beyond_ce.errors import RunError, UsageError
+
+_PACKAGES = ("torch", "transformers", "lightning-fabric", "datasets", "sentencepiece", "numpy")
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the run in `folder` is complete."""
+    return (folder / "DONE").exists()
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The run's report.json.
+
+    Raises:
+        RunError: it is not valid JSON.
+    """
+    path = folder / "report.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): delete the folder and run again") from error
+
+
+@contextmanager
+def open_run(config: DictConfig) -> Iterator[Path]:
+    """Create or reopen the config's run folder, for one process at a time.
+
+    Raises:
+        UsageError: the folder cannot be written, belongs to another config, or is in use.
+    """
+    folder = run_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(f"another process is running {folder}: wait for it or stop it") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror}): set results_dir to a writable folder"
+        ) from error
+    try:
+        _claim(folder, config)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _claim(folder: Path, config: DictConfig) -> None:
+    path = folder / "config.yaml"
+    if path.exists():
+        try:
+            same = definition(DictConfig(OmegaConf.load(path))) == definition(config)
+        except Exception:
+            same = False
+        if not same:
+            raise UsageError(
+                f"{path} is not the config of this run: the folder was edited or moved here; "
+                "delete it or choose another results_dir"
+            )
+    else:
+        write_atomically(path, OmegaConf.to_yaml(config, resolve=True))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free some space and start the same command "
+            "again to go on"
+        ) from error
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Write report.json and then DONE, which makes the run count."""
+    write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
+    write_atomically(folder / "DONE", "")
+
+
+@functools.cache
+def provenance() -> dict[str, Any]:
+    """What a number needs to be trusted later: commit, versions, hardware."""
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "commit": commit,
+        # null outside a git checkout, where there is no way to tell
+        "dirty": bool(status) if status is not None else None,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+        "hardware": {
+            "cpu": _cpu_name(),
+            "cores": os.cpu_count(),
+            "gpu": gpu,
+            "platform": platform.system(),
+        },
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

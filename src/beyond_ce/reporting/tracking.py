@@ -1,0 +1,90 @@
+"""Experiment tracking: Weights & Biases, or nothing."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class NoLogger:
+    """Tracks nothing; metrics.jsonl in the run's folder is written anyway."""
+
+    id: str | None = None
+
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        """Begin the run in `folder`, whose name is the run's id."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Record values at a training step."""
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Record the final metrics and close."""
+
+
+class WandbLogger(NoLogger):
+    """Weights & Biases: online when a key is configured, else offline; never asks, never stops
+    the run.
+
+    Args:
+        project: the W&B project.
+        entity: the W&B team or user; null for the key's default.
+        mode: null decides by the key; online, offline or disabled override.
+    """
+
+    def __init__(self, project: str, entity: str | None = None, mode: str | None = None) -> None:
+        self.project = project
+        self.entity = entity
+        self.mode = mode or ("online" if _has_key() else "offline")
+        self._run: Any = None
+
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        def begin() -> None:
+            import wandb
+
+            # The folder's name as id: a resumed run goes on in the same W&B run.
+            self._run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                id=folder.name,
+                name=folder.name,
+                dir=folder,
+                config=config,
+                mode=self.mode,  # type: ignore[arg-type]
+                resume="allow",
+                settings=wandb.Settings(silent=True),
+            )
+            self.id = folder.name
+
+        self._safely(begin)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        if self._run is not None:
+            self._safely(lambda: self._run.log(values, step=step))
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        def end() -> None:
+            self._run.summary.update(metrics)
+            self._run.finish()
+
+        if self._run is not None:
+            self._safely(end)
+
+    def _safely(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:  # tracking must never cost a run
+            self._run = None
+            reason = " ".join(str(error).split())[:160]
+            print(f"warning: W&B stopped recording: {reason}", file=sys.stderr)
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,18 @@
+"""The training loop, its optimizers and schedules, and exact resumption."""
+
+from beyond_ce.training.checkpoint import load_checkpoint, save_checkpoint
+from beyond_ce.training.optim import Constant, Plateau, WarmupCosine, adamw
+from beyond_ce.training.stopping import Stopped
+from beyond_ce.training.trainer import Trainer, TrainingResult
+
+__all__ = [
+    "Constant",
+    "Plateau",
+    "Stopped",
+    "Trainer",
+    "TrainingResult",
+    "WarmupCosine",
+    "adamw",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,78 @@
+"""Checkpoints that are whole or absent, and the random state that exact resumption needs."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from beyond_ce.errors import RunError
+
+
+def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `path` atomically: a reader sees the old file or the new one.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; the file at `path`, the
+            previous checkpoint, is untouched.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        fabric.save(temporary, state)
+        if fabric.is_global_zero:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        temporary.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(
+            f"cannot save {path}: {reason}; the previous checkpoint is kept: "
+            "free some space and start the same command again to go on"
+        ) from error
+    fabric.barrier()
+
+
+def load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any] | None = None) -> dict:
+    """Read a checkpoint; modules and optimizers in `state` are restored in place.
+
+    Raises:
+        RunError: the file is truncated, corrupt or from another model.
+    """
+    try:
+        return fabric.load(path, state, weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(
+            f"cannot load checkpoint {path}: {reason}; "
+            "delete that file and start the same command again to train from the start"
+        ) from error
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator a training step may draw from."""
+    bits, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        # As plain values: a checkpoint loads without unpickling arbitrary objects.
+        "numpy": (bits, np.asarray(keys).tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    bits, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((bits, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

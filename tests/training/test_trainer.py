@@ -1,0 +1,291 @@
+"""The loop on a toy objective: what it computes, and that stopping and resuming changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.training import Plateau, Stopped, Trainer, WarmupCosine, adamw
+
+SETTINGS: dict[str, Any] = {
+    "max_steps": 12,
+    "batch_size": 8,
+    "accumulate": 1,
+    "gradient_clip": 1.0,
+    "evaluate_every": 4,
+    "checkpoint_every": 5,
+    "log_every": 1,
+    "precision": "32-true",
+    "accelerator": "cpu",
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "num_threads": 0,
+    "compile": False,
+    "progress": False,
+}
+
+
+@dataclass
+class ToyBatch:
+    inputs: Tensor
+    labels: Tensor
+
+    def to(self, device: object) -> ToyBatch:
+        return self
+
+
+class ToyLoss(nn.Module):
+    """Squared error, a mean over the positions whose label is not ignored."""
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        return {"positions": (labels != -100).sum()}
+
+    def forward(self, outputs: Tensor, labels: Tensor, counts: dict | None) -> Tensor:
+        kept = labels != -100
+        total = ((outputs - labels) ** 2)[kept].sum()
+        return total / (counts or self.counts(labels))["positions"].clamp(min=1)
+
+
+class ToyObjective(nn.Module):
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, 16), nn.Dropout(dropout), nn.Linear(16, 1))
+        self.loss = ToyLoss()
+
+    def forward(self, batch: ToyBatch, counts: dict | None = None) -> tuple[Tensor, dict]:
+        loss = self.loss(self.model(batch.inputs).squeeze(-1), batch.labels, counts)
+        return loss, {"squared": loss}
+
+
+class ToyBatches:
+    """Batches that are a function of the step alone; `on_step` runs as one is asked for."""
+
+    def __init__(self, size: int = 8, on_step: Callable[[int], None] = lambda step: None) -> None:
+        self.size = size
+        self.on_step = on_step
+
+    def _batch(self, seed: int) -> ToyBatch:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(self.size, 3, generator=generator)
+        labels = inputs.sum(-1)
+        labels[: seed % self.size] = -100  # uneven: micro-batches have different denominators
+        return ToyBatch(inputs, labels)
+
+    def train(self, step: int, rank: int, ranks: int, parts: int) -> list[ToyBatch]:
+        self.on_step(step)
+        whole = self._batch(step)
+        return [
+            ToyBatch(i, y)
+            for i, y in zip(whole.inputs.chunk(parts), whole.labels.chunk(parts), strict=True)
+        ]
+
+    def validation(self, rank: int, ranks: int) -> list[ToyBatch]:
+        return [self._batch(1001), self._batch(1006)]
+
+
+def fit(folder: Path, batches: ToyBatches | None = None, dropout: float = 0.2, **settings: Any):
+    trainer = Trainer(**{**SETTINGS, **settings})
+    trainer.fabric.seed_everything(1, verbose=False)
+    objective = ToyObjective(dropout)
+    records: list[tuple[dict[str, float], int]] = []
+    result = trainer.fit(
+        objective,
+        partial(adamw, lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8),
+        partial(WarmupCosine, warmup_steps=3, decay_ratio=0.1),
+        batches or ToyBatches(trainer.batch_size),
+        folder,
+        lambda values, step: records.append((values, step)),
+    )
+    return objective, result, records
+
+
+def weights(objective: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in objective.parameters()])
+
+
+def test_training_lowers_the_loss_and_reports_what_it_did(tmp_path: Path) -> None:
+    _, result, records = fit(tmp_path, max_steps=300, checkpoint_every=300, dropout=0.0)
+    first, last = (r["train/loss"] for r, _ in (records[0], records[-2]))
+    assert last < 0.1 * first
+    assert (result.steps, result.samples) == (300, 2400)
+    assert result.best_loss <= result.last_loss and result.peak_memory_mb > 10
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 301))
+    assert (tmp_path / "last.ckpt").exists() and (tmp_path / "best.ckpt").exists()
+
+
+def test_accumulated_micro_batches_equal_the_whole_batch(tmp_path: Path) -> None:
+    runs = [
+        fit(tmp_path / str(parts), accumulate=parts, dropout=0.0, gradient_clip=0.0)
+        for parts in (1, 2, 8)
+        if not (tmp_path / str(parts)).mkdir()
+    ]
+    for objective, _, records in runs[1:]:
+        torch.testing.assert_close(weights(objective), weights(runs[0][0]), rtol=1e-5, atol=1e-6)
+        assert records[0][0]["train/loss"] == pytest.approx(runs[0][2][0][0]["train/loss"])
+
+
+def test_validation_is_a_mean_over_all_positions(tmp_path: Path) -> None:
+    objective, result, _ = fit(tmp_path)
+    objective.eval()
+    batches = ToyBatches().validation(0, 1)
+    joined = ToyBatch(*(torch.cat([getattr(b, f) for b in batches]) for f in ("inputs", "labels")))
+    assert result.last_loss == pytest.approx(objective(joined)[0].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int, number: int) -> None:
+    (tmp_path / "whole").mkdir()
+    whole, result, records = fit(tmp_path / "whole")
+
+    def stop(step: int) -> None:
+        if step == stop_at - 1:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped, match=f"at step {stop_at}"):
+        fit(tmp_path, ToyBatches(on_step=stop))
+    resumed, again, rest = fit(tmp_path)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert (again.best_loss, again.last_loss) == (result.best_loss, result.last_loss)
+    seen = [(r["train/loss"], step) for r, step in records if "train/loss" in r]
+    assert [(r["train/loss"], s) for r, s in rest if "train/loss" in r] == seen[stop_at:]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [step for _, step in records]
+
+
+def test_a_handler_that_was_there_before_decides_whether_to_go_on(tmp_path: Path) -> None:
+    got: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        batches = ToyBatches(
+            on_step=lambda s: os.kill(os.getpid(), signal.SIGTERM) if s == 3 else 0
+        )
+        _, result, _ = fit(tmp_path, batches)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert got == [signal.SIGTERM] and result.steps == SETTINGS["max_steps"]
+
+
+def test_lines_of_steps_that_are_run_again_are_dropped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):  # dies at step 8; the last checkpoint is of step 5
+        fit(tmp_path, ToyBatches(on_step=_raise_at(8, KeyboardInterrupt())))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "train/lo')
+    fit(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 13))
+
+
+def _raise_at(step: int, error: BaseException) -> Callable[[int], None]:
+    def raise_it(now: int) -> None:
+        if now == step:
+            raise error
+
+    return raise_it
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
+    fit(tmp_path)
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(RunError, match="cannot load checkpoint .*last.ckpt.*delete that file"):
+        fit(tmp_path)
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+    """A limit on file sizes makes the write itself fail half-way, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def limit(step: int) -> None:
+        if step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+
+    try:
+        with pytest.raises(RunError, match="cannot save .*the previous checkpoint is kept"):
+            fit(tmp_path, ToyBatches(on_step=limit), log_every=100, evaluate_every=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(tmp_path.glob("*.tmp"))
+    _, result, _ = fit(tmp_path)
+    assert result.steps == SETTINGS["max_steps"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    class Broken(ToyBatches):
+        def train(self, step: int, rank: int, ranks: int, parts: int) -> list[ToyBatch]:
+            batches = super().train(step, rank, ranks, parts)
+            if step == 6:
+                batches[0].inputs[:] = math.nan
+            return batches
+
+    with pytest.raises(RunError, match="train/loss is nan at step 7"):
+        fit(tmp_path, Broken())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("batch_size", 0), ("max_steps", 0), ("accumulate", 0), ("checkpoint_every", -1)],
+)
+def test_settings_below_one_are_refused(setting: str, value: int) -> None:
+    with pytest.raises(UsageError, match=f"trainer.{setting} is {value}"):
+        Trainer(**{**SETTINGS, setting: value})
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(UsageError, match="multiple of 3"):
+        Trainer(**{**SETTINGS, "accumulate": 3})
+
+
+def test_compiled_training_gives_the_same_result(tmp_path: Path) -> None:
+    (tmp_path / "eager").mkdir()
+    eager, *_ = fit(tmp_path / "eager", dropout=0.0, max_steps=2)
+    with torch._dynamo.config.patch(suppress_errors=False):
+        compiled, *_ = fit(tmp_path, dropout=0.0, max_steps=2, compile=True)
+    torch.testing.assert_close(weights(compiled), weights(eager))
+
+
+def test_plateau_lowers_the_rate_when_the_loss_stays() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = Plateau(optimizer, max_steps=10, factor=0.5, patience=1)
+    for loss in (2.0, 1.0, 1.0, 1.0):
+        schedule.after_step()
+        schedule.after_evaluation(loss)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_warmup_cosine_by_hand() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = WarmupCosine(optimizer, max_steps=10, warmup_steps=2, decay_ratio=0.1)
+    rates = []
+    for _ in range(11):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.after_step()
+    # (step + 1) / 3 while warming up; at step 6, half-way down the cosine: (1 + 0.1) / 2
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert rates[6] == pytest.approx(0.55) and rates[10] == pytest.approx(0.1)
+
+
+def test_weight_decay_leaves_vectors_alone() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    optimizer = adamw(module, lr=0.1, weight_decay=0.5, betas=(0.9, 0.999), eps=1e-8)
+    decay = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in optimizer.param_groups}
+    assert decay == {0.5: {2}, 0.0: {1}}
