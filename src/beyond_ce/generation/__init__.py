@@ -1,0 +1,5 @@
+"""Decoding: from prompts to new tokens."""
+
+from beyond_ce.generation.generate import Generation, generate
+
+__all__ = ["Generation", "generate"]

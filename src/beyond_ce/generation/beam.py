@@ -1,0 +1,81 @@
+"""Beam search with length-normalised scores, step for step that of transformers.
+
+Shapes: B prompts, K beams, V vocabulary, N the longest continuation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from beyond_ce.models import LanguageModel
+
+IMPOSSIBLE = -1e9
+"""Score of a beam that does not exist; finite, so that sums and orders stay defined."""
+
+
+def decode_beams(
+    model: LanguageModel,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    eos_id: int,
+    num_beams: int,
+) -> tuple[list[list[int]], int]:
+    """The best continuation of every prompt of one batch by mean log-probability per token.
+
+    Each step extends the K running beams by one token and looks at the best 2 K continuations:
+    those among the first K that end join the K best finished ones, the best K that go on run
+    further. A prompt is done when its best running beam, at its present length, scores no better
+    than the worst of K finished ones (`length_penalty=1.0, early_stopping=False` of transformers).
+    That is a heuristic: scores are means, so a running beam could still come back.
+
+    Returns:
+        As `decode_greedily`; a forward of all beams of a prompt counts once.
+    """
+    state, logits = model.prefill(prompts, max_new_tokens)
+    device, vocab_size = logits.device, logits.shape[-1]
+    batch = forwards = len(prompts)
+    # Before the first token all beams of a prompt are the same: only the first may be extended.
+    state.select(torch.arange(batch, device=device).repeat_interleave(num_beams))
+    logits = logits.repeat_interleave(num_beams, dim=0)
+    running_scores = torch.full((batch, num_beams), IMPOSSIBLE, device=device)
+    running_scores[:, 0] = 0.0
+    running = torch.full((batch, num_beams, max_new_tokens), -1, device=device)
+    finished_scores = torch.full((batch, num_beams), IMPOSSIBLE, device=device)
+    finished = running
+    best = running[:, 0].clone()
+    going = torch.arange(batch, device=device)
+    for t in range(max_new_tokens):
+        log_probs = logits.float().log_softmax(dim=-1).unflatten(0, (-1, num_beams))
+        scores = (running_scores[:, :, None] + log_probs).flatten(1)
+        # Twice the beams, as K of these may end here and K must be left to go on.
+        scores, flat = scores.topk(2 * num_beams)
+        parents, tokens = flat // vocab_size, flat % vocab_size
+        sequences = _take(running, parents)
+        sequences[:, :, t] = tokens
+        ended = tokens == eos_id
+        if t + 1 == max_new_tokens:
+            ended = torch.ones_like(ended)
+
+        means = (scores / (t + 1)).masked_fill(~ended, IMPOSSIBLE)[:, :num_beams]
+        finished_scores, order = torch.cat((finished_scores, means), dim=1).topk(num_beams)
+        finished = _take(torch.cat((finished, sequences[:, :num_beams]), dim=1), order)
+        best[going] = finished[:, 0]
+
+        running_scores, order = scores.masked_fill(ended, IMPOSSIBLE).topk(num_beams)
+        hopeful = running_scores[:, 0] / (t + 1) > finished_scores[:, -1]
+        if t + 1 == max_new_tokens or not hopeful.any():
+            break
+        running = _take(sequences, order)[hopeful]
+        parents, tokens = parents.gather(1, order)[hopeful], tokens.gather(1, order)[hopeful]
+        running_scores, finished_scores = running_scores[hopeful], finished_scores[hopeful]
+        finished, going = finished[hopeful], going[hopeful]
+        state.select((hopeful.nonzero() * num_beams + parents).flatten())
+        logits = model.step(state, tokens.flatten())
+        forwards += len(going)
+    return [[token for token in row if token >= 0] for row in best.tolist()], forwards
+
+
+def _take(beams: Tensor, order: Tensor) -> Tensor:
+    """Sequences [B, K', N] out of [B, K, N], chosen by their places [B, K'] within each prompt."""
+    return beams.gather(1, order[:, :, None].expand(-1, -1, beams.shape[2]))

@@ -1,0 +1,7 @@
+"""Language models: a trunk and a head, for training and for decoding token by token."""
+
+from beyond_ce.models.base import DecodingState, LanguageModel
+from beyond_ce.models.decoder import Decoder
+from beyond_ce.models.t5 import T5
+
+__all__ = ["T5", "Decoder", "DecodingState", "LanguageModel"]

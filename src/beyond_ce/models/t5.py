@@ -1,0 +1,257 @@
+"""T5 (Raffel et al., 2020), the encoder-decoder of the number token loss paper.
+
+The weights and layers are transformers' own; this module drives its blocks directly. It builds
+every attention bias once per forward and passes it down, where transformers' stacks build masks
+for every call and zero biases for every cross-attention.
+
+Shapes: B sequences, S input tokens, T target positions, H attention heads, D hidden size,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AutoConfig, T5Config, T5ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.models.t5.modeling_t5 import T5Stack
+
+from beyond_ce.data.batch import Batch, encoder_decoder_batch, pad, token_mask
+from beyond_ce.errors import UsageError
+from beyond_ce.models.base import DecodingState, LanguageModel
+from beyond_ce.models.heads import Head
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    position_bias: Tensor,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """T5's attention: no scaling, and a bias that holds the mask.
+
+    torch's fused kernels for the CPU take no bias with a gradient and fall back to something
+    slower than the formula.
+    """
+    if query.is_cpu:
+        # The caller passes a dropout rate of 0 outside training.
+        weights = F.dropout((query @ key.mT + position_bias).softmax(dim=-1), dropout)
+        mixed = weights @ value
+    else:
+        bias = position_bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=1.0)
+    return mixed.transpose(1, 2), None
+
+
+ATTENTION = "beyond_ce_t5"
+AttentionInterface.register(ATTENTION, attention)
+
+
+class T5(LanguageModel):
+    """A T5 with any head; the `lm` head shares its unembedding with the embedding (v1.0) or keeps
+    the checkpoint's own (v1.1, Flan).
+
+    Prompts are read with an EOS at their end, as T5 was pretrained; decoding starts from padding.
+
+    Args:
+        vocab_size, pad_id, eos_id: the tokenizer's. A tokenizer with more tokens than a pretrained
+            embedding has rows adds rows.
+        head: builds the head from `dim` and `vocab_size`.
+        d_model, d_ff, d_kv, num_heads, num_layers: dimensions for random initialisation, the
+            layers counted per stack.
+        dropout: rate everywhere in the trunk.
+        pretrained: a folder or a name on the Hugging Face hub to take weights from. It brings its
+            own dimensions.
+
+    Raises:
+        UsageError: `pretrained` cannot be loaded or is no T5.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        pad_id: int,
+        eos_id: int,
+        head: Callable[..., Head],
+        d_model: int,
+        d_ff: int,
+        d_kv: int,
+        num_heads: int,
+        num_layers: int,
+        dropout: float,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__(vocab_size, pad_id, eos_id)
+        if pretrained is None:
+            config = T5Config(
+                vocab_size=vocab_size,
+                d_model=d_model,
+                d_ff=d_ff,
+                d_kv=d_kv,
+                num_heads=num_heads,
+                num_layers=num_layers,
+                dropout_rate=dropout,
+            )
+            model = T5ForConditionalGeneration(config)
+        else:
+            model = _load(pretrained, vocab_size, dropout)
+        model.set_attn_implementation(ATTENTION)
+        config = model.config
+        self.embedding = model.shared
+        self.encoder = model.encoder
+        self.decoder = model.decoder
+        for stack in (self.encoder, self.decoder):
+            # Both stacks hold the shared embedding too; one copy is enough in a checkpoint.
+            stack.set_input_embeddings(None)
+        # T5 v1.0 scales its hidden states before the tied unembedding, v1.1 does not.
+        self.hidden_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
+        self.head = head(dim=config.d_model, vocab_size=config.vocab_size)
+        self.head.share(model.lm_head.weight)
+
+    def make_batch(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
+        return encoder_decoder_batch(self._ended(prompts), answers, self.pad_id, self.pad_id)
+
+    def trunk(self, batch: Batch) -> Tensor:
+        if batch.decoder_input_ids is None:
+            raise ValueError("T5 needs an encoder-decoder batch: build it with make_batch")
+        memory, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
+        bias = _position_bias(self.decoder, batch.decoder_input_ids.shape[1])
+        bias = bias + _causal_bias(bias)
+        return self._decode(batch.decoder_input_ids, bias, memory, memory_bias)
+
+    def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[T5State, Tensor]:
+        device = self.embedding.weight.device
+        rows = self._ended(prompts)
+        memory, memory_bias = self._encode(
+            pad(rows, self.pad_id).to(device), token_mask(rows).to(device)
+        )
+        bias = _position_bias(self.decoder, max_new_tokens)
+        state = T5State(bias, memory, memory_bias)
+        start = torch.full((len(prompts),), self.pad_id, device=device)
+        return state, self.step(state, start)
+
+    def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
+        assert isinstance(state, T5State)
+        t = state.length
+        bias = state.bias[:, :, t : t + 1, : t + 1]
+        hidden = self._decode(tokens[:, None], bias, state.memory, state.memory_bias, state.cache)
+        state.length += 1
+        return self.next_token_logits(hidden[:, 0])
+
+    def _ended(self, prompts: list[list[int]]) -> list[list[int]]:
+        return [[*prompt, self.eos_id] for prompt in prompts]
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's hidden states [B, S, D] and the bias [B, 1, 1, S] that hides padding."""
+        bias = _position_bias(self.encoder, input_ids.shape[1])
+        padding_bias = bias.new_zeros(attention_mask.shape)[:, None, None]
+        padding_bias = padding_bias.masked_fill(
+            ~attention_mask[:, None, None], torch.finfo(bias.dtype).min
+        )
+        hidden = self._run(self.encoder, input_ids, bias + padding_bias)
+        return hidden, padding_bias
+
+    def _decode(
+        self,
+        input_ids: Tensor,
+        bias: Tensor,
+        memory: Tensor,
+        memory_bias: Tensor,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Tensor:
+        """The decoder's hidden states [B, T, D], scaled as the unembedding needs them."""
+        hidden = self._run(self.decoder, input_ids, bias, memory, memory_bias, cache)
+        return hidden * self.hidden_scale
+
+    def _run(
+        self,
+        stack: T5Stack,
+        input_ids: Tensor,
+        bias: Tensor,
+        memory: Tensor | None = None,
+        memory_bias: Tensor | None = None,
+        cache: EncoderDecoderCache | None = None,
+    ) -> Tensor:
+        """One stack over [B, T] tokens.
+
+        The biases hold relative positions and masks together; a block adds them to its attention
+        scores as its `position_bias`, so that it has no mask to apply of its own.
+        """
+        hidden = stack.dropout(self.embedding(input_ids))
+        for block in stack.block:
+            hidden, _, _ = block(
+                hidden,
+                position_bias=bias,
+                encoder_hidden_states=memory,
+                encoder_decoder_position_bias=memory_bias,
+                past_key_values=cache,
+            )
+        return stack.dropout(stack.final_layer_norm(hidden))
+
+
+class T5State(DecodingState):
+    """What T5 remembers while it decodes.
+
+    Args:
+        bias: the decoder's relative position bias [1, H, T, T] for all T tokens to come.
+        memory: the encoder's hidden states [B, S, D].
+        memory_bias: [B, 1, 1, S], hides padding.
+    """
+
+    def __init__(self, bias: Tensor, memory: Tensor, memory_bias: Tensor) -> None:
+        self.bias = bias
+        self.memory = memory
+        self.memory_bias = memory_bias
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.length = 0
+        """Tokens the decoder has read."""
+
+    def select(self, rows: Tensor) -> None:
+        self.memory = self.memory.index_select(0, rows)
+        self.memory_bias = self.memory_bias.index_select(0, rows)
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type]
+
+
+def _position_bias(stack: T5Stack, length: int) -> Tensor:
+    """Relative position bias [1, H, length, length], which T5 keeps in its first layer only."""
+    first_block: Any = stack.block[0]
+    return first_block.layer[0].SelfAttention.compute_bias(length, length)
+
+
+def _causal_bias(like: Tensor) -> Tensor:
+    """[T, T] with a bias on the future that leaves it no weight."""
+    return like.new_full(like.shape[-2:], torch.finfo(like.dtype).min).triu(1)
+
+
+def _load(pretrained: str, vocab_size: int, dropout: float) -> T5ForConditionalGeneration:
+    # transformers raises OSError, ValueError and the file formats' own errors for what is one
+    # thing to the user: these weights cannot be had.
+    try:
+        config = AutoConfig.from_pretrained(pretrained)
+        if config.model_type == "t5":
+            config.dropout_rate = dropout
+            model = T5ForConditionalGeneration.from_pretrained(
+                pretrained, config=config, dtype=torch.float32
+            )
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"model.pretrained={pretrained} cannot be loaded; give a folder with a T5 or, "
+            f"with network, its name on the Hugging Face hub ({reason})"
+        ) from error
+    if config.model_type != "t5":
+        raise UsageError(
+            f"model.pretrained={pretrained} is a {config.model_type} model, not a T5: "
+            "give a T5's folder or name"
+        )
+    if vocab_size > config.vocab_size:
+        model.resize_token_embeddings(vocab_size)
+    return model
