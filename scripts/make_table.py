@@ -1,0 +1,24 @@
+"""Rebuild tables from the reports that exist, without running anything.
+
+    python scripts/make_table.py ntl-2 --scale cpu --latex
+
+Takes the seeds and overrides of reproduce_table.py: they name the runs.
+"""
+
+from beyond_ce.configuration import one_line_errors
+
+
+def main() -> None:
+    from beyond_ce.reproduction import argument_parser, plans, write
+
+    parser = argument_parser(__doc__)
+    parser.add_argument("--latex", action="store_true", help="write a .tex file as well")
+    args = parser.parse_intermixed_args()
+    for plan in plans(args):
+        for path in write(plan, latex=args.latex).values():
+            print(path)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,55 @@
+"""Run what a table lacks, write the table and print it beside the paper's.
+
+    python scripts/reproduce_table.py ntl-2
+    python scripts/reproduce_table.py 1 --scale smoke --seeds 0,1 trainer.max_steps=50
+    python scripts/reproduce_table.py ntl-2 --launcher slurm hydra.launcher.partition=gpu
+
+A finished run is not run again and an interrupted one goes on: start the same command again.
+"""
+
+import sys
+
+from beyond_ce.configuration import one_line_errors
+from beyond_ce.errors import UsageError
+
+
+def main() -> None:
+    from beyond_ce.reproduction import (
+        argument_parser,
+        default_jobs,
+        plans,
+        prepare_once,
+        run_local,
+        run_slurm,
+        write,
+    )
+
+    parser = argument_parser(__doc__)
+    parser.add_argument(
+        "--jobs", type=int, help="runs at a time; default: as many as fit the cores"
+    )
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    args = parser.parse_intermixed_args()
+    if args.jobs is not None and args.jobs < 1:
+        raise UsageError(f"--jobs {args.jobs}: give at least 1")
+    todo = plans(args)
+
+    from beyond_ce.experiment import prepare, run
+
+    failures = []
+    for plan in todo:
+        prepare_once(plan, prepare)
+        if args.launcher == "slurm":
+            failures += run_slurm(plan, run, [name for name in args.names if "=" in name])
+        else:
+            failures += run_local(plan, run, args.jobs or default_jobs(plan))
+        if plan.any_done():
+            print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
+    if failures:
+        print(f"{len(failures)} runs failed; start the same command again", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

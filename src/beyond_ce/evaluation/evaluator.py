@@ -1,0 +1,161 @@
+"""Generates an answer to every prompt and scores the numbers in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.metrics import DISTANCES
+from beyond_ce.evaluation.number_answers import last_number, magnitude, same_number
+from beyond_ce.generation import generate
+
+if TYPE_CHECKING:
+    import datasets
+
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found.
+
+    Attributes:
+        metrics: name to value; a metric that is not defined on these examples is left out.
+        predictions: one line per example, in the order of the examples.
+    """
+
+    metrics: dict[str, float]
+    predictions: pd.DataFrame
+
+
+class NumberAnswers:
+    """Scores answers that are one number each (see `score` for the metrics).
+
+    Args:
+        batch_size: prompts generated together; changes speed and memory only.
+        max_new_tokens: longest answer in tokens, the end-of-sequence token included.
+        num_beams: width of the beam search, 1 for greedy. The paper generates with 4.
+        max_examples: score only this many examples, spread evenly over the split so that every
+            task is met, and the same ones in every run; None for all.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        max_new_tokens: int,
+        num_beams: int = 1,
+        max_examples: int | None = None,
+    ) -> None:
+        sizes = {
+            "batch_size": batch_size,
+            "max_new_tokens": max_new_tokens,
+            "num_beams": num_beams,
+            "max_examples": 1 if max_examples is None else max_examples,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        self.num_beams = num_beams
+        self.max_examples = max_examples
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        """Answers `examples` (columns prompt, answer, task) on `device` and scores the answers."""
+        if self.max_examples is not None and len(examples) > self.max_examples:
+            spread = np.linspace(0, len(examples) - 1, self.max_examples).round().astype(int)
+            examples = examples.select(spread)
+        generation = generate(
+            model.to(device),
+            tokenizer.encode(list(examples["prompt"])),
+            max_new_tokens=self.max_new_tokens,
+            eos_id=tokenizer.eos_id,
+            num_beams=self.num_beams,
+            batch_size=self.batch_size,
+        )
+        predictions = read_numbers(
+            pd.DataFrame(
+                {
+                    "prompt": list(examples["prompt"]),
+                    "answer": list(examples["answer"]),
+                    "task": list(examples["task"]),
+                    "prediction": [tokenizer.decode(tokens) for tokens in generation.tokens],
+                }
+            )
+        )
+        return Evaluation(score(predictions), predictions)
+
+
+def read_numbers(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Adds predicted_number and target_number (clipped floats) and the per-answer verdicts.
+
+    The verdicts are `correct`, `invalid` (no number in the text) and `wrong_length` (a number of
+    more or fewer characters than the target's; never true for an invalid answer).
+
+    Raises:
+        UsageError: an answer holds no number, so that this evaluator cannot score it.
+    """
+    predicted = [last_number(text) for text in predictions["prediction"]]
+    targets = []
+    for answer in predictions["answer"]:
+        target = last_number(answer)
+        if target is None:
+            raise UsageError(
+                f"the answer {answer!r} is no number: "
+                "evaluator=number_answers scores number answers only, choose another evaluator"
+            )
+        targets.append(target)
+    pairs = list(zip(predicted, targets, strict=True))
+    return predictions.assign(
+        predicted_number=np.array([magnitude(p) for p in predicted], dtype=np.float64),
+        target_number=np.array([magnitude(t) for t in targets], dtype=np.float64),
+        correct=np.array([p is not None and same_number(p, t) for p, t in pairs], dtype=bool),
+        invalid=np.array([p is None for p in predicted], dtype=bool),
+        wrong_length=np.array([p is not None and len(p) != len(t) for p, t in pairs], dtype=bool),
+    )
+
+
+def score(predictions: pd.DataFrame) -> dict[str, float]:
+    """Metrics of a frame from `read_numbers`.
+
+    `accuracy`, `invalid` and `wrong_length` are shares of all examples: an answer without a number
+    is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a number. With
+    more than one task there are also `accuracy@<task>` and so on, and `task_mean_accuracy` and so
+    on: the unweighted mean over the tasks where the metric is defined, as in the paper's table 1.
+    """
+    scores = _score_one(predictions)
+    if predictions["task"].nunique() > 1:
+        tasks = {str(task): _score_one(lines) for task, lines in predictions.groupby("task")}
+        scores |= {f"{name}@{task}": v for task, own in tasks.items() for name, v in own.items()}
+        scores |= {
+            f"task_mean_{name}": value
+            for name, value in pd.DataFrame(tasks).mean(axis="columns").items()
+        }
+    return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def _score_one(predictions: pd.DataFrame) -> dict[str, float]:
+    scores = {
+        name: float(predictions[column].mean())
+        for name, column in [
+            ("accuracy", "correct"),
+            ("invalid", "invalid"),
+            ("wrong_length", "wrong_length"),
+        ]
+    }
+    valid = predictions[~predictions["invalid"]]
+    predicted = valid["predicted_number"].to_numpy()
+    target = valid["target_number"].to_numpy()
+    return scores | {name: distance(predicted, target) for name, distance in DISTANCES.items()}

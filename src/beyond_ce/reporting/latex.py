@@ -1,0 +1,68 @@
+"""A table as a LaTeX `tabular` with booktabs rules, for a paper or a thesis."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from beyond_ce.reporting.markdown import plus_minus
+from beyond_ce.reporting.tables import Table, cells
+
+_ESCAPES = str.maketrans(
+    {
+        "&": r"\&",
+        "%": r"\%",
+        "#": r"\#",
+        "_": r"\_",
+        "$": r"\$",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "λ": r"$\lambda$",
+        "σ": r"$\sigma$",
+        "²": r"$^2$",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "–": "--",
+    }
+)
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX: special characters escaped, the symbols that our labels use in math mode."""
+    return text.translate(_ESCAPES)
+
+
+def to_latex(table: Table, frame: pd.DataFrame) -> str:
+    r"""The paper's layout as a `tabular` (needs \usepackage{booktabs}): one block per split.
+
+    Every cell is our mean ± standard deviation; the paper's numbers stay in the csv and md.
+    """
+    numbers = cells(frame)
+    n = len(table.columns)
+    blocks = [rf"\multicolumn{{{n}}}{{c}}{{{escape(split)}}}" for split in table.splits]
+    rules = [rf"\cmidrule(lr){{{2 + i * n}-{1 + (i + 1) * n}}}" for i in range(len(table.splits))]
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    names = [escape(c.name + arrows[c.better]) for _ in table.splits for c in table.columns]
+    lines = [
+        rf"% {table.id}: {table.title}",
+        rf"\begin{{tabular}}{{l{'r' * n * len(table.splits)}}}",
+        r"\toprule",
+        f"& {' & '.join(blocks)} " + r"\\",
+        " ".join(rules),
+        f"& {' & '.join(names)} " + r"\\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        if row.overrides is None:
+            continue
+        texts = [escape(row.label)]
+        for split in table.splits:
+            for column in table.columns:
+                ours = numbers[row.label, f"{split}/{column.metric}"].ours
+                texts.append(escape(plus_minus(ours, column.format)))
+        lines.append(" & ".join(texts) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,200 @@
+"""A table for people: the paper's layout, ours beside the paper's, and where it comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from beyond_ce.reporting.statistics import Summary
+from beyond_ce.reporting.tables import (
+    MINUS_BASELINE,
+    SHARE,
+    Cell,
+    Column,
+    Paper,
+    Reports,
+    Row,
+    Table,
+    cells,
+)
+
+NOTHING = "–"
+Numbers = Mapping[tuple[str, str], Cell]
+_TITLES = {"interpolate": "Interpolation", "extrapolate": "Extrapolation"}
+
+
+def to_markdown(
+    table: Table, frame: pd.DataFrame, reports: Reports, scale: str, command: str, expected: int
+) -> str:
+    """The md file of a table.
+
+    Args:
+        frame: the numbers, from `tables.tabulate`.
+        expected: how many runs the table has when complete.
+    """
+    numbers, paper = cells(frame), Paper(table)
+    parts = [
+        f"# {table.id}: {table.title}",
+        f"{table.source}. Scale `{scale}`. Ours is mean ± standard deviation over seeds; "
+        f"{NOTHING} is a number that does not exist.",
+    ]
+    for split in table.splits:
+        parts.append(f"## {_TITLES.get(split, split.capitalize())}")
+        header = ["", *(f for c in table.columns for f in _headings(c))]
+        lines = [
+            [row.label, *(f for c in table.columns for f in _pair(numbers, paper, row, split, c))]
+            for row in table.rows
+        ]
+        parts.append(_grid(header, lines))
+        if table.baseline is not None:
+            parts.append(_differences(table, numbers, split))
+        if table.contrasts:
+            parts.append(_contrasts(table, numbers, split))
+        if table.checks:
+            header = ["", *(column.name for column in table.checks)]
+            lines = [
+                [row.label, *(_ours(numbers, row.label, split, c) for c in table.checks)]
+                for row in table.rows
+                if row.overrides is not None
+            ]
+            parts.append("Beside the paper's metrics:\n\n" + _grid(header, lines))
+    parts.append("## Provenance\n\n" + _provenance(table, reports, scale, command, expected))
+    return "\n\n".join(parts) + "\n"
+
+
+def plus_minus(summary: Summary, spec: str) -> str:
+    """`mean ± std`, or as much of it as there is."""
+    if math.isnan(summary.mean):
+        return NOTHING
+    mean = _number(summary.mean, spec)
+    return mean if math.isnan(summary.std) else f"{mean} ± {_number(summary.std, spec)}"
+
+
+def _number(value: float, spec: str) -> str:
+    """`value` by `spec`, with an exponent once a runaway answer has made it huge."""
+    if abs(value) >= 1e6:
+        spec = "+.1e" if spec.startswith("+") else ".1e"
+    return f"{value:{spec}}"
+
+
+def _headings(column: Column) -> list[str]:
+    arrow = {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
+    ours = f"{column.name}{arrow}"
+    return [ours, "paper"] if column.paper else [ours]
+
+
+def _pair(numbers: Numbers, paper: Paper, row: Row, split: str, c: Column) -> list[str]:
+    ours = _ours(numbers, row.label, split, c)
+    if not c.paper:
+        return [ours]
+    texts = paper.text(row, split, c.paper), paper.text(row, split, f"{c.paper}_std")
+    return [ours, " ± ".join(filter(None, texts)) or NOTHING]
+
+
+def _ours(numbers: Numbers, label: str, split: str, column: Column) -> str:
+    return plus_minus(numbers[label, f"{split}/{column.metric}"].ours, column.format)
+
+
+def _compared(table: Table) -> list[Column]:
+    return [column for column in table.metrics if column.better is not None]
+
+
+def _interval(numbers: Numbers, label: str, metric: str, spec: str) -> str:
+    """Mean and 95% interval of a difference, in bold when the interval excludes zero."""
+    summary = numbers[label, metric].ours
+    if math.isnan(summary.mean):
+        return NOTHING
+    spec = f"+{spec}"
+    text = _number(summary.mean, spec)
+    if not math.isnan(summary.low):
+        text += f" [{_number(summary.low, spec)}, {_number(summary.high, spec)}]"
+    return f"**{text}**" if summary.excludes_zero else text
+
+
+def _differences(table: Table, numbers: Numbers, split: str) -> str:
+    lines = [
+        [
+            row.label,
+            *(
+                _interval(numbers, row.label, f"{split}/{c.metric}{MINUS_BASELINE}", c.format)
+                for c in _compared(table)
+            ),
+        ]
+        for row in table.rows
+        if row.label != table.baseline and row.overrides is not None
+    ]
+    return (
+        f"Difference to {table.baseline}, paired by seed, with its 95% interval (Student t; bold: "
+        "it excludes zero; not corrected for the number of comparisons):\n\n"
+        + _grid(["", *(f for c in _compared(table) for f in _headings(c)[:1])], lines)
+    )
+
+
+def _contrasts(table: Table, numbers: Numbers, split: str) -> str:
+    lines = []
+    for each in table.contrasts:
+        fields = [each.label]
+        for column in _compared(table):
+            metric = f"{split}/{column.metric}"
+            text = _interval(numbers, each.label, metric, column.format)
+            if each.share_of is not None:
+                share, paper_share = numbers[each.label, metric + SHARE]
+                text += "" if math.isnan(share.mean) else f", {share.mean:.0%} of the gap"
+            paper = numbers[each.label, metric].paper
+            if not math.isnan(paper):
+                text += f" (paper {paper:+.3g}"
+                text += f", {paper_share:.0%})" if each.share_of is not None else ")"
+            fields.append(text)
+        lines.append(fields)
+    header = ["", *(f for c in _compared(table) for f in _headings(c)[:1])]
+    return "Contrasts, formed within each seed, with 95% intervals:\n\n" + _grid(header, lines)
+
+
+def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
+    found = list(reports.values())
+
+    def distinct(values: Sequence[str]) -> str:
+        return "; ".join(sorted(set(values))) or NOTHING
+
+    commits = [
+        f"{(r['commit'] or 'unknown')[:12]}{' with local changes' if r['dirty'] else ''}"
+        for r in found
+    ]
+    machines = [
+        f"{r['hardware'].get('gpu') or r['hardware']['cpu']}, {r['hardware']['cores']} cores"
+        for r in found
+    ]
+    sizes = [
+        f"{r['parameters'] / 1e6:.2g} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
+        for r in found
+    ]
+    minutes = sum(r["wall_clock_s"] for r in found) / 60
+    missing = f" **{expected - len(found)} of {expected} missing.**"
+    lines = [
+        f"- Differs from the paper: {table.notes.get(scale, NOTHING)}",
+        f"- Runs: {len(found)}, seeds {sorted({seed for _, seed in reports})}; "
+        f"each: {distinct(sizes)}.{missing if len(found) < expected else ''}",
+        f"- Command: `{command}`",
+        f"- Commit: {distinct(commits)}",
+        f"- Hardware: {distinct(machines)}",
+        f"- Minutes: {minutes:.1f}, summed over the runs",
+    ]
+    return "\n".join(lines)
+
+
+def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A markdown table with aligned columns: labels to the left, numbers to the right."""
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+    widths = [max(width, 3) for width in widths]
+
+    def fill(line: Sequence[str]) -> str:
+        first, *rest = (
+            f"{text:<{width}}" if i == 0 else f"{text:>{width}}"
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([fill(header), "| " + " | ".join(rule) + " |", *map(fill, lines)])

@@ -1,0 +1,324 @@
+"""A paper's table as rows to run and metrics to read: its definition, its runs, its numbers.
+
+`conf/table/<id>.yaml` -> `Table` -> one `Job` per row and seed -> report.json of each finished run
+-> a long frame, one line per row and metric -> csv, markdown, LaTeX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.run_store import read_report
+from beyond_ce.reporting.statistics import NAN, Summary, contrast
+
+PAPER_DIR = Path(__file__).resolve().parents[3] / "results" / "paper"
+CSV_COLUMNS = ("row", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds", "paper")
+MINUS_BASELINE = "_minus_baseline"
+SHARE = "_share"
+
+
+@dataclass
+class Row:
+    """One line of the table: a training recipe, run once per seed.
+
+    Attributes:
+        overrides: Hydra overrides on top of the table's experiment; null for a row that the paper
+            reports and that is not run here, shown with the paper's numbers alone.
+        paper: column -> value, the key of this row in the paper's csv.
+    """
+
+    label: str
+    overrides: list[str] | None = None
+    paper: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Column:
+    """One metric of report.json, read as `<split>/<metric>` for every split of the table.
+
+    Attributes:
+        format: format spec of the printed numbers.
+        better: "higher" or "lower"; null for a metric that is described but not compared.
+        paper: the metric's column in the paper's csv, or its name in a csv with columns
+            metric and value; null where the paper has none.
+    """
+
+    metric: str
+    name: str
+    format: str = ".3f"
+    better: str | None = None
+    paper: str | None = None
+
+
+@dataclass
+class Contrast:
+    """A linear combination of rows, formed within each seed.
+
+    Attributes:
+        share_of: label of another contrast; the ratio of the two means is reported as well.
+    """
+
+    label: str
+    weights: dict[str, float]
+    share_of: str | None = None
+
+
+@dataclass
+class Table:
+    """The content of `conf/table/<id>.yaml`.
+
+    Attributes:
+        source: where the paper has it.
+        paper: the paper's csv under results/paper.
+        baseline: label of the row that the others are compared with, seed by seed.
+        seeds: scale -> seeds.
+        columns: the metrics of the paper's table.
+        checks: metrics that the paper leaves out, in a table of their own.
+        notes: scale -> one line on what differs from the paper.
+    """
+
+    id: str
+    title: str
+    source: str
+    paper: str
+    experiment: str
+    seeds: dict[str, list[int]]
+    splits: list[str]
+    columns: list[Column]
+    rows: list[Row]
+    notes: dict[str, str]
+    baseline: str | None = None
+    checks: list[Column] = field(default_factory=list)
+    contrasts: list[Contrast] = field(default_factory=list)
+
+    @property
+    def metrics(self) -> list[Column]:
+        return [*self.columns, *self.checks]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a table: its row, its seed, and what composes the rest of its config."""
+
+    row: str
+    seed: int
+    overrides: tuple[str, ...]
+
+
+Reports = Mapping[tuple[str, int], dict[str, Any]]  # (row label, seed) -> report.json
+
+
+def load_table(path: Path) -> Table:
+    """Reads a table's YAML; what cannot be run or read is refused here, in one line."""
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise UsageError(f"there is no table '{path.stem}'; known: {known}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(path))
+        table = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+    assert isinstance(table, Table)
+    labels = [row.label for row in table.rows]
+    named = [row for c in table.contrasts for row in c.weights]
+    named += [table.baseline] if table.baseline else []
+    named_contrasts = [c.share_of for c in table.contrasts if c.share_of]
+    problems = [
+        (table.id != path.stem, f"id '{table.id}' is not the file's name"),
+        (not any(row.overrides is not None for row in table.rows), "no rows to run"),
+        (len(set(labels)) < len(labels), "two rows have one label"),
+        (not set(named) <= set(labels), f"unknown rows {sorted(set(named) - set(labels))}"),
+        (
+            not set(named_contrasts) <= {c.label for c in table.contrasts},
+            "share_of names no contrast",
+        ),
+        (not (PAPER_DIR / table.paper).is_file(), f"no {PAPER_DIR / table.paper}"),
+    ]
+    for wrong, what in problems:
+        if wrong:
+            raise UsageError(f"{path}: {what}")
+    return table
+
+
+def jobs(
+    table: Table, scale: str, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
+) -> list[Job]:
+    """One job per row and seed; `overrides` come last and so win over the row's."""
+    if not table.seeds.get(scale):
+        raise UsageError(
+            f"{table.id} has no seeds at scale '{scale}'; it has scales: {', '.join(table.seeds)}"
+        )
+    return [
+        Job(
+            row.label,
+            seed,
+            (
+                f"experiment={table.experiment}",
+                f"scale={scale}",
+                *row.overrides,
+                *overrides,
+            ),
+        )
+        for row in table.rows
+        if row.overrides is not None
+        for seed in (table.seeds[scale] if seeds is None else seeds)
+    ]
+
+
+def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Reports:
+    """The report.json of every job whose run folder has one.
+
+    Not asked for is the DONE file: a table's committed reports come without it, and a report is
+    written only when its run is over.
+    """
+    folders = {job: folder_of(job) for job in jobs}
+    return {
+        (job.row, job.seed): read_report(folder)
+        for job, folder in folders.items()
+        if (folder / "report.json").is_file()
+    }
+
+
+def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
+    """The table's numbers, one line per row and metric, columns `CSV_COLUMNS`, missing as NaN.
+
+    After the rows themselves come, as lines of the same frame, each row's difference to the
+    baseline (metric `<split>/<metric>_minus_baseline`) and the contrasts, both paired by seed.
+    Their `paper` is the same combination of the paper's means.
+    """
+    numbers = _Numbers(table, reports)
+    lines: list[dict[str, Any]] = []
+
+    def add(row: str, weights: Mapping[str, float], suffix: str = "", whole: str = "") -> None:
+        for split in table.splits:
+            for column in table.metrics:
+                summary, paper = numbers.combine(weights, split, column)
+                metric = f"{split}/{column.metric}{suffix}"
+                lines.append(_line(row, metric, summary, paper))
+                if whole:
+                    total, paper_total = numbers.combine(gaps[whole], split, column)
+                    share, paper = _share(summary, total), paper / paper_total
+                    lines.append(_line(row, f"{metric}{SHARE}", share, paper))
+
+    gaps = {each.label: each.weights for each in table.contrasts}
+    for row in table.rows:
+        add(row.label, {row.label: 1.0})
+    for row in table.rows:
+        if table.baseline is not None and row.label != table.baseline and row.overrides is not None:
+            add(row.label, {row.label: 1.0, table.baseline: -1.0}, suffix=MINUS_BASELINE)
+    for each in table.contrasts:
+        add(each.label, each.weights, whole=each.share_of or "")
+    return pd.DataFrame(lines, columns=list(CSV_COLUMNS))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes the frame of `tabulate`: six significant digits, seeds as integers, missing empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
+    whole.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+
+
+class Paper:
+    """The paper's numbers for the rows of a table.
+
+    A csv with columns metric and value holds one number per line; any other holds one metric per
+    column, and perhaps one split per line.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._frame = pd.read_csv(PAPER_DIR / table.paper, dtype=str, keep_default_na=False)
+
+    def text(self, row: Row, split: str, column: str | None) -> str:
+        """One cell as the paper prints it, "0.10" and not 0.1; empty where it has none."""
+        if column is None or not row.paper:
+            return ""
+        key = dict(row.paper)
+        if "split" in self._frame:
+            key.setdefault("split", split)
+        elif key.pop("split", split) != split:
+            return ""
+        if "value" in self._frame:
+            key["metric"], column = column, "value"
+        if column not in self._frame:
+            return ""
+        matches = self._frame
+        for name, wanted in key.items():
+            matches = matches[matches[name] == str(wanted)]
+        return str(matches[column].iloc[0]) if len(matches) == 1 else ""
+
+    def value(self, row: Row, split: str, column: str | None) -> float:
+        """The same as a number, NaN where the paper has none."""
+        return float(self.text(row, split, column) or NAN)
+
+
+class Cell(NamedTuple):
+    """One line of the frame: ours and the paper's."""
+
+    ours: Summary
+    paper: float
+
+
+def cells(frame: pd.DataFrame) -> dict[tuple[str, str], Cell]:
+    """The frame of `tabulate` as (row, metric) -> numbers."""
+    return {
+        (line["row"], line["metric"]): Cell(
+            Summary(
+                line["mean"],
+                line["std"],
+                line["ci_low"],
+                line["ci_high"],
+                int(line["n_seeds"]) if line["n_seeds"] == line["n_seeds"] else 0,
+            ),
+            line["paper"],
+        )
+        for line in frame.to_dict("records")
+    }
+
+
+class _Numbers:
+    """Linear combinations of a table's rows for one metric: ours by seed, and the paper's."""
+
+    def __init__(self, table: Table, reports: Reports) -> None:
+        self.reports = reports
+        self.rows = {row.label: row for row in table.rows}
+        self.paper = Paper(table)
+
+    def combine(
+        self, weights: Mapping[str, float], split: str, column: Column
+    ) -> tuple[Summary, float]:
+        metric = f"{split}/{column.metric}"
+        ours = contrast({label: self._by_seed(label, metric) for label in weights}, weights)
+        paper = sum(
+            weight * self.paper.value(self.rows[label], split, column.paper)
+            for label, weight in weights.items()
+        )
+        return ours, paper
+
+    def _by_seed(self, row: str, metric: str) -> dict[int, float]:
+        values = {
+            seed: report["metrics"].get(metric)
+            for (label, seed), report in self.reports.items()
+            if label == row
+        }
+        return {seed: v for seed, v in values.items() if v is not None and math.isfinite(v)}
+
+
+def _share(part: Summary, whole: Summary) -> Summary:
+    """Ratio of two means; empty where the whole may be zero, since a share of that says nothing."""
+    known = whole.excludes_zero and part.n
+    return Summary(part.mean / whole.mean if known else NAN, NAN, NAN, NAN, part.n if known else 0)
+
+
+def _line(row: str, metric: str, summary: Summary, paper: float) -> dict[str, Any]:
+    values = (summary.mean, summary.std, summary.low, summary.high, summary.n or NAN, paper)
+    return dict(zip(CSV_COLUMNS, (row, metric, *values), strict=True))

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from beyond_ce.reporting.markdown import to_markdown
+from beyond_ce.reporting.tables import tabulate
+
+SNAPSHOT = Path(__file__).with_name("toy.md")
+
+
+def test_snapshot(table, reports):
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 6)
+    assert text == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def test_an_unfinished_table_says_so(table, reports):
+    some = {("CE", 0): {**reports["CE", 0], "dirty": True, "commit": None}}
+    text = to_markdown(table, tabulate(table, some), some, "cpu", "make toy", 6)
+    assert "**5 of 6 missing.**" in text
+    assert "| CE        |       0.10 | 0.30 ± 0.01 |   4.0 |   2.0 |" in text
+    assert "| NTL λ=0.5 |          – | 0.40 ± 0.02 |     – |   1.0 |" in text
+    assert "unknown with local changes" in text
+    assert "nan" not in text.replace("Provenance", "")
+
+
+def test_a_runaway_answer_does_not_blow_up_the_table(table, reports):
+    reports["CE", 0]["metrics"]["test/mae"] = 5e9
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 6)
+    assert "| 1.7e+09 ± 2.9e+09 |" in text
+    assert "-1.7e+09 [-8.8e+09, +5.5e+09]" in text
