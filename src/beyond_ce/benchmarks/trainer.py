@@ -1,0 +1,199 @@
+"""What our trainer gains: samples per second beside transformers' Seq2SeqTrainer, on the CPU.
+
+All train t5_tiny on the same sums, each pair once, from the same weights, with the same AdamW,
+clipping and loss; none evaluates, logs or saves meanwhile. They differ in what comes with a
+trainer: the batches (transformers' are random, or grouped by length), the T5, the loss's code, the
+loop. They take turns; figures are medians over the repeats, of ratios those within a repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from beyond_ce.configuration import build, compose
+from beyond_ce.data.batch import IGNORED, Batch
+from beyond_ce.experiment import Prepared, build_model, prepare
+from beyond_ce.losses.objective import Objective
+from beyond_ce.reporting.run_store import provenance
+from beyond_ce.training.batches import PromptAnswerBatches
+
+BAR = 1.2  # demanded of the ratio to Seq2SeqTrainer's default
+WARMUP_STEPS = 10  # before the timed ones
+PEERS = {"seq2seq_trainer": "random", "seq2seq_trainer_grouped": "group_by_length"}
+Run = tuple[list[float], dict[str, float]]  # when each step ended; padding and validation loss
+
+
+def main(args: list[str]) -> dict[str, Any]:
+    """Run the benchmark and return its figures: samples per second, ratios, padding, losses."""
+    parser = argparse.ArgumentParser(prog="benchmark.py trainer", description=__doc__)
+    parser.add_argument("--steps", type=int, default=200, help="timed optimizer steps of a run")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each trainer")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args(args)
+    with tempfile.TemporaryDirectory() as cache_dir:
+        config = _config(options, cache_dir)
+        prepared = prepare(config)
+        prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
+        runs = {"ours": partial(_run_ours, config, prepared)}
+        runs |= {name: partial(_run_peer, config, prepared, how) for name, how in PEERS.items()}
+        speeds: dict[str, list[float]] = {name: [] for name in runs}
+        facts: dict[str, dict[str, float]] = {}
+        for repeat in range(1, options.repeats + 1):
+            for name, run in runs.items():
+                ends, facts[name] = run()
+                samples = options.steps * options.batch_size
+                speeds[name].append(samples / (ends[-1] - ends[WARMUP_STEPS]))
+                print(f"{repeat} {name:24s} {speeds[name][-1]:6.0f} samples/s", file=sys.stderr)
+        # Untrained, both models must have the same loss of the same batch.
+        objective, batches = _ours(config, prepared)
+        first = batches.train(0, 0, 1, 1)
+        peer_loss = _peer_loss(_peer(config, prepared), first)
+        first_loss = {"ours": objective(first[0])[0].item(), "seq2seq_trainer": peer_loss}
+    ratios = {n: [a / b for a, b in zip(speeds["ours"], speeds[n], strict=True)] for n in PEERS}
+    return {
+        "samples_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
+        "ratio": {name: round(statistics.median(r), 3) for name, r in ratios.items()},
+        "ratio_range": {n: [round(min(r), 3), round(max(r), 3)] for n, r in ratios.items()},
+        "bar": {"seq2seq_trainer": BAR},
+        "padding": {name: round(fact["padding"], 4) for name, fact in facts.items()},
+        "first_batch_loss": first_loss,
+        "validation_loss": {name: fact["validation_loss"] for name, fact in facts.items()},
+        "warmup_steps": WARMUP_STEPS,
+        **vars(options),
+        **provenance(),
+    }
+
+
+def _config(options: argparse.Namespace, cache_dir: str) -> DictConfig:
+    steps = options.steps + WARMUP_STEPS
+    # What our trainer does at least once, it does after the last step, when the time is taken.
+    return compose(
+        f"""
+        dataset=arithmetic model=t5_tiny cache_dir={cache_dir}
+        dataset.train_per_difficulty={math.ceil(steps * options.batch_size / 3)}
+        dataset.validation_per_difficulty=100 dataset.test_size=10
+        trainer.max_steps={steps} trainer.log_every={steps}
+        trainer.evaluate_every={steps} trainer.checkpoint_every={steps}
+        trainer.batch_size={options.batch_size} trainer.num_threads={options.threads}
+        trainer.accelerator=cpu trainer.progress=false
+        """.split()
+    )
+
+
+class Stopwatch(LambdaLR):
+    """A constant learning rate that both trainers step at the end of each optimizer step, which
+    it takes the time of; `ends` starts with the call that the base class makes."""
+
+    def __init__(self, ends: list[float], optimizer: torch.optim.Optimizer, **_: int) -> None:
+        self.ends = ends
+        super().__init__(optimizer, lambda step: 1.0)
+
+    def step(self, epoch: int | None = None) -> None:
+        super().step(epoch)
+        self.ends.append(time.perf_counter())
+
+    after_step = step
+
+    def after_evaluation(self, loss: float) -> None:
+        """Does not depend on the validation loss."""
+
+
+def _ours(config: DictConfig, prepared: Prepared) -> tuple[Objective, PromptAnswerBatches]:
+    torch.manual_seed(config.seed)
+    model = build_model(config, prepared.tokenizer)
+    loss = build(config.loss, "loss", number_values=prepared.tokenizer.number_values())
+    data = prepared.train, prepared.validation, config.trainer.batch_size, config.seed
+    return Objective(model, loss), PromptAnswerBatches(model, *data)
+
+
+def _run_ours(config: DictConfig, prepared: Prepared) -> Run:
+    trainer = build(config.trainer, "trainer")
+    objective, batches = _ours(config, prepared)
+    ends: list[float] = []
+    optimizer, watch = build(config.optimizer, "optimizer"), partial(Stopwatch, ends)
+    with tempfile.TemporaryDirectory() as folder:
+        result = trainer.fit(objective, optimizer, watch, batches, Path(folder), lambda *_: None)
+    seen = (batches.train(step, 0, 1, 1)[0] for step in range(trainer.max_steps))
+    return ends, {
+        "padding": _padding((batch.attention_mask, batch.labels) for batch in seen),
+        "validation_loss": result.last_loss,
+    }
+
+
+def _peer(config: DictConfig, prepared: Prepared) -> Any:
+    """transformers' T5 of the same dimensions; the same seed gives it the same weights."""
+    names = ("d_model", "d_ff", "d_kv", "num_heads", "num_layers")
+    settings: dict[str, Any] = {name: config.model[name] for name in names}
+    settings["vocab_size"] = prepared.tokenizer.vocab_size
+    settings["dropout_rate"] = config.model.dropout
+    settings["pad_token_id"] = settings["decoder_start_token_id"] = prepared.tokenizer.pad_id
+    torch.manual_seed(config.seed)
+    return transformers.T5ForConditionalGeneration(transformers.T5Config(**settings))
+
+
+def _run_peer(config: DictConfig, prepared: Prepared, sampling: str) -> Run:
+    model, ids = _peer(config, prepared), prepared.tokenizer
+    rows = prepared.train.map(
+        lambda row: {"input_ids": [*row["prompt_ids"], ids.eos_id], "labels": row["answer_ids"]},
+    )
+    # The collator knows the padding from a tokenizer.
+    pad = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<pad>": ids.pad_id}, "<pad>"))
+    padder = transformers.PreTrainedTokenizerFast(tokenizer_object=pad, pad_token="<pad>")
+    collator = transformers.DataCollatorForSeq2Seq(padder, model=model)
+    optimizer = build(config.optimizer, "optimizer")(model)
+    ends: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        settings = transformers.Seq2SeqTrainingArguments(
+            output_dir=folder,
+            max_steps=config.trainer.max_steps,
+            per_device_train_batch_size=config.trainer.batch_size,
+            max_grad_norm=config.trainer.gradient_clip,
+            train_sampling_strategy=sampling,
+            logging_strategy="no",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            dataloader_pin_memory=False,
+        )
+        trainer = transformers.Seq2SeqTrainer(
+            model, settings, collator, rows, optimizers=(optimizer, Stopwatch(ends, optimizer))
+        )
+        trainer.remove_callback(transformers.PrinterCallback)  # stdout is for the figures
+        trainer.train()
+        seen = list(trainer.get_train_dataloader())
+    return ends, {
+        "padding": _padding((batch["attention_mask"], batch["labels"]) for batch in seen),
+        "validation_loss": _peer_loss(model, _ours(config, prepared)[1].validation(0, 1)),
+    }
+
+
+@torch.no_grad()
+def _peer_loss(model: Any, batches: list[Batch]) -> float:
+    """Mean over all labels of our batches."""
+    model.eval()
+    losses = [model(b.input_ids, b.attention_mask.long(), labels=b.labels).loss for b in batches]
+    labels = torch.tensor([(batch.labels != IGNORED).sum() for batch in batches])
+    return float(torch.stack(losses) @ (labels / labels.sum()))
+
+
+def _padding(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The share of padding in attention masks and labels, encoder and decoder alike."""
+    used = [torch.cat([m.flatten() != 0, (y != IGNORED).flatten()]) for m, y in batches]
+    return 1 - torch.cat(used).float().mean().item()

@@ -1,0 +1,31 @@
+"""Training objectives: pure functions of logits (or hidden states) and labels."""
+
+from beyond_ce.losses.base import Loss, LossOutput
+from beyond_ce.losses.cross_entropy import CrossEntropy
+from beyond_ce.losses.distances import absolute, huber, modular, squared, squashed
+from beyond_ce.losses.gaussian import GaussianCrossEntropy, GaussianWassersteinLoss
+from beyond_ce.losses.number_token import (
+    CumulativeWassersteinLoss,
+    ExpectedValueLoss,
+    NumberLoss,
+    NumberTokenLoss,
+    WassersteinLoss,
+)
+
+__all__ = [
+    "CrossEntropy",
+    "CumulativeWassersteinLoss",
+    "ExpectedValueLoss",
+    "GaussianCrossEntropy",
+    "GaussianWassersteinLoss",
+    "Loss",
+    "LossOutput",
+    "NumberLoss",
+    "NumberTokenLoss",
+    "WassersteinLoss",
+    "absolute",
+    "huber",
+    "modular",
+    "squared",
+    "squashed",
+]

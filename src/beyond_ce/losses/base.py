@@ -1,0 +1,112 @@
+"""What every loss shares: its two entries, its denominators, its output."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from beyond_ce.losses.sparse_cross_entropy import linear_sparse_cross_entropy, sparse_cross_entropy
+
+IGNORED = -100
+
+# (labels [N], label_weight [N], number_ids [K], number_target [N, K] | None) -> nll, number logits
+Core = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """`total` and the named terms it is made of, before weighting: differentiable scalars."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Loss(nn.Module, ABC):
+    """A loss on logits [B, T, V'] and labels [B, T]; labels are shifted already, -100 is ignored.
+
+    V' may exceed the tokenizer's size: columns of a padded embedding take part in the softmax but
+    are no number tokens. Labels outside [0, V') raise ValueError on a CPU (elsewhere the check
+    would stall the device, whose own assertion fires). Without any label the loss is 0.
+    """
+
+    def __init__(self, number_values: Tensor) -> None:
+        """`number_values` float [V]: each token's value, NaN where a token is no number."""
+        super().__init__()
+        self.vocab_size = len(number_values)
+
+    def forward(
+        self, logits: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
+    ) -> LossOutput:
+        """Loss of `logits` [B, T, V']. `counts` replaces the batch's own denominators.
+
+        With the summed `counts` of several batches, the sum of their losses, and of the gradients,
+        is that of the one large batch.
+        """
+        self._check(labels, logits.shape[:-1], logits.shape[-1])
+        labels, logits = labels.flatten(), logits.flatten(0, -2)
+        return self._compute(labels, counts or self.counts(labels), partial(_on_logits, logits))
+
+    def from_hidden(
+        self,
+        hidden: Tensor,
+        unembedding: Tensor,
+        labels: Tensor,
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> LossOutput:
+        """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T, never built whole.
+
+        Its graph allows one backward pass.
+        """
+        self._check(labels, hidden.shape[:-1], len(unembedding))
+        labels, hidden = labels.flatten(), hidden.flatten(0, -2)
+        counts = counts or self.counts(labels)
+        if not torch.compiler.is_compiling():  # a shape that depends on data breaks the graph
+            kept = (labels != IGNORED).nonzero().squeeze(1)
+            if len(kept) < len(labels):
+                labels, hidden = labels[kept], hidden[kept]
+        return self._compute(labels, counts, partial(_on_hidden, hidden, unembedding))
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        """The denominators for `labels`, as scalars: how many positions each mean runs over."""
+        return {"tokens": (labels != IGNORED).sum()}
+
+    @abstractmethod
+    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+        """The loss for `labels` [N], given the way from labels and targets to the logits."""
+
+    def _check(self, labels: Tensor, rows: torch.Size, width: int) -> None:
+        if labels.shape != rows:
+            raise ValueError(
+                f"labels have shape {tuple(labels.shape)}; the predictions call for {tuple(rows)}"
+            )
+        if width < self.vocab_size:
+            raise ValueError(
+                f"the logits have {width} columns, fewer than the vocabulary's {self.vocab_size}"
+            )
+        if torch.compiler.is_compiling() or labels.device.type != "cpu" or labels.numel() == 0:
+            return
+        low, high = labels.masked_fill(labels == IGNORED, 0).aminmax()
+        if low < 0 or high >= width:
+            wrong = low if low < 0 else high
+            raise ValueError(
+                f"label {int(wrong)} is outside the {width} columns of the logits "
+                f"(only {IGNORED} marks an ignored position)"
+            )
+
+
+def _on_logits(logits: Tensor, *targets: Tensor) -> tuple[Tensor, Tensor]:
+    return sparse_cross_entropy(logits, *targets)
+
+
+def _on_hidden(hidden: Tensor, unembedding: Tensor, *targets: Tensor) -> tuple[Tensor, Tensor]:
+    return linear_sparse_cross_entropy(hidden, unembedding, *targets)
+
+
+def mean(total: Tensor, count: Tensor) -> Tensor:
+    """`total` / `count`, and 0 where there is nothing to average."""
+    return total / count.clamp(min=1)

@@ -1,0 +1,49 @@
+"""How wrong one number is for another: distances c(y, v), element by element.
+
+Each takes values `y` and `v` that broadcast against each other. NTL-WAS takes any of them as
+transport cost (`loss.cost`), NTL-L_p as penalty of the expected value (`loss.distance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def absolute(y: Tensor, v: Tensor) -> Tensor:
+    """|y - v|."""
+    return (y - v).abs()
+
+
+def squared(y: Tensor, v: Tensor) -> Tensor:
+    """(y - v)^2."""
+    return (y - v).square()
+
+
+def huber(y: Tensor, v: Tensor, delta: float = 1.0) -> Tensor:
+    """Huber's loss: (y - v)^2 / 2 up to `delta`, delta (|y - v| - delta / 2) beyond."""
+    gap = (y - v).abs()
+    return torch.where(gap <= delta, 0.5 * gap.square(), delta * (gap - 0.5 * delta))
+
+
+def modular(y: Tensor, v: Tensor, modulus: float = 10.0) -> Tensor:
+    """Distance on a circle of circumference `modulus`: of digits, 9 is as near to 0 as 1 is."""
+    gap = (y - v).abs() % modulus
+    return torch.minimum(gap, modulus - gap)
+
+
+def squashed(y: Tensor, v: Tensor, factor: float = 2.0) -> Tensor:
+    """|y - v| mapped linearly so that the nearest wrong value costs 1, the farthest `factor`.
+
+    For vocabularies whose largest values would rule the loss. Nearest and farthest are taken
+    over the whole matrix of costs, as `squash_factor` in the authors' package `ntloss` does.
+    """
+    gap = (y - v).abs()
+    wrong = gap > 0
+    nearest = torch.where(wrong, gap, torch.inf).min()
+    span = (gap.max() - nearest).clamp(min=torch.finfo(gap.dtype).tiny)
+    return torch.where(wrong, 1 + (gap - nearest) / span * (factor - 1), 0.0)

@@ -1,0 +1,206 @@
+"""Number Token Loss (Zausinger, Pennig et al. 2025, arXiv:2411.02083): CE + lambda x NTL.
+
+NTL looks only at positions whose label is a number token, and there only at the distribution p
+that a softmax over the number tokens' logits alone gives. v_j is the value of number token j, y_i
+the value of label i. Each class here is one NTL: one way to say how far p is from y.
+
+Shapes: N positions, K number tokens, G distinct values.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from beyond_ce.errors import UsageError
+from beyond_ce.losses.base import IGNORED, Core, Loss, LossOutput, mean
+from beyond_ce.losses.distances import Distance, absolute, squared
+
+
+class NumberLoss(Loss):
+    """A loss that knows which tokens are numbers. Its tables run over them, like `values`."""
+
+    number_ids: Tensor  # long [K], the number tokens
+    values: Tensor  # float [K], their values
+    number_of_token: Tensor  # long [V + 1]: place in number_ids or -1; the last for ids >= V
+
+    def __init__(self, number_values: Tensor) -> None:
+        super().__init__(number_values)
+        ids = number_values.isfinite().nonzero().squeeze(1)
+        if len(ids) == 0:
+            raise UsageError(
+                f"{type(self).__name__} needs number tokens and this tokenizer has no number "
+                "tokens: choose one that has (tokenizer=digit) or loss=ce"
+            )
+        number_of_token = torch.full((len(number_values) + 1,), -1, device=ids.device)
+        number_of_token[ids] = torch.arange(len(ids), device=ids.device)
+        values = number_values[ids].to(torch.promote_types(number_values.dtype, torch.float32))
+        # Nothing is persistent: tables follow from the configuration, not from a checkpoint.
+        self.register_buffer("number_ids", ids, persistent=False)
+        self.register_buffer("number_of_token", number_of_token, persistent=False)
+        self.register_buffer("values", values, persistent=False)
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        numbers = self._numbers(labels)
+        return super().counts(labels) | {"numbers": (numbers >= 0).sum()}
+
+    def _numbers(self, labels: Tensor) -> Tensor:
+        """Each label's place in `number_ids`, -1 where it is no number token."""
+        places = labels.clamp(max=self.vocab_size).masked_fill_(labels < 0, self.vocab_size)
+        return self.number_of_token[places]
+
+    def _cross_entropy(
+        self,
+        labels: Tensor,
+        numbers: Tensor,
+        counts: Mapping[str, Tensor],
+        core: Core,
+        smoothed: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy, and the number logits [N, K].
+
+        `smoothed` [K, K] replaces the one-hot target of every number label by a distribution.
+        """
+        ignored, target = labels == IGNORED, None
+        one_hot = ~ignored
+        if smoothed is not None:
+            one_hot = one_hot & (numbers < 0)
+            target = _only_numbers(smoothed[numbers.clamp(min=0)], numbers)
+        labels = labels.masked_fill(ignored, 0)
+        nll, number_logits = core(labels, one_hot, self.number_ids, target)
+        return mean(nll, counts["tokens"]), number_logits
+
+
+class NumberTokenLoss(NumberLoss):
+    """CE + `weight` x NTL; terms "ce" and "ntl" (unweighted), each a mean over its positions.
+
+    `weight` is the paper's lambda.
+    """
+
+    def __init__(self, number_values: Tensor, weight: float = 0.3) -> None:
+        super().__init__(number_values)
+        self.weight = weight
+
+    @abstractmethod
+    def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
+        """NTL [N] of p [N, K] to the number token at place `numbers` [N] of `number_ids`."""
+
+    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+        numbers = self._numbers(labels)
+        ce, number_logits = self._cross_entropy(labels, numbers, counts, core)
+        ntl = mean_over_numbers(self._distance, number_logits, numbers, counts)
+        return LossOutput(ce + self.weight * ntl, {"ce": ce, "ntl": ntl})
+
+
+class WassersteinLoss(NumberTokenLoss):
+    """NTL-WAS, the Wasserstein-1 distance of p to the one-hot label: sum_j p_j c(y, v_j).
+
+    With |y - v| as `cost` this is the paper's; any other gives the optimal transport cost for it.
+    Tokens of one value are as good as each other; values need not be sorted or evenly spaced.
+    """
+
+    costs: Tensor  # float [K, K]
+
+    def __init__(
+        self, number_values: Tensor, weight: float = 0.3, cost: Distance = absolute
+    ) -> None:
+        super().__init__(number_values, weight)
+        self.register_buffer("costs", cost(self.values[:, None], self.values), persistent=False)
+
+    def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
+        return (p * self.costs[numbers].to(p.dtype)).sum(-1)
+
+
+class ExpectedValueLoss(NumberTokenLoss):
+    """NTL-L_p, the regression of the expected value: l(y, sum_j p_j v_j).
+
+    `distance` is l: `squared` for NTL-MSE, `absolute` for NTL-MAE, `huber` for NTL-Huber. The
+    minimum is not unique: half the mass on 0 and half on 8 fits a label of 4 perfectly.
+    """
+
+    def __init__(
+        self, number_values: Tensor, weight: float = 0.3, distance: Distance = squared
+    ) -> None:
+        super().__init__(number_values, weight)
+        self.distance = distance
+
+    def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
+        values = self.values.to(p.dtype)
+        return self.distance(values[numbers], (p * values).sum(-1))
+
+
+class CumulativeWassersteinLoss(NumberTokenLoss):
+    """NTL-WAS-CDF: the Wasserstein-1 distance as the area between the two CDFs.
+
+    Equals `WassersteinLoss` where that applies; the paper needs it for labels that are not one-hot.
+    """
+
+    def __init__(self, number_values: Tensor, weight: float = 0.3) -> None:
+        super().__init__(number_values, weight)
+        self.cdf_distance = CDFDistance(self.values, torch.eye(len(self.values)))
+
+    def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
+        return self.cdf_distance(p, numbers)
+
+
+class CDFDistance(nn.Module):
+    """sum_g |CDF_p(g) - CDF_label(g)| x spacing, over the G distinct values in rising order.
+
+    Tokens of one value count as one. NOTE: the factor `spacing`, 1 for digits, is not in the
+    paper's formula; with it the distance is in the unit of the values whatever their spacing.
+    """
+
+    group: Tensor  # long [K]: each number token's place among the distinct values
+    label_cdf: Tensor  # float [K, G]
+
+    def __init__(self, values: Tensor, label_distribution: Tensor) -> None:
+        """`values` [K]; `label_distribution` [K, K], a row for each label.
+
+        Raises UsageError unless the distinct values are evenly spaced.
+        """
+        super().__init__()
+        distinct, group = values.unique(sorted=True, return_inverse=True)
+        gaps = distinct.diff()
+        self.spacing = float(gaps.mean()) if len(gaps) else 1.0
+        if not torch.allclose(gaps, gaps.new_tensor(self.spacing), rtol=1e-5, atol=0):
+            raise UsageError(
+                f"NTL-WAS-CDF needs evenly spaced number tokens, but the gaps between this "
+                f"tokenizer's values run from {gaps.min():g} to {gaps.max():g}: choose "
+                "loss=ntl_was, or tokenizer=digit"
+            )
+        self.register_buffer("group", group, persistent=False)
+        label_cdf = self._cdf(label_distribution.to(values))
+        self.register_buffer("label_cdf", label_cdf, persistent=False)
+
+    def forward(self, p: Tensor, numbers: Tensor) -> Tensor:
+        """Distance [N] of p [N, K] to the labels at places `numbers` [N]."""
+        gap = self._cdf(p) - self.label_cdf[numbers].to(p.dtype)
+        return gap.abs().sum(-1) * self.spacing
+
+    def _cdf(self, p: Tensor) -> Tensor:
+        mass = p.new_zeros(len(p), int(self.group.max()) + 1)
+        return mass.index_add(1, self.group, p).cumsum(-1)
+
+
+def mean_over_numbers(
+    distance: Callable[[Tensor, Tensor], Tensor],
+    number_logits: Tensor,
+    numbers: Tensor,
+    counts: Mapping[str, Tensor],
+) -> Tensor:
+    """Mean over number positions of `distance`(p [N, K], places [N]); 0 if there are none.
+
+    All rows are computed and the others masked: picking rows would stall an accelerator to learn
+    how many there are, and K is small beside the vocabulary.
+    """
+    p = torch.softmax(_only_numbers(number_logits, numbers), -1)
+    per_row = distance(p, numbers.clamp(min=0)).masked_fill(numbers < 0, 0)
+    return mean(per_row.sum(), counts["numbers"])
+
+
+def _only_numbers(rows: Tensor, numbers: Tensor) -> Tensor:
+    # Zeros instead of what other positions hold, so that not even a NaN there reaches a gradient.
+    return rows.masked_fill(numbers[:, None] < 0, 0)
