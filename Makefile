@@ -24,8 +24,12 @@ $(READY): requirements.lock pyproject.toml
 
 install: $(READY) ## Create .venv from requirements.lock
 
-lock: ## Resolve requirements.lock anew from pyproject.toml
-	@$(PYTHON) scripts/lock.py
+lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	@sed -n '/^#/p' requirements.lock > .lock.tmp
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.10 --quiet --no-header --no-annotate \
+		| grep -v -E '^(nvidia-|cuda-|triton)' >> .lock.tmp
+	@mv .lock.tmp requirements.lock
 
 test: $(READY) ## Run the tests (a few minutes)
 	$(BIN)/python -m pytest $(ARGS)

@@ -12,9 +12,12 @@ from beyond_ce.configuration import one_line_errors, single_job
 def main(config: DictConfig) -> None:
     # Here rather than around Hydra alone, which would print a line of its own above ours.
     with one_line_errors() if single_job() else nullcontext():
-        from beyond_ce.experiment import run  # slow to import: --help and config errors come first
+        # Slow to import: --help and config errors come first.
+        from lightning_fabric.utilities import rank_zero_only
 
-        print(run(config))
+        from beyond_ce.experiment import run
+
+        rank_zero_only(print)(run(config))
 
 
 if __name__ == "__main__":

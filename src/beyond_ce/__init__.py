@@ -1,1 +1,1 @@
-"""Training objectives beyond next-token cross-entropy: number token loss and multi-token prediction."""
+"""Training objectives beyond next-token cross-entropy, from two papers."""

@@ -7,15 +7,18 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
+import psutil
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -120,6 +123,24 @@ def run_folder(config: DictConfig) -> Path:
     return Path(config.results_dir) / "runs" / run_hash(config)
 
 
+def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
+    """A run's config with Hydra overrides of keys in `group`, or of keys that do not define it.
+
+    Raises:
+        UsageError: an override would make it another run.
+    """
+    changed = config.copy()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        OmegaConf.update(changed, override.get_key_element(), override.value())
+        same = changed.copy()
+        same[group] = config[group]
+        if run_hash(same) != run_hash(config):
+            raise UsageError(
+                f"{override.input_line} would be another run: only {group}.* can change here"
+            )
+    return changed
+
+
 def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
     """Instantiate a config group's choice; say in one line which key its class does not take."""
     try:
@@ -155,7 +176,8 @@ def one_line_errors() -> Iterator[None]:
     # Hydra would otherwise print its own several lines and exit by itself.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        yield
+        with _told_once():
+            yield
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         _fail(error, 2)
     except RunError as error:
@@ -163,6 +185,24 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Of several ranks on a machine the first tells an error and ends the ranks that it started.
+
+    The others wait for that end, as most errors hit every rank, or follow from the first's.
+    """
+    try:
+        yield
+    except Exception:
+        rank = os.environ.get("LOCAL_RANK")  # set when there are several ranks
+        if rank == "0":
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+        elif rank is not None:
+            time.sleep(5)
+        raise
 
 
 def single_job() -> bool:

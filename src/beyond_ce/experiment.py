@@ -5,23 +5,27 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.configuration import build, check, run_folder
-from beyond_ce.errors import RunError
+from beyond_ce.configuration import build, check, reconfigure, run_folder
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import LanguageModel
 from beyond_ce.reporting.run_store import (
     is_done,
     open_run,
     provenance,
+    read_config,
     write_atomically,
     write_report,
 )
@@ -79,6 +83,25 @@ def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
     )
 
 
+def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
+    """The config's model and loss."""
+    model = build_model(config, tokenizer)
+    return Objective(model, build(config.loss, "loss", number_values=tokenizer.number_values()))
+
+
+def load_model(
+    config: DictConfig, tokenizer: Tokenizer, checkpoint: Path
+) -> tuple[LanguageModel, int]:
+    """The config's model with the weights of a checkpoint, and the step it is from.
+
+    The model is whole and on the CPU, however many devices have trained it in shards.
+    """
+    objective = build_objective(config, tokenizer)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    rest = load_checkpoint(fabric, checkpoint, {"module": objective})
+    return objective.model, rest["progress"]["step"]
+
+
 def run(config: DictConfig) -> Path:
     """Train and evaluate what `config` describes; returns the run's folder.
 
@@ -92,17 +115,16 @@ def run(config: DictConfig) -> Path:
     folder = run_folder(config)
     if is_done(folder):
         return folder
-    with open_run(config) as folder:
-        start = time.perf_counter()
-        trainer: Trainer = build(config.trainer, "trainer")
+    start = time.perf_counter()
+    trainer: Trainer = build(config.trainer, "trainer")  # starts the other ranks, if any
+    primary = trainer.fabric.is_global_zero
+    # One rank holds the folder for all of them, and is the only one to write.
+    with open_run(config) if primary else nullcontext():
         evaluator = build(config.evaluator, "evaluator")
         trainer.fabric.seed_everything(config.seed, verbose=False)
-        prepared = prepare(config)
-        trainer.fabric.barrier()
-        model = build_model(config, prepared.tokenizer)
-        loss = build(config.loss, "loss", number_values=prepared.tokenizer.number_values())
-        objective = Objective(model, loss)
-        primary = trainer.fabric.is_global_zero
+        with trainer.fabric.rank_zero_first():  # the others then find it in the cache
+            prepared = prepare(config)
+        objective = build_objective(config, prepared.tokenizer)
         logger = build(config.logger, "logger")
         if primary:
             prepared.tokenizer.save(folder / "tokenizer")
@@ -114,24 +136,27 @@ def run(config: DictConfig) -> Path:
             make_optimizer=build(config.optimizer, "optimizer"),
             make_scheduler=build(config.scheduler, "scheduler"),
             batches=PromptAnswerBatches(
-                model, prepared.train, prepared.validation, trainer.batch_size, config.seed
+                objective.model,
+                prepared.train,
+                prepared.validation,
+                trainer.batch_size,
+                config.seed,
             ),
             folder=folder,
             log=logger.log,
         )
         trained_at = time.perf_counter()
-        if config.evaluate_checkpoint == "best":
-            load_checkpoint(trainer.fabric, folder / "best.ckpt", {"module": objective})
-        if primary:
-            metrics = {
-                "validation/loss": result.last_loss,
-                "validation/best_loss": result.best_loss,
-                **evaluate(model, evaluator, prepared, folder, trainer.fabric.device),
-            }
-            logger.finish(metrics)
-            write_report(
-                folder,
-                {
+        with trainer.fabric.rank_zero_first():  # a barrier without a time-out for the others
+            if primary:
+                checkpoint = folder / f"{config.evaluate_checkpoint}.ckpt"
+                model, _ = load_model(config, prepared.tokenizer, checkpoint)
+                metrics = {
+                    "validation/loss": result.last_loss,
+                    "validation/best_loss": result.best_loss,
+                    **evaluate(model, evaluator, prepared, folder, trainer.fabric.device),
+                }
+                logger.finish(metrics)
+                report = {
                     "run": folder.name,
                     "metrics": metrics,
                     "seed": config.seed,
@@ -149,9 +174,8 @@ def run(config: DictConfig) -> Path:
                     "peak_memory_mb": result.peak_memory_mb,
                     "wandb_id": logger.id,
                     "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-                },
-            )
-        trainer.fabric.barrier()
+                }
+                write_report(folder, report)
     return folder
 
 
@@ -168,19 +192,75 @@ def evaluate(
     that a run interrupted between two splits does not evaluate the first again.
     """
     metrics: dict[str, float] = {}
-    (folder / "evaluation").mkdir(exist_ok=True)
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            done = evaluator(model, prepared.tokenizer, prepared.splits[split], device)
-            try:
-                done.predictions.to_parquet(path.with_suffix(".parquet"), index=False)
-            except OSError as error:
-                raise RunError(
-                    f"cannot write {path.with_suffix('.parquet')}: {error}; "
-                    "start the same command again to go on"
-                ) from error
-            write_atomically(path, json.dumps(done.metrics, indent=2))
+            found = evaluator(model, prepared.tokenizer, prepared.splits[split], device)
+            _keep(found.metrics, found.predictions, path)
         values = json.loads(path.read_text())
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
+
+
+def evaluate_again(
+    folder: Path, checkpoint: str, splits: Sequence[str], overrides: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Metrics of each split for a trained run, with other settings of its evaluator, say.
+
+    They are kept with the predictions in evaluation/<split>-<checkpoint>-<overrides>.json and
+    .parquet; what the run itself evaluated and reported stays.
+
+    Args:
+        folder: of a run, finished or not.
+        checkpoint: last or best.
+        splits: none for the test splits.
+        overrides: `evaluator.num_beams=4`, or `key=value` of what does not define the run,
+            such as `cache_dir`.
+
+    Raises:
+        UsageError: there is no such run, checkpoint, split or override.
+    """
+    config = reconfigure(read_config(folder), overrides, "evaluator")
+    path = folder / f"{checkpoint}.ckpt"
+    if not path.exists():
+        raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
+    one_device = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    device = build(config.trainer, "trainer", **one_device).fabric.device
+    evaluator = build(config.evaluator, "evaluator")
+    data = build(config.dataset, "dataset")
+    examples = data.load()
+    unknown = [split for split in splits if split not in examples]
+    if unknown:
+        raise UsageError(f"there is no split '{unknown[0]}'; known: {', '.join(examples)}")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    model, step = load_model(config, tokenizer, path)
+    settings = [o.removeprefix("evaluator.") for o in overrides if o.startswith("evaluator.")]
+    name = "-".join([checkpoint, *sorted(settings)])
+    metrics = {}
+    for split in splits or data.test_splits:
+        found = evaluator(model, tokenizer, examples[split], device)
+        metrics[split] = found.metrics
+        report = {
+            "run": folder.name,
+            "split": split,
+            "checkpoint": checkpoint,
+            "step": step,
+            "evaluator": OmegaConf.to_container(config.evaluator),
+            "metrics": found.metrics,
+            **provenance(),
+        }
+        _keep(report, found.predictions, folder / "evaluation" / f"{split}-{name}.json")
+    return metrics
+
+
+def _keep(values: dict[str, Any], predictions: pd.DataFrame, path: Path) -> None:
+    """Values at `path` and predictions beside it; the values come last, and say both are whole."""
+    table = path.with_suffix(".parquet")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        predictions.to_parquet(table, index=False)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {table}: {error}; start the same command again to go on"
+        ) from error
+    write_atomically(path, json.dumps(values, indent=2))

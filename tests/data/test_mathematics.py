@@ -2,6 +2,7 @@ import collections
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from beyond_ce.data import Arithmetic, Mathematics, generation
-from beyond_ce.data.mathematics import _TRAIN_REGIMES
+from beyond_ce.data.mathematics import DIFFICULTIES
 from beyond_ce.errors import UsageError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
@@ -164,10 +165,10 @@ def test_official_files_are_read_in_their_order(tmp_path):
     splits = rows(official(path, tmp_path, **sizes))
     assert prompts(splits, "interpolate") == [f"inter {n}?" for n in range(10)]
     assert [row["answer"] for row in splits["extrapolate"]] == [str(n) for n in range(10)]
-    assert prompts(splits, "validation") == [f"train {n}?" for n in range(4 * len(_TRAIN_REGIMES))]
+    assert prompts(splits, "validation") == [f"train {n}?" for n in range(4 * len(DIFFICULTIES))]
     # No held-out question, repetitions kept as they are, as many as asked for.
     assert prompts(splits, "train")[:4] == ["train 12?", "train 12?", "train 13?", "train 13?"]
-    assert len(splits["train"]) == 50 * len(_TRAIN_REGIMES)
+    assert len(splits["train"]) == 50 * len(DIFFICULTIES)
     assert_disjoint(splits)
 
 
@@ -215,7 +216,7 @@ def test_the_config_builds_the_data_at_the_papers_size(tmp_path, name):
     assert data.name == name
     assert data.cache_dir == tmp_path
     per_difficulty = data.sizes["train_per_difficulty"] + data.sizes["validation_per_difficulty"]
-    pairs = per_difficulty * len(_TRAIN_REGIMES) * len(data.categories)
+    pairs = per_difficulty * len(DIFFICULTIES) * len(data.categories)
     assert pairs == pytest.approx({"arithmetic": 103_000, "mathematics": 26e6}[name], rel=0.01)
 
 
@@ -223,3 +224,47 @@ def test_importing_the_data_sets_is_cheap():
     program = "import sys, beyond_ce.data; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True).split()
     assert not {"torch", "sympy", "datasets", "pandas"} & set(loaded)
+
+
+def test_operations_make_the_questions_shorter(tmp_path):
+    sizes = SIZES | {"test_size": 40}
+    data = Arithmetic(
+        **sizes, operations=[1, 2], difficulties=["easy", "medium"], cache_dir=tmp_path
+    )
+    splits = rows(data)
+    assert {split: len(examples) for split, examples in splits.items()} == {
+        "train": 120,
+        "validation": 20,
+        "interpolate": 40,
+        "extrapolate": 40,
+    }
+    numbers = {
+        split: {len(re.findall(r"\d+", prompt)) for prompt in prompts(splits, split)}
+        for split in splits
+    }
+    assert numbers["train"] == numbers["interpolate"] == {2, 3}
+    assert numbers["extrapolate"] == {4}
+    assert_disjoint(splits)
+
+
+def test_what_makes_other_questions_has_another_fingerprint(tmp_path):
+    def fingerprint(**changes):
+        return Arithmetic(**SIZES, cache_dir=tmp_path, **changes).fingerprint()
+
+    made = [{}, {"operations": [1, 1]}, {"operations": [1, 2]}, {"difficulties": ["easy"]}]
+    assert len({fingerprint(**changes) for changes in made}) == len(made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"operations": [2, 1]}, "the least and the most"),
+        ({"operations": [0, 1]}, "the least and the most"),
+        ({"operations": [1]}, "the least and the most"),
+        ({"difficulties": ["simple"]}, "choose some of"),
+        ({"difficulties": []}, "choose some of"),
+    ],
+)
+def test_impossible_questions_are_refused(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        Arithmetic(**SIZES, cache_dir=tmp_path, **changes)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from beyond_ce.data.generation import Stream
 from beyond_ce.data.mathematics import Mathematics
+from beyond_ce.errors import UsageError
 
 
 class Arithmetic(Mathematics):
@@ -10,8 +16,49 @@ class Arithmetic(Mathematics):
 
     `What is -5 + (12 - 2) - -1?` -> `6`. The paper takes 33,333 training and 1,000 validation
     pairs of each difficulty.
+
+    Args:
+        operations: the least and the most operations of a question, to make the task smaller than
+            the generator does (3 to 6). The test splits then follow: interpolation has held-out
+            questions of the training difficulties, extrapolation questions with one operation
+            more than the most. null leaves all to the generator.
     """
 
     name = "arithmetic"
     categories = ("arithmetic__add_sub_multiple",)
     extrapolation = ("arithmetic__add_sub_multiple_longer",)
+
+    def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
+        self.operations = None if operations is None else (operations[0], operations[-1])
+        super().__init__(**kwargs)
+        if self.operations is None:
+            return
+        if self.path is not None:
+            raise UsageError(
+                "dataset.operations is for generated questions: the files of dataset.path hold "
+                "the generator's own; set one of the two to null"
+            )
+        if len(operations or ()) != 2 or not 1 <= self.operations[0] <= self.operations[1]:
+            raise UsageError(
+                f"dataset.operations={list(operations or ())}: give the least and the most, "
+                "as [1,2]"
+            )
+
+    def _definition(self) -> dict[str, Any]:
+        return super()._definition() | {"operations": self.operations}
+
+    def _plan(self) -> list[Stream]:
+        if self.operations is None:
+            return super()._plan()
+        more = self.operations[1] + 1
+        share = -(-self.sizes["test_size"] // len(self.difficulties))
+        tests = [
+            Stream(split, f"train-{level}", self.categories[0], share, operations)
+            for split, operations in (
+                ("interpolate", self.operations),
+                ("extrapolate", (more, more)),
+            )
+            for level in self.difficulties
+        ]
+        rest = [s for s in super()._plan() if s.split in ("validation", "train")]
+        return [*tests, *(replace(stream, operations=self.operations) for stream in rest)]

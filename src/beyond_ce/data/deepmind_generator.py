@@ -33,7 +33,7 @@ import random
 import signal
 import string
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -125,16 +125,22 @@ _REGIMES: dict[str, dict[str, dict[str, Callable[[], Any]]]] = {
 }
 
 
-def pairs(regime: str, module: str, count: int, seed: int) -> list[tuple[str, str]]:
+def pairs(
+    regime: str, module: str, count: int, seed: int, operations: Sequence[int] | None = None
+) -> list[tuple[str, str]]:
     """The first `count` (question, answer) pairs of a module, e.g. "arithmetic__mul", at a seed.
 
     Args:
         regime: "train-easy", "train-medium", "train-hard", "interpolate" or "extrapolate".
         seed: in [0, 2**32). The generator draws from the global states of `random` and of
             `numpy.random`; both are seeded, and put back afterwards.
+        operations: the least and the most operations of an expression, uniform between them, for
+            a module that takes a length; None leaves the number to the generator.
     """
     area, name = module.split("__")
     sample = _REGIMES[regime][area][name]
+    if operations is not None:
+        sample = _with_length(sample, *operations)
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -144,6 +150,10 @@ def pairs(regime: str, module: str, count: int, seed: int) -> list[tuple[str, st
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _with_length(sample: Callable[..., Any], low: int, high: int) -> Callable[[], Any]:
+    return lambda: sample(length=random.randint(low, high))
 
 
 if __name__ == "__main__":

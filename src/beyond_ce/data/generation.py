@@ -28,13 +28,15 @@ class Stream:
     """`wanted` questions of one module of DeepMind's generator, for one split of a data set.
 
     `regime` is the generator's: "train-easy", "train-medium", "train-hard", "interpolate" or
-    "extrapolate". The same module feeds several splits (train and validation).
+    "extrapolate". The same module feeds several splits (train and validation). `operations`, the
+    least and the most of an expression, overrules how many the module draws.
     """
 
     split: str
     regime: str
     module: str
     wanted: int
+    operations: tuple[int, int] | None = None
 
 
 def shard_seed(seed: int, stream: Stream, shard: int) -> int:
@@ -60,7 +62,7 @@ class _Worker:
 
     def pairs(self, stream: Stream, seed: int) -> list[Pair]:
         assert self.process.stdin and self.process.stdout
-        request = [stream.regime, stream.module, SHARD_SIZE, seed]
+        request = [stream.regime, stream.module, SHARD_SIZE, seed, stream.operations]
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()

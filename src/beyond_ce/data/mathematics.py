@@ -8,10 +8,10 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRAIN_REGIMES = ("train-easy", "train-medium", "train-hard")
+DIFFICULTIES = ("easy", "medium", "hard")
 _DRAWS_PER_PAIR = 5
 _DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 
@@ -51,6 +51,7 @@ class Mathematics:
         train_per_difficulty: training pairs of each category and difficulty.
         validation_per_difficulty: validation pairs of each category and difficulty.
         test_size: pairs of each category in each test split.
+        difficulties: of the training and validation pairs: easy, medium, hard.
         seed: of the generator; independent of the seed of a run.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
         path: the folder mathematics_dataset-v1.0 with the official files; null generates.
@@ -92,6 +93,7 @@ class Mathematics:
         test_size: int,
         seed: int,
         cache_dir: str | Path,
+        difficulties: Sequence[str] = DIFFICULTIES,
         path: str | Path | None = None,
         num_workers: int | None = None,
     ) -> None:
@@ -105,6 +107,12 @@ class Mathematics:
         for key, value in {**self.sizes, "num_workers": self.num_workers}.items():
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"dataset.{key} must be a whole number from 1 on, not {value}")
+        unknown = set(difficulties) - set(DIFFICULTIES)
+        if unknown or not difficulties:
+            raise UsageError(
+                f"dataset.difficulties={list(difficulties)}: choose some of {list(DIFFICULTIES)}"
+            )
+        self.difficulties = tuple(difficulties)
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self.path = None if path is None else Path(path).expanduser()
@@ -116,14 +124,17 @@ class Mathematics:
 
         Official files count as the same wherever they lie; their order replaces the seed.
         """
-        definition = {
+        return hashlib.sha256(json.dumps(self._definition(), sort_keys=True).encode()).hexdigest()
+
+    def _definition(self) -> dict[str, Any]:
+        return {
             "version": _DATA_VERSION,
             "categories": self.categories,
             "extrapolation": self.extrapolation,
+            "difficulties": self.difficulties,
             **self.sizes,
             "source": "official" if self.path else f"seed {self.seed}",
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     def load(self) -> dict[str, datasets.Dataset]:
         """All splits, made on first use; columns prompt, answer and task (the category)."""
@@ -137,9 +148,9 @@ class Mathematics:
             *(Stream("interpolate", "interpolate", name, test) for name in self.categories),
             *(Stream("extrapolate", "extrapolate", name, test) for name in self.extrapolation),
             *(
-                Stream(split, regime, name, self.sizes[f"{split}_per_difficulty"])
+                Stream(split, f"train-{level}", name, self.sizes[f"{split}_per_difficulty"])
                 for split in ("validation", "train")
-                for regime in _TRAIN_REGIMES
+                for level in self.difficulties
                 for name in self.categories
             ),
         ]

@@ -19,10 +19,11 @@ class LengthGroupedBatches:
         lengths: [N, k] token counts, most expensive sequence first (sorting is lexicographic).
         batch_size: examples a batch.
         seed: the run's seed.
-        pool: batches sorted together; larger means less padding and less random batches.
+        pool: batches sorted together. More of them mean less padding, but batches of one length are
+            also of one difficulty, and training on those learns less per step.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 64) -> None:
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 8) -> None:
         if batch_size < 1:
             raise UsageError(f"trainer.batch_size is {batch_size}: it must be at least 1")
         if len(lengths) < batch_size:

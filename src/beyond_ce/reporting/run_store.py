@@ -41,6 +41,22 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path} is damaged ({error}): delete the folder and run again") from error
 
 
+def read_config(folder: Path) -> DictConfig:
+    """The config that the run in `folder` was started with.
+
+    Raises:
+        UsageError: the folder is not a run's.
+        RunError: its config is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
+    try:
+        return DictConfig(OmegaConf.load(path))
+    except Exception as error:  # as many kinds as there are ways to be no YAML
+        raise RunError(f"{path} is damaged: delete the folder and run again") from error
+
+
 @contextmanager
 def open_run(config: DictConfig) -> Iterator[Path]:
     """Create or reopen the config's run folder, for one process at a time.
@@ -70,7 +86,7 @@ def _claim(folder: Path, config: DictConfig) -> None:
     path = folder / "config.yaml"
     if path.exists():
         try:
-            same = definition(DictConfig(OmegaConf.load(path))) == definition(config)
+            same = definition(read_config(folder)) == definition(config)
         except Exception:
             same = False
         if not same:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import netrc
 import os
 import sys
 from pathlib import Path
@@ -31,19 +30,23 @@ class WandbLogger(NoLogger):
     Args:
         project: the W&B project.
         entity: the W&B team or user; null for the key's default.
-        mode: null decides by the key; online, offline or disabled override.
+        mode: null is online with a key and else offline, unless WANDB_MODE says otherwise;
+            or online (which without a key is offline too), offline, disabled.
     """
 
     def __init__(self, project: str, entity: str | None = None, mode: str | None = None) -> None:
         self.project = project
         self.entity = entity
-        self.mode = mode or ("online" if _has_key() else "offline")
+        self.mode = mode or os.environ.get("WANDB_MODE") or "online"
         self._run: Any = None
 
     def start(self, folder: Path, config: dict[str, Any]) -> None:
         def begin() -> None:
             import wandb
 
+            # Without a key `init` would ask for one.
+            if self.mode == "online" and not wandb.login(prompt=False, verify=False):
+                self.mode = "offline"
             # The folder's name as id: a resumed run goes on in the same W&B run.
             self._run = wandb.init(
                 project=self.project,
@@ -54,9 +57,10 @@ class WandbLogger(NoLogger):
                 config=config,
                 mode=self.mode,  # type: ignore[arg-type]
                 resume="allow",
+                reinit="finish_previous",  # else it goes on in a run that failed in this process
                 settings=wandb.Settings(silent=True),
             )
-            self.id = folder.name
+            self.id = None if self.mode == "disabled" else folder.name
 
         self._safely(begin)
 
@@ -79,12 +83,3 @@ class WandbLogger(NoLogger):
             self._run = None
             reason = " ".join(str(error).split())[:160]
             print(f"warning: W&B stopped recording: {reason}", file=sys.stderr)
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -1,7 +1,7 @@
 """The training loop, its optimizers and schedules, and exact resumption."""
 
 from beyond_ce.training.checkpoint import load_checkpoint, save_checkpoint
-from beyond_ce.training.optim import Constant, Plateau, WarmupCosine, adamw
+from beyond_ce.training.optim import Constant, Plateau, WarmupCosine, adafactor, adamw
 from beyond_ce.training.stopping import Stopped
 from beyond_ce.training.trainer import Trainer, TrainingResult
 
@@ -12,6 +12,7 @@ __all__ = [
     "Trainer",
     "TrainingResult",
     "WarmupCosine",
+    "adafactor",
     "adamw",
     "load_checkpoint",
     "save_checkpoint",

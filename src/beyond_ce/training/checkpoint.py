@@ -64,7 +64,8 @@ def random_state() -> dict[str, Any]:
         # As plain values: a checkpoint loads without unpickling arbitrary objects.
         "numpy": (bits, np.asarray(keys).tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of this rank's device: the others are not its to touch.
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -74,5 +75,5 @@ def set_random_state(state: dict[str, Any]) -> None:
     bits, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((bits, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

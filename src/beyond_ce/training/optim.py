@@ -22,6 +22,25 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
+def adafactor(
+    module: nn.Module, lr: float, weight_decay: float, beta2_decay: float, clip: float
+) -> torch.optim.Adafactor:
+    """Adafactor (Shazeer and Stern, 2018), the optimizer T5 was pretrained with.
+
+    Its step is `lr` relative to each parameter's own scale, which suits T5's embeddings: they
+    start with a standard deviation of 1, fifty times that of most models, and hardly move under
+    an absolute rate that the other weights can bear.
+
+    Args:
+        beta2_decay: the second moment's decay at step t is 1 - t**beta2_decay.
+        clip: largest root mean square of an update before scaling.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.Adafactor(
+        parameters, lr=lr, weight_decay=weight_decay, beta2_decay=beta2_decay, d=clip
+    )
+
+
 class Constant(LambdaLR):
     """Linear warmup, then a constant rate."""
 

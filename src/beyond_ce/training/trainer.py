@@ -246,7 +246,8 @@ class Trainer:
         if not path.exists():
             return _Progress()
         rest = load_checkpoint(self.fabric, path, state)
-        set_random_state(rest["random"][self.fabric.global_rank])
+        states = rest["random"]  # perhaps of fewer ranks
+        set_random_state(states[self.fabric.global_rank % len(states)])
         return _Progress(**rest["progress"])
 
     def _random_states(self) -> list[dict[str, Any]]:
