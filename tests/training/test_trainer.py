@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.training import Plateau, Stopped, Trainer, WarmupCosine, adamw
+from beyond_ce.training import Plateau, Stopped, Trainer, WarmupCosine, adafactor, adamw
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 12,
@@ -238,6 +238,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match="train/loss is nan at step 7"):
         fit(tmp_path, Broken())
+    with pytest.raises(RunError, match="train/loss is nan at step 7"):
+        fit(tmp_path, Broken(), log_every=100, checkpoint_every=7)
+    assert fit(tmp_path)[1].steps == SETTINGS["max_steps"]  # from a checkpoint that is sound
 
 
 @pytest.mark.parametrize(
@@ -282,6 +285,17 @@ def test_warmup_cosine_by_hand() -> None:
     # (step + 1) / 3 while warming up; at step 6, half-way down the cosine: (1 + 0.1) / 2
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
     assert rates[6] == pytest.approx(0.55) and rates[10] == pytest.approx(0.1)
+
+
+def test_adafactor_steps_relative_to_the_parameter() -> None:
+    """One step from a unit gradient changes a matrix by lr x its root mean square."""
+    for scale in (0.1, 10.0):
+        module = nn.Linear(4, 4, bias=False)
+        nn.init.constant_(module.weight, scale)
+        optimizer = adafactor(module, lr=0.01, weight_decay=0.0, beta2_decay=-0.8, clip=1.0)
+        module(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(module.weight.data, torch.full((4, 4), scale * 0.99))
 
 
 def test_weight_decay_leaves_vectors_alone() -> None:

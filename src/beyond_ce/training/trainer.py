@@ -127,10 +127,9 @@ class Trainer:
         compile: bool,
         progress: bool,
     ) -> None:
-        for name, value in (("max_steps", max_steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise UsageError(f"trainer.{name} is {value}: it must be at least 1")
         for name, value in (
+            ("max_steps", max_steps),
+            ("batch_size", batch_size),
             ("accumulate", accumulate),
             ("evaluate_every", evaluate_every),
             ("checkpoint_every", checkpoint_every),
@@ -227,6 +226,7 @@ class Trainer:
                         progress.best_loss = progress.last_loss
                         save("best.ckpt")
                 if due(self.checkpoint_every):
+                    self._values(terms, progress.step)  # no checkpoint of a broken model
                     save("last.ckpt")
                 if self._stop_everywhere(signals) and progress.step < self.max_steps:
                     save("last.ckpt")
