@@ -120,8 +120,11 @@ def test_a_category_that_runs_out_gives_what_it_has_and_says_so(tmp_path, caplog
     assert "train (train-easy): only 5 questions instead of 6" in caplog.text
 
 
+# A shell that starts the tests in the background has them, and so this program, ignore SIGINT.
 PROGRAM = """
+import signal
 from beyond_ce.data import Arithmetic
+signal.signal(signal.SIGINT, signal.default_int_handler)
 Arithmetic(train_per_difficulty=20000, validation_per_difficulty=10, test_size=20, seed=0,
            cache_dir="cache", num_workers=2).load()
 """
