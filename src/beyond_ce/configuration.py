@@ -160,7 +160,8 @@ def _one_line(error: BaseException) -> str:
 
 def _describe(error: Exception) -> str:
     """A config error of Hydra or OmegaConf as one line, its cause included."""
-    parts = [_one_line(error)]
+    # Hydra ends its message with where it looked, which helps nobody with a mistyped name.
+    parts = [_one_line(error).split(" Config search path:")[0]]
     if isinstance(error.__cause__, OmegaConfBaseException):
         parts.append(_one_line(error.__cause__))
     return ": ".join(parts)

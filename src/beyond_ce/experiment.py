@@ -167,7 +167,7 @@ def run(config: DictConfig) -> Path:
                     "steps": result.steps,
                     "samples": result.samples,
                     "train_s": result.seconds,
-                    # training of earlier sessions included, their preparation not
+                    # training before an interruption included, its preparation not
                     "wall_clock_s": result.seconds
                     + (prepared_at - start)
                     + (time.perf_counter() - trained_at),

@@ -46,7 +46,7 @@ class TrainingResult:
     Attributes:
         steps: optimizer steps.
         samples: training examples seen, over all devices.
-        seconds: wall-clock of training, over all sessions of a resumed run.
+        seconds: wall-clock of training, over all parts of a resumed run.
         best_loss: lowest validation loss (NaN when never evaluated).
         last_loss: validation loss after the last step (NaN when never evaluated).
         peak_memory_mb: of the process (CPU) or the device.
