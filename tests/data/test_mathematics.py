@@ -148,6 +148,11 @@ def test_interrupted_generation_leaves_nothing_that_looks_finished(tmp_path, wit
 # The official files
 
 
+def test_official_files_have_their_own_operations(tmp_path):
+    with pytest.raises(UsageError, match=r"dataset\.operations is for generated questions"):
+        official(write_official(tmp_path / "files"), tmp_path / "cache", operations=[1, 1])
+
+
 def write_official(folder, data=Arithmetic, pairs_per_file=40):
     """Small files in the official layout; every pair occurs twice, some of them in a test."""
     for stream in {(s.regime, s.module) for s in data(**SIZES, cache_dir="")._plan()}:
@@ -264,6 +269,7 @@ def test_what_makes_other_questions_has_another_fingerprint(tmp_path):
         ({"operations": [2, 1]}, "the least and the most"),
         ({"operations": [0, 1]}, "the least and the most"),
         ({"operations": [1]}, "the least and the most"),
+        ({"operations": []}, "the least and the most"),
         ({"difficulties": ["simple"]}, "choose some of"),
         ({"difficulties": []}, "choose some of"),
     ],

@@ -29,19 +29,18 @@ class Arithmetic(Mathematics):
     extrapolation = ("arithmetic__add_sub_multiple_longer",)
 
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
-        self.operations = None if operations is None else (operations[0], operations[-1])
+        if operations is not None and not (
+            len(operations) == 2 and 1 <= operations[0] <= operations[1]
+        ):
+            raise UsageError(
+                f"dataset.operations={list(operations)}: give the least and the most, as [1,2]"
+            )
+        self.operations = None if operations is None else (operations[0], operations[1])
         super().__init__(**kwargs)
-        if self.operations is None:
-            return
-        if self.path is not None:
+        if self.operations is not None and self.path is not None:
             raise UsageError(
                 "dataset.operations is for generated questions: the files of dataset.path hold "
                 "the generator's own; set one of the two to null"
-            )
-        if len(operations or ()) != 2 or not 1 <= self.operations[0] <= self.operations[1]:
-            raise UsageError(
-                f"dataset.operations={list(operations or ())}: give the least and the most, "
-                "as [1,2]"
             )
 
     def _definition(self) -> dict[str, Any]:
