@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from beyond_ce.data.batch import Numbers
 from beyond_ce.models import LanguageModel
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,16 +23,20 @@ MODELS = sorted(
 @pytest.mark.parametrize("name", MODELS)
 def test_model_is_built(name: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(overrides=[f"+model={name}", "+head=lm"])
+        head = "xval" if "xval" in name else "lm"
+        config = compose(overrides=[f"+model={name}", f"+head={head}"])
     if config.model.get("pretrained"):
         config.model.pretrained = None  # the same architecture without a download
-    with torch.device("meta"):
+    # transformers' masks look at values, which the meta device has not.
+    device = "cpu" if config.model._target_.endswith("CausalLM") else "meta"
+    with torch.device(device):
         model = instantiate(
             config.model, vocab_size=32100, pad_id=0, eos_id=1, head=instantiate(config.head)
         )
     assert isinstance(model, LanguageModel)
-    hidden = model.trunk(model.make_batch([[5, 6]], [[7, 1]]).to("meta"))
-    assert model.head.logits(hidden).shape[-1] == 32100
+    numbers = Numbers([4.0], [[nan, 3.0]], [[4.0, nan]])
+    hidden = model.trunk(model.make_batch([[5, 6]], [[7, 1]], numbers).to(device))
+    assert model.head.logits(hidden).shape[-1] == 32100 + (head == "xval")
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,20 @@ def test_grade_school_problems_come_back_exactly(tmp_path):
         assert tokenizer.vocab_size == 2048
         ids = tokenizer.encode(texts)
         assert [tokenizer.decode(i) for i in ids] == texts
+
+
+def test_decimal_points_are_the_points_within_numbers(tokenizer, t5_model):
+    for each in (tokenizer, type(tokenizer)(model=str(t5_model))):
+        points = each.decimal_points()
+        assert points.shape == (each.vocab_size,) and points.dtype == torch.bool
+        assert all(each.decode([i]) == "." for i in points.nonzero().squeeze(1).tolist())
+    (ids,) = tokenizer.encode(["-3.25"])
+    assert tokenizer.decimal_points()[ids].tolist() == [tokenizer.decode([i]) == "." for i in ids]
+    assert tokenizer.decimal_points()[ids].sum() == 1
+
+
+def test_a_point_that_is_a_byte_is_a_decimal_point(tokenizer):
+    trained = type(tokenizer)(vocab_size=400)
+    trained.train(["What is 15 - 3 + 25?"] * 100)
+    (ids,) = trained.encode(["1.5"])
+    assert trained.decimal_points()[ids].sum() == 1

@@ -5,6 +5,7 @@ Shapes: B examples, S input tokens, T target tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,21 @@ from beyond_ce.errors import UsageError
 
 IGNORED = -100
 """Label of a position without a target."""
+
+
+@dataclass
+class Numbers:
+    """The numbers of B examples, for heads and models that look beyond token ids.
+
+    All are values as written in the text, in float64; NaN stands for "no number".
+    """
+
+    answers: list[float]
+    """The last number of each answer's text."""
+    prompt_tokens: list[list[float]] | None = None
+    """One for every token of each prompt, from tokenizers whose tokens carry numbers."""
+    answer_tokens: list[list[float]] | None = None
+    """The same for the answers."""
 
 
 @dataclass
@@ -28,31 +44,35 @@ class Batch:
     attention_mask: Tensor
     """[B, S] bool, True on tokens and False on padding."""
     labels: Tensor
-    """[B, T] long, `IGNORED` where nothing is predicted; T = S for decoder-only models."""
+    """[B, T] long, `IGNORED` where nothing is predicted; T = S for decoder-only models.
+
+    For a head that predicts a value: [B, 1] float. For one that predicts tokens and values:
+    [B, T, 2] float, token id and value. NaN is ignored."""
     decoder_input_ids: Tensor | None = None
-    """[B, T] long for encoder-decoder models, None for decoder-only models."""
+    """[B, T] long for encoder-decoder models that predict tokens, else None."""
+    input_numbers: Tensor | None = None
+    """[B, S] float, the factor of each input token's embedding; None for models without."""
 
     def to(self, device: torch.device | str) -> Batch:
         """A copy on the device; the source may be reused only after a synchronisation."""
-        decoder_input_ids = self.decoder_input_ids
-        if decoder_input_ids is not None:
-            decoder_input_ids = decoder_input_ids.to(device, non_blocking=True)
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            decoder_input_ids=decoder_input_ids,
-        )
+        tensors = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if value is not None
+        }
+        return replace(self, **tensors)
 
 
-def pad(rows: list[list[int]], value: int) -> Tensor:
-    """Rows of any lengths as one long tensor [len(rows), longest], filled up on the right."""
+def pad(rows: Sequence[Sequence[float]], value: float) -> Tensor:
+    """Rows of any lengths as one tensor [len(rows), longest], filled up on the right.
+
+    It is long where rows and filling are integers.
+    """
     width = max(map(len, rows))
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-def token_mask(rows: list[list[int]]) -> Tensor:
+def token_mask(rows: Sequence[Sequence[int]]) -> Tensor:
     """Bool [len(rows), longest]: True where `pad` put a token, False where it put filling."""
     lengths = torch.tensor([len(row) for row in rows])
     return torch.arange(int(lengths.max())) < lengths[:, None]
@@ -81,11 +101,7 @@ def decoder_only_batch(prompts: list[list[int]], answers: list[list[int]], pad_i
     Raises:
         UsageError: for an empty prompt, whose answer's first token nothing would predict.
     """
-    if not all(prompts):
-        raise UsageError(
-            "a decoder-only model cannot answer an empty prompt: "
-            "drop such examples or start every prompt with a token"
-        )
+    _check_prompts(prompts)
     pairs = list(zip(prompts, answers, strict=True))
     rows = [prompt + answer[:-1] for prompt, answer in pairs]
     labels = [[IGNORED] * (len(prompt) - 1) + answer for prompt, answer in pairs]
@@ -94,3 +110,25 @@ def decoder_only_batch(prompts: list[list[int]], answers: list[list[int]], pad_i
         attention_mask=token_mask(rows),
         labels=pad(labels, IGNORED),
     )
+
+
+def value_batch(prompts: list[list[int]], targets: Tensor, pad_id: int) -> Batch:
+    """Prompts alone, and what a head is to predict of each: `targets` float [B].
+
+    Raises:
+        UsageError: for an empty prompt, of which there is nothing to predict from.
+    """
+    _check_prompts(prompts)
+    return Batch(
+        input_ids=pad(prompts, pad_id),
+        attention_mask=token_mask(prompts),
+        labels=targets[:, None],
+    )
+
+
+def _check_prompts(prompts: list[list[int]]) -> None:
+    if not all(prompts):
+        raise UsageError(
+            "a decoder-only model cannot answer an empty prompt: "
+            "drop such examples or start every prompt with a token"
+        )

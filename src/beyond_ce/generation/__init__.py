@@ -1,5 +1,6 @@
-"""Decoding: from prompts to new tokens."""
+"""Decoding: from prompts to new tokens, from questions to answers."""
 
+from beyond_ce.generation.answer import answer
 from beyond_ce.generation.generate import Generation, generate
 
-__all__ = ["Generation", "generate"]
+__all__ = ["Generation", "answer", "generate"]

@@ -66,6 +66,10 @@ def generate(
     for name, value in numbers.items():
         if value < 1:
             raise UsageError(f"{name}={value}: give at least 1")
+    if model.head.target != "tokens":
+        raise UsageError(
+            f"{type(model.head).__name__} predicts no tokens to generate: use answer()"
+        )
     if heads > model.head.n:
         raise UsageError(f"heads={heads} > {model.head.n}: the model has {model.head.n} head(s)")
     stop = -1 if eos_id is None else eos_id  # no token has the id -1

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from beyond_ce.losses.sparse_cross_entropy import linear_sparse_cross_entropy, s
 
 IGNORED = -100
 
-# (labels [N], label_weight [N], number_ids [K], number_target [N, K] | None) -> nll, number logits
-Core = Callable[[Tensor, Tensor, Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
+# The way from labels to the logits: `sparse_cross_entropy` less its first argument.
+Core = Callable[..., tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Loss(nn.Module, ABC):
     would stall the device, whose own assertion fires). Without any label the loss is 0.
     """
 
+    target: ClassVar[str] = "tokens"
+    """What the head has to predict (see `Head.target`)."""
+
     def __init__(self, number_values: Tensor) -> None:
         """`number_values` float [V]: each token's value, NaN where a token is no number."""
         super().__init__()
@@ -48,8 +52,8 @@ class Loss(nn.Module, ABC):
         is that of the one large batch.
         """
         self._check(labels, logits.shape[:-1], logits.shape[-1])
-        labels, logits = labels.flatten(), logits.flatten(0, -2)
-        return self._compute(labels, counts or self.counts(labels), partial(_on_logits, logits))
+        core = partial(sparse_cross_entropy, logits.flatten(0, -2))
+        return self._compute(self._positions(labels), counts or self.counts(labels), core)
 
     def from_hidden(
         self,
@@ -63,21 +67,28 @@ class Loss(nn.Module, ABC):
         Its graph allows one backward pass.
         """
         self._check(labels, hidden.shape[:-1], len(unembedding))
-        labels, hidden = labels.flatten(), hidden.flatten(0, -2)
+        positions, hidden = self._positions(labels), hidden.flatten(0, -2)
         counts = counts or self.counts(labels)
         if not torch.compiler.is_compiling():  # a shape that depends on data breaks the graph
-            kept = (labels != IGNORED).nonzero().squeeze(1)
-            if len(kept) < len(labels):
-                labels, hidden = labels[kept], hidden[kept]
-        return self._compute(labels, counts, partial(_on_hidden, hidden, unembedding))
+            kept = (labels.flatten() != IGNORED).nonzero().squeeze(1)
+            if len(kept) < len(positions):
+                positions, hidden = positions[kept], hidden[kept]
+        core = partial(linear_sparse_cross_entropy, hidden, unembedding)
+        return self._compute(positions, counts, core)
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
         """The denominators for `labels`, as scalars: how many positions each mean runs over."""
         return {"tokens": (labels != IGNORED).sum()}
 
+    def _positions(self, labels: Tensor) -> Tensor:
+        """`labels` [B, T] as one row of N = B x T positions, which may lose ignored ones before
+        `_compute` sees it. Losses that must know a position's neighbours add that here, as further
+        columns [N, ...]."""
+        return labels.flatten()
+
     @abstractmethod
     def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
-        """The loss for `labels` [N], given the way from labels and targets to the logits."""
+        """The loss for the `_positions` [N], given the way from labels to the logits."""
 
     def _check(self, labels: Tensor, rows: torch.Size, width: int) -> None:
         if labels.shape != rows:
@@ -97,14 +108,6 @@ class Loss(nn.Module, ABC):
                 f"label {int(wrong)} is outside the {width} columns of the logits "
                 f"(only {IGNORED} marks an ignored position)"
             )
-
-
-def _on_logits(logits: Tensor, *targets: Tensor) -> tuple[Tensor, Tensor]:
-    return sparse_cross_entropy(logits, *targets)
-
-
-def _on_hidden(hidden: Tensor, unembedding: Tensor, *targets: Tensor) -> tuple[Tensor, Tensor]:
-    return linear_sparse_cross_entropy(hidden, unembedding, *targets)
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:

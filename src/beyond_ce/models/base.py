@@ -6,10 +6,12 @@ Shapes: B sequences, S input tokens, T target positions, D hidden size, V vocabu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch
+from beyond_ce.data.batch import Batch, Numbers
 from beyond_ce.models.heads import Head
 
 
@@ -28,6 +30,12 @@ class LanguageModel(nn.Module, ABC):
     decoding only the first `vocab_size`, so that every generated id has a token.
     """
 
+    embedding: nn.Embedding
+    targets: ClassVar[tuple[str, ...]] = ("tokens", "value")
+    """What heads may predict for the model to train them (see `Head.target`)."""
+    reads_numbers: ClassVar[bool] = False
+    """Whether it needs a tokenizer that carries numbers beside ids."""
+
     head: Head
 
     def __init__(self, vocab_size: int, pad_id: int, eos_id: int) -> None:
@@ -36,9 +44,25 @@ class LanguageModel(nn.Module, ABC):
         self.pad_id = pad_id
         self.eos_id = eos_id
 
+    def add_encodings(self, encodings: Tensor) -> None:
+        """Adds fixed encodings [V, D] to what the embedding gives from now on.
+
+        The state dict stays as it is, and so does a tied unembedding.
+        """
+        self.embedding = EncodedEmbedding(self.embedding, encodings)
+
     @abstractmethod
-    def make_batch(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
-        """The training batch of B pairs of token lists; answers end in EOS already."""
+    def make_batch(
+        self,
+        prompts: list[list[int]],
+        answers: list[list[int]],
+        numbers: Numbers | None = None,
+    ) -> Batch:
+        """The training batch of B pairs of token lists; answers end in EOS already.
+
+        Args:
+            numbers: of the same examples; needed if the head predicts values.
+        """
 
     @abstractmethod
     def trunk(self, batch: Batch) -> Tensor:
@@ -58,3 +82,38 @@ class LanguageModel(nn.Module, ABC):
     def next_token_logits(self, hidden: Tensor) -> Tensor:
         """Logits [B, V] of the next token from hidden states [B, D], padded columns cut off."""
         return self.head.logits(hidden[:, None])[:, 0, : self.vocab_size]
+
+
+class EncodedEmbedding(nn.Embedding):
+    """An embedding plus a fixed encoding of each token.
+
+    The weight is the embedding's own parameter, of the same name, and the encodings are in no
+    checkpoint, as the tokenizer makes them again.
+
+    Args:
+        embedding: what is learned; rows beyond the encodings are padding.
+        encodings: [V, D].
+    """
+
+    encodings: Tensor
+
+    def __init__(self, embedding: nn.Embedding, encodings: Tensor) -> None:
+        rows, dim = embedding.weight.shape
+        super().__init__(rows, dim, _weight=embedding.weight)
+        self.weight = embedding.weight  # the parameter itself, as the unembedding may share it
+        self.register_buffer("encodings", encodings.to(embedding.weight), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + F.embedding(input, self.encodings)
+
+
+def last_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """The state [B, 1, D] of each row's last token, of [B, S, D] padded on the right."""
+    last = attention_mask.sum(dim=1, keepdim=True) - 1
+    return hidden.take_along_dim(last[..., None], dim=1)
+
+
+def mean_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """The mean [B, 1, D] of the states [B, S, D] of each row's tokens."""
+    tokens = attention_mask[..., None].to(hidden.dtype)
+    return (hidden * tokens).sum(dim=1, keepdim=True) / tokens.sum(dim=1, keepdim=True)

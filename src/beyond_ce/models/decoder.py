@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch, decoder_only_batch, pad
+from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, pad, value_batch
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel
-from beyond_ce.models.heads import Head
+from beyond_ce.models.base import DecodingState, LanguageModel, last_state
+from beyond_ce.models.heads import Head, RegressionHead
 
 
 class Decoder(LanguageModel):
@@ -73,8 +73,16 @@ class Decoder(LanguageModel):
         self.register_buffer("rotations", rotations, persistent=False)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
 
-    def make_batch(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
-        batch = decoder_only_batch(prompts, answers, self.pad_id)
+    def make_batch(
+        self,
+        prompts: list[list[int]],
+        answers: list[list[int]],
+        numbers: Numbers | None = None,
+    ) -> Batch:
+        if isinstance(self.head, RegressionHead):
+            batch = value_batch(prompts, self.head.targets(numbers), self.pad_id)
+        else:
+            batch = decoder_only_batch(prompts, answers, self.pad_id)
         self._check_length(batch.input_ids.shape[1])
         return batch
 
@@ -84,6 +92,8 @@ class Decoder(LanguageModel):
         rotations = self.rotations[: hidden.shape[1], None]
         for layer in self.layers:
             hidden = layer(hidden, rotations)
+        if isinstance(self.head, RegressionHead):
+            hidden = last_state(hidden, batch.attention_mask)
         return self.norm(hidden)
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[DecoderState, Tensor]:

@@ -20,10 +20,17 @@ from transformers import AttentionInterface, AutoConfig, T5Config, T5ForConditio
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from beyond_ce.data.batch import Batch, encoder_decoder_batch, pad, token_mask
+from beyond_ce.data.batch import (
+    Batch,
+    Numbers,
+    encoder_decoder_batch,
+    pad,
+    token_mask,
+    value_batch,
+)
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel
-from beyond_ce.models.heads import Head
+from beyond_ce.models.base import DecodingState, LanguageModel, mean_state
+from beyond_ce.models.heads import Head, RegressionHead
 
 
 def attention(
@@ -60,6 +67,8 @@ class T5(LanguageModel):
     the checkpoint's own (v1.1, Flan).
 
     Prompts are read with an EOS at their end, as T5 was pretrained; decoding starts from padding.
+    With a head that predicts a value there is no decoder: the head reads the mean of the encoder's
+    states.
 
     Args:
         vocab_size, pad_id, eos_id: the tokenizer's. A tokenizer with more tokens than a pretrained
@@ -108,21 +117,33 @@ class T5(LanguageModel):
         self.embedding = model.shared
         self.encoder = model.encoder
         self.decoder = model.decoder
-        for stack in (self.encoder, self.decoder):
+        for stack in (model.encoder, model.decoder):
             # Both stacks hold the shared embedding too; one copy is enough in a checkpoint.
             stack.set_input_embeddings(None)
         # T5 v1.0 scales its hidden states before the tied unembedding, v1.1 does not.
         self.hidden_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         self.head = head(dim=config.d_model, vocab_size=config.vocab_size)
         self.head.share(model.lm_head.weight)
+        if isinstance(self.head, RegressionHead):
+            del self.decoder
 
-    def make_batch(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
-        return encoder_decoder_batch(self._ended(prompts), answers, self.pad_id, self.pad_id)
+    def make_batch(
+        self,
+        prompts: list[list[int]],
+        answers: list[list[int]],
+        numbers: Numbers | None = None,
+    ) -> Batch:
+        rows = self._ended(prompts)
+        if isinstance(self.head, RegressionHead):
+            return value_batch(rows, self.head.targets(numbers), self.pad_id)
+        return encoder_decoder_batch(rows, answers, self.pad_id, self.pad_id)
 
     def trunk(self, batch: Batch) -> Tensor:
+        memory, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
+        if isinstance(self.head, RegressionHead):
+            return mean_state(memory, batch.attention_mask)
         if batch.decoder_input_ids is None:
             raise ValueError("T5 needs an encoder-decoder batch: build it with make_batch")
-        memory, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
         bias = _position_bias(self.decoder, batch.decoder_input_ids.shape[1])
         bias = bias + _causal_bias(bias)
         return self._decode(batch.decoder_input_ids, bias, memory, memory_bias)

@@ -26,12 +26,14 @@ class Tokenizer(ABC):
         eos_id: ends an answer; `decode` stops at it.
         unk_id: stands for what the vocabulary cannot hold.
         bos_id: what a decoder starts from; the padding token, as in T5.
+        carries_numbers: whether tokens have values beside their ids (see `token_numbers`).
     """
 
     pad_id: int
     eos_id: int
     unk_id: int
     bos_id: int
+    carries_numbers: ClassVar[bool] = False
 
     _classes: ClassVar[dict[str, type[Tokenizer]]] = {}
 
@@ -72,6 +74,24 @@ class Tokenizer(ABC):
     @abstractmethod
     def number_values(self) -> torch.Tensor:
         """float32 [V]: the number that each token stands for, NaN where it stands for none."""
+
+    def decimal_points(self) -> torch.Tensor:
+        """bool [V]: the tokens that are a decimal point where digits and points are tokens."""
+        found = torch.zeros(self.vocab_size, dtype=torch.bool)
+        for i in self.encode(["1.1"])[0]:
+            found[i] = self.decode([i]) == "."
+        return found
+
+    def number_encodings(self, dim: int) -> torch.Tensor | None:
+        """float32 [V, dim]: what a model adds to its embedding of each token; None for nothing."""
+        return None
+
+    def token_numbers(self, texts: list[str]) -> list[list[float]] | None:
+        """The number beside every token of `encode(texts)`, NaN where a token has none.
+
+        None from tokenizers whose ids say everything.
+        """
+        return None
 
     @abstractmethod
     def fingerprint(self) -> str:

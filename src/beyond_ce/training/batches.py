@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 
+from beyond_ce.data.batch import Numbers
+from beyond_ce.data.numbers import last_number, number_value
 from beyond_ce.data.sampler import LengthGroupedBatches
 from beyond_ce.errors import RunError
 from beyond_ce.models import LanguageModel
 from beyond_ce.tokenizers import Tokenizer
 
+_LAYOUT = 2  # part of a token file's name; to be raised when its columns change
+_ROWS_SHOWN = 32  # of a batch, in an error's one line
+
 
 def tokenize(
     split: datasets.Dataset, tokenizer: Tokenizer, cache_dir: Path, key: str
 ) -> datasets.Dataset:
-    """The split as columns prompt_ids, answer_ids (ending in the end token) and their lengths.
+    """The split as columns prompt_ids, answer_ids (ending in the end token), their lengths, and
+    answer_number: the last number in the answer's text, NaN if there is none.
+
+    With a tokenizer that carries numbers also prompt_numbers and answer_numbers, one for each id.
 
     Args:
         split: columns prompt and answer.
@@ -31,14 +40,21 @@ def tokenize(
     def encode(rows: dict[str, list[str]]) -> dict[str, list]:
         prompts = tokenizer.encode(rows["prompt"])
         answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(rows["answer"])]
-        return {
+        columns: dict[str, list] = {
             "prompt_ids": prompts,
             "answer_ids": answers,
             "prompt_length": [len(ids) for ids in prompts],
             "answer_length": [len(ids) for ids in answers],
+            "answer_number": [number_value(last_number(text)) for text in rows["answer"]],
         }
+        prompt_numbers = tokenizer.token_numbers(rows["prompt"])
+        answer_numbers = tokenizer.token_numbers(rows["answer"])
+        if prompt_numbers is not None and answer_numbers is not None:
+            columns["prompt_numbers"] = prompt_numbers
+            columns["answer_numbers"] = [[*numbers, math.nan] for numbers in answer_numbers]
+        return columns
 
-    digest = hashlib.sha256(f"{key}-{tokenizer.fingerprint()}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{key}-{tokenizer.fingerprint()}-{_LAYOUT}".encode()).hexdigest()[:16]
     path = cache_dir / "tokens" / f"{digest}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     cached = path.exists()
@@ -67,6 +83,9 @@ class PromptAnswerBatches:
         train, validation: tokenized splits.
         batch_size: examples per optimizer step.
         seed: the run's seed, which the order depends on.
+
+    Raises:
+        UsageError: an example is too long for the model.
     """
 
     def __init__(
@@ -82,6 +101,9 @@ class PromptAnswerBatches:
         self.validation_rows = validation
         self.batch_size = batch_size
         self.order = LengthGroupedBatches(_lengths(train), batch_size, seed)
+        for split in (train, validation):
+            # What does not fit the model is to fail now, not when its turn comes.
+            self._batch(split, _longest(split))
 
     def train(self, step: int, rank: int, ranks: int, parts: int) -> list[Any]:
         rows = self.order[step]
@@ -101,12 +123,28 @@ class PromptAnswerBatches:
             self._batch(self.validation_rows, rows[i : i + size]) for i in range(0, len(rows), size)
         ]
 
+    def describe(self, step: int) -> str:
+        rows = sorted(self.order[step].tolist())
+        shown = ", ".join(map(str, rows[:_ROWS_SHOWN])) + ", ..." * (len(rows) > _ROWS_SHOWN)
+        return f"rows {shown} of the training split, counted from 0"
+
     def _batch(self, split: datasets.Dataset, rows: np.ndarray) -> Any:
         columns = split[rows]
-        return self.model.make_batch(columns["prompt_ids"], columns["answer_ids"])
+        numbers = Numbers(
+            answers=columns["answer_number"],
+            prompt_tokens=columns.get("prompt_numbers"),
+            answer_tokens=columns.get("answer_numbers"),
+        )
+        return self.model.make_batch(columns["prompt_ids"], columns["answer_ids"], numbers=numbers)
 
 
 def _lengths(split: datasets.Dataset) -> np.ndarray:
     """[N, 2]: prompt and answer lengths in tokens."""
     table = split.with_format("numpy")
     return np.stack([table["prompt_length"][:], table["answer_length"][:]], axis=1)
+
+
+def _longest(split: datasets.Dataset) -> np.ndarray:
+    """The rows with the longest prompt, the longest answer, and the most of both."""
+    lengths = _lengths(split)
+    return np.append(lengths.argmax(axis=0), lengths.sum(axis=1).argmax())

@@ -2,5 +2,7 @@
 
 from beyond_ce.models.heads.base import Head
 from beyond_ce.models.heads.lm import LMHead
+from beyond_ce.models.heads.regression import LogRegressionHead, RegressionHead
+from beyond_ce.models.heads.xval import XValHead
 
-__all__ = ["Head", "LMHead"]
+__all__ = ["Head", "LMHead", "LogRegressionHead", "RegressionHead", "XValHead"]

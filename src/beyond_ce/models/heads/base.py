@@ -6,6 +6,7 @@ Shapes: B examples, T positions, D hidden size, V vocabulary (padded embeddings 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,12 +17,20 @@ class Head(nn.Module, ABC):
     Offset 0 is the next token, offset n - 1 the furthest that the head predicts.
     """
 
+    target: ClassVar[str] = "tokens"
+    """What the head predicts, and the loss must be for: "tokens", "value" or "tokens and values".
+
+    A head for "value" sees one hidden state per prompt, [B, 1, D]."""
+
     n: int = 1
     """Number of future offsets."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
-        """Logits [B, T, V] of the token `offset` places after the next one, from [B, T, D]."""
+        """Logits [B, T, V] of the token `offset` places after the next one, from [B, T, D].
+
+        A head with another `target` gives what its losses take instead.
+        """
 
     def unembedding(self, offset: int = 0) -> Tensor | None:
         """The matrix [V, D] for which `logits(hidden, offset) == hidden @ matrix.T`, if one exists.

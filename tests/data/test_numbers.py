@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beyond_ce.evaluation.number_answers import CLIP, last_number, magnitude, same_number
+from beyond_ce.data.numbers import (
+    CLIP,
+    exp_scale,
+    last_number,
+    log_scale,
+    magnitude,
+    number_value,
+    plain,
+    same_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,3 +76,44 @@ def test_magnitudes_are_clipped():
     assert magnitude("9" * 400) == CLIP == 1e10
     assert magnitude("-20000000000") == -CLIP
     assert math.isnan(magnitude(None))
+
+
+def test_values_are_finite_floats():
+    assert number_value("-12.5") == -12.5
+    assert number_value("-" + "9" * 400) == -1.7976931348623157e308
+    assert math.isnan(number_value(None))
+
+
+def test_the_log_scale_by_hand():
+    assert log_scale(0.0) == 0.0
+    assert log_scale(-(math.e - 1)) == pytest.approx(-1)
+    assert math.isnan(log_scale(math.nan))
+    assert exp_scale(-1.0) == pytest.approx(1 - math.e)
+    assert exp_scale(-1e6) == -1.7976931348623157e308
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(value=finite)
+def test_the_log_scale_has_an_inverse(value):
+    assert exp_scale(log_scale(value)) == pytest.approx(value, rel=1e-12, abs=1e-300)
+
+
+@given(value=finite)
+def test_a_printed_float_reads_back(value):
+    text = plain(value)
+    assert float(text) == value
+    assert last_number(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(12.0, "12"), (0.1, "0.1"), (-1e-7, "-0.0000001"), (1e20, "1" + "0" * 20)]
+)
+def test_plain_by_hand(value, text):
+    assert plain(value) == text
+
+
+def test_what_is_no_number_reads_as_none():
+    assert last_number(plain(math.nan)) is None
+    assert last_number(plain(math.inf)) is None

@@ -1,0 +1,59 @@
+"""Which tokenizers, models, heads and losses work together, checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from beyond_ce.errors import UsageError
+
+# For each target (see `Head.target`) a choice to recommend.
+_HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
+_LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
+_MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
+
+
+def check_parts(config: DictConfig) -> None:
+    """Compare what the chosen classes say of themselves.
+
+    Raises:
+        UsageError: two of them do not fit; the one line names both and what would fit.
+    """
+    tokenizer, model, head, loss = (
+        _class(config, group) for group in ("tokenizer", "model", "head", "loss")
+    )
+    if tokenizer.carries_numbers and not model.reads_numbers:
+        raise UsageError(
+            f"tokenizer {tokenizer.__name__} gives numbers beside its tokens, which model "
+            f"{model.__name__} does not read: choose model=xval_tiny or tokenizer=digit"
+        )
+    if model.reads_numbers and not tokenizer.carries_numbers:
+        raise UsageError(
+            f"model {model.__name__} reads numbers beside tokens, which tokenizer "
+            f"{tokenizer.__name__} does not give: choose tokenizer=xval or model=t5_tiny"
+        )
+    if head.target not in model.targets:
+        raise UsageError(
+            f"head {head.__name__} predicts {_some(head.target)}, for which model "
+            f"{model.__name__} is not made: choose head={_HEADS[model.targets[0]]} "
+            f"or model={_MODELS[head.target]}"
+        )
+    if loss.target != head.target:
+        raise UsageError(
+            f"loss {loss.__name__} is for heads that predict {_some(loss.target)}, but head "
+            f"{head.__name__} predicts {_some(head.target)}: choose loss={_LOSSES[head.target]} "
+            f"or head={_HEADS[loss.target]}"
+        )
+
+
+def _class(config: DictConfig, group: str) -> Any:
+    try:
+        return get_object(config[group]._target_)
+    except ImportError as error:
+        raise UsageError(f"{group}: {' '.join(str(error).split())}") from error
+
+
+def _some(target: str) -> str:
+    return "a value" if target == "value" else target

@@ -1,0 +1,76 @@
+"""Numbers in text: finding them, comparing them, and their values.
+
+For evaluation the habits are those of the NTL paper's own: the last number in a text is the answer,
+and for every measure of distance numbers are clipped to +-1e10.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from decimal import Decimal
+
+import numpy as np
+
+CLIP = 1e10
+_LARGEST_LOG = math.log(sys.float_info.max)
+
+# A sign right after a digit is an operator: "12-5" ends in 5, "is -5" ends in -5.
+NUMBER = re.compile(r"(?:(?<![0-9.])[+-])?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+"""A decimal number: "42", "-4.50", "+7", ".5"."""
+
+
+def last_number(text: str) -> str | None:
+    """The last number in `text` as written there, if any: "x = 3, y = -4.50" gives "-4.50"."""
+    numbers = NUMBER.findall(text)
+    return numbers[-1] if numbers else None
+
+
+def same_number(first: str, second: str) -> bool:
+    """Whether two numbers are equal as exact decimals: "4.0", "+4" and "04" are 4, "-0" is 0.
+
+    Not compared as floats, which cannot tell 2**53 from 2**53 + 1 and have too little range for
+    the digit strings that an untrained model writes.
+    """
+    return Decimal(first) == Decimal(second)
+
+
+def number_value(number: str | None) -> float:
+    """The nearest finite float64, NaN for None."""
+    if number is None:
+        return float("nan")
+    return min(max(float(number), -sys.float_info.max), sys.float_info.max)
+
+
+def magnitude(number: str | None, clip: float = CLIP) -> float:
+    """The value clipped to +-`clip`, NaN for None.
+
+    One runaway answer of forty digits would otherwise be the whole mean.
+
+    NOTE: the paper's evaluation clips predictions alone. Targets are clipped here as well, or a
+    right answer beyond 1e10 would count as far off.
+    """
+    if number is None:
+        return float("nan")
+    return min(max(float(number), -clip), clip)
+
+
+def log_scale(value: float) -> float:
+    """sign(x) log(1 + |x|), NaN for NaN: the logarithm of large numbers, continued through 0."""
+    return math.copysign(math.log1p(abs(value)), value)
+
+
+def exp_scale(value: float) -> float:
+    """The inverse of `log_scale`; what overflows float64 is clipped to its range."""
+    if abs(value) > _LARGEST_LOG:
+        return math.copysign(sys.float_info.max, value)
+    return math.copysign(math.expm1(abs(value)), value)
+
+
+def plain(value: float) -> str:
+    """A float as a plain decimal without exponent, with the fewest digits that give it back.
+
+    Whole numbers come without a decimal point; "nan" and "inf" are no numbers for `last_number`.
+    """
+    return np.format_float_positional(value, trim="-")

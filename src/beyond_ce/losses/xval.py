@@ -1,0 +1,53 @@
+"""The loss of xVal (Golkar et al. 2023, arXiv:2310.02989): cross-entropy and squared error.
+
+Shapes: B examples, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beyond_ce.losses.base import IGNORED, LossOutput, mean
+from beyond_ce.losses.regression import squared_errors
+
+
+class XValLoss(nn.Module):
+    """Mean cross-entropy of the tokens + `weight` x mean squared error of the numbers.
+
+    Terms "ce" and "mse" (unweighted), each a mean over the labels that it has. `weight` is 1 in
+    xVal.
+    """
+
+    target: ClassVar[str] = "tokens and values"
+
+    def __init__(self, number_values: Tensor, weight: float = 1.0) -> None:
+        """`number_values` is what every loss is given; here numbers are no matter of tokens."""
+        super().__init__()
+        self.weight = weight
+
+    def forward(
+        self, predictions: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
+    ) -> LossOutput:
+        """Loss of token logits and a number, `predictions` [B, T, V + 1].
+
+        Args:
+            labels: float [B, T, 2], a token's id and its number; NaN is ignored.
+            counts: as for any `Loss`.
+        """
+        counts = counts or self.counts(labels)
+        ids = labels[..., 0].nan_to_num(IGNORED).long()  # float32 holds ids to 2**24 exactly
+        logits = predictions[..., :-1].flatten(0, -2).float()
+        nll = F.cross_entropy(logits, ids.flatten(), ignore_index=IGNORED, reduction="sum")
+        ce = mean(nll, counts["tokens"])
+        errors = squared_errors(predictions[..., -1], labels[..., 1])
+        mse = mean(errors.sum(), counts["numbers"])
+        return LossOutput(ce + self.weight * mse, {"ce": ce, "mse": mse})
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        """How many labels each mean runs over."""
+        tokens, numbers = labels.isfinite().unbind(-1)
+        return {"tokens": tokens.sum(), "numbers": numbers.sum()}

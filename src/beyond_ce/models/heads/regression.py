@@ -1,0 +1,75 @@
+"""Heads that predict an answer's number itself: the regression baseline of the NTL paper.
+
+Shapes: B examples, D hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from beyond_ce.data.batch import Numbers
+from beyond_ce.data.numbers import exp_scale, log_scale
+from beyond_ce.errors import UsageError
+from beyond_ce.models.heads.base import Head
+
+
+class RegressionHead(Head):
+    """One linear map from a prompt's hidden state to its answer's value.
+
+    The map learns (value - `shift`) / `scale`, which also is the space that the loss is in: with
+    the mean and the standard deviation of a data set's answers it starts where it should.
+
+    Args:
+        dim: hidden size D.
+        vocab_size: unused, as the head predicts no tokens.
+        shift, scale: in the unit of the answers.
+
+    Raises:
+        UsageError: `scale` is not positive.
+    """
+
+    target = "value"
+
+    def __init__(self, dim: int, vocab_size: int, shift: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise UsageError(f"head.scale={scale}: give a positive number")
+        self.shift = shift
+        self.scale = scale
+        self.linear = nn.Linear(dim, 1)
+        nn.init.normal_(self.linear.weight, std=dim**-0.5)
+        nn.init.zeros_(self.linear.bias)
+
+    def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
+        """Predictions [B, 1] in the space of `targets`, from [B, 1, D]."""
+        return self.linear(hidden).squeeze(-1)
+
+    def targets(self, numbers: Numbers | None) -> Tensor:
+        """What the map has to give for each answer: float32 [B], NaN for answers without number."""
+        if numbers is None:
+            raise ValueError("a regression head learns from numbers: give them to make_batch")
+        return torch.tensor([self._to_target(value) for value in numbers.answers])
+
+    def values(self, predictions: Tensor) -> list[float]:
+        """The answers [B] that predictions [B, 1] stand for: the inverse of `targets`."""
+        return [self._to_value(target) for target in predictions.flatten().tolist()]
+
+    def _to_target(self, value: float) -> float:
+        return (value - self.shift) / self.scale
+
+    def _to_value(self, target: float) -> float:
+        return target * self.scale + self.shift
+
+
+class LogRegressionHead(RegressionHead):
+    """The same for sign(x) log(1 + |x|) of the value x, for answers of many magnitudes.
+
+    `shift` and `scale` are in the unit of the logarithm.
+    """
+
+    def _to_target(self, value: float) -> float:
+        return super()._to_target(log_scale(value))
+
+    def _to_value(self, target: float) -> float:
+        return exp_scale(super()._to_value(target))
