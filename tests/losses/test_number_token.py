@@ -69,19 +69,8 @@ def test_weight_is_lambda(lab):
 # -- the authors' package -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tokenizer(lab):
-    tokenizers = pytest.importorskip("tokenizers")
-    transformers = pytest.importorskip("transformers")
-    words = {f"w{i}": i for i in range(20) if i not in lab.digits}
-    words |= {str(value): token for value, token in enumerate(lab.digits)}
-    model = tokenizers.models.WordLevel(words, unk_token="w0")
-    fast = tokenizers.Tokenizer(model)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=fast)
-
-
 @pytest.mark.parametrize("name", ["ntl_was", "ntl_mse", "ntl_mae", "ntl_huber", "squashed"])
-def test_agrees_with_the_authors_package(lab, tokenizer, name):
+def test_agrees_with_the_authors_package(lab, authors_tokenizer, name):
     ntloss = pytest.importorskip("ntloss")
     reference_class, settings = {
         "ntl_was": (ntloss.NTLoss, {}),
@@ -90,7 +79,7 @@ def test_agrees_with_the_authors_package(lab, tokenizer, name):
         "ntl_mae": (ntloss.NTLossDotProduct, {"loss_function": F.l1_loss}),
         "ntl_huber": (ntloss.NTLossDotProduct, {"loss_function": F.huber_loss}),
     }[name]
-    reference = reference_class(tokenizer, reweigh=False, **settings)
+    reference = reference_class(authors_tokenizer, reweigh=False, **settings)
     values = lab.number_values(torch.float32)
     if name == "squashed":
         cost = {"_target_": "beyond_ce.losses.squashed", "factor": 3.0}
@@ -205,7 +194,7 @@ def test_cdf_form_needs_even_spacing(lab, name):
     lab.loss("ntl_was", values)
 
 
-@pytest.mark.parametrize("name", [*NTL, "gce", "gce_ntl_was"])
+@pytest.mark.parametrize("name", [*NTL, "gce", "gce_ntl_was", "ntl_was_reweigh", "ntl_mse_reweigh"])
 def test_a_tokenizer_without_numbers_is_refused(lab, name):
     with pytest.raises(UsageError, match="this tokenizer has no number tokens"):
         lab.loss(name, torch.full((20,), torch.nan))
@@ -216,7 +205,7 @@ def test_cross_entropy_does_not_care_for_numbers(lab):
     assert lab.loss("ce", torch.full((20,), torch.nan))(logits, labels).total.isfinite()
 
 
-@pytest.mark.parametrize("name", [*NTL, "gce", "gce_ntl_was"])
+@pytest.mark.parametrize("name", [*NTL, "gce", "gce_ntl_was", "ntl_was_reweigh", "ntl_mse_reweigh"])
 def test_a_single_number_token(lab, name):
     values = torch.tensor([torch.nan, 7.0, torch.nan])
     output = lab.loss(name, values)(torch.randn(1, 2, 3), torch.tensor([[1, 2]]))

@@ -97,6 +97,9 @@ class ToyBatches:
     def validation(self, rank: int, ranks: int) -> list[ToyBatch]:
         return [self._batch(1001), self._batch(1006)]
 
+    def describe(self, step: int) -> str:
+        return f"seed {step}"
+
 
 def fit(folder: Path, batches: ToyBatches | None = None, dropout: float = 0.2, **settings: Any):
     trainer = Trainer(**{**SETTINGS, **settings})
@@ -229,18 +232,90 @@ def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    class Broken(ToyBatches):
+    with pytest.raises(RunError, match=r"train/loss is not finite at step 7 \(seed 6\): lower"):
+        fit(tmp_path, Spoilt(7, math.nan))
+    assert fit(tmp_path)[1].steps == SETTINGS["max_steps"]  # from a checkpoint that is sound
+
+
+class Spoilt(ToyBatches):
+    """Inputs of one step, counted from 1, that make its loss what it should not be."""
+
+    def __init__(self, step: int, value: float, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.step = step
+        self.value = value
+
+    def train(self, step: int, rank: int, ranks: int, parts: int) -> list[ToyBatch]:
+        batches = super().train(step, rank, ranks, parts)
+        if step == self.step - 1:
+            batches[-1].inputs[:] = self.value
+        return batches
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    "seen_by", [{"log_every": 10}, {"evaluate_every": 10}, {"checkpoint_every": 10}]
+)
+def test_the_first_broken_step_is_named_however_late_it_is_seen(
+    tmp_path: Path, value: float, accumulate: int, seen_by: dict[str, int]
+) -> None:
+    late = {"log_every": 12, "evaluate_every": 12, "checkpoint_every": 12, **seen_by}
+    with pytest.raises(RunError, match=r"not finite at step 3 \(seed 2\)"):
+        fit(tmp_path, Spoilt(3, value), accumulate=accumulate, **late)
+    assert not list(tmp_path.glob("*.ckpt"))
+    assert not (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_broken_step_is_named_even_if_the_model_outlives_it(tmp_path: Path) -> None:
+    """The step's update is skipped, as by a scaler, and later losses are finite again."""
+
+    class Skipping(torch.optim.SGD):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            if all(p.grad.isfinite().all() for g in self.param_groups for p in g["params"]):
+                super().step(*args)
+
+    trainer = Trainer(**{**SETTINGS, "log_every": 12, "gradient_clip": 0.0})
+    with pytest.raises(RunError, match=r"not finite at step 2 \(seed 1\)"):
+        trainer.fit(
+            ToyObjective(),
+            lambda module: Skipping(module.parameters(), lr=0.01),
+            partial(WarmupCosine, warmup_steps=3, decay_ratio=0.1),
+            Spoilt(2, math.nan),
+            tmp_path,
+            lambda values, step: None,
+        )
+
+
+def test_a_signal_saves_no_broken_model(tmp_path: Path) -> None:
+    def stop(step: int) -> None:
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    rarely = {"log_every": 12, "evaluate_every": 12, "checkpoint_every": 12}
+    with pytest.raises(RunError, match=r"not finite at step 3"):
+        fit(tmp_path, Spoilt(3, math.nan, on_step=stop), **rarely)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("error", [ValueError("label 40 is outside"), IndexError("out of range")])
+def test_a_batch_that_the_model_refuses_is_named(tmp_path: Path, error: Exception) -> None:
+    """Labels outside the vocabulary are the loss's to find, ids outside it the embedding's."""
+
+    class Refused(ToyBatches):
         def train(self, step: int, rank: int, ranks: int, parts: int) -> list[ToyBatch]:
             batches = super().train(step, rank, ranks, parts)
             if step == 6:
-                batches[0].inputs[:] = math.nan
+                batches[0].inputs = Refusing(batches[0].inputs)
             return batches
 
-    with pytest.raises(RunError, match="train/loss is nan at step 7"):
-        fit(tmp_path, Broken())
-    with pytest.raises(RunError, match="train/loss is nan at step 7"):
-        fit(tmp_path, Broken(), log_every=100, checkpoint_every=7)
-    assert fit(tmp_path)[1].steps == SETTINGS["max_steps"]  # from a checkpoint that is sound
+    class Refusing(Tensor):
+        @classmethod
+        def __torch_function__(cls, *_: Any, **__: Any) -> None:  # type: ignore[override]
+            raise error
+
+    with pytest.raises(RunError, match=rf"batch of step 7 \(seed 6\) does not fit .*: {error}"):
+        fit(tmp_path, Refused())
 
 
 @pytest.mark.parametrize(

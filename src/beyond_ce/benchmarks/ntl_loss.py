@@ -81,20 +81,20 @@ def main(args: list[str]) -> dict[str, Any]:
     }
 
 
-def _number_values(vocabulary: int) -> Tensor:
+def digit_values(vocabulary: int) -> Tensor:
     values = torch.full((vocabulary,), torch.nan)
     values[DIGITS] = torch.arange(10.0)
     return values
 
 
-def _labels(shape: Shape, vocabulary: int) -> Tensor:
+def random_labels(shape: Shape, vocabulary: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(0, vocabulary, shape, generator=generator)
     digits = DIGITS[torch.randint(0, 10, shape, generator=generator)]
     return digits.where(torch.rand(shape, generator=generator) < 0.5, words)
 
 
-def _torch_ce(logits: Tensor, labels: Tensor) -> Tensor:
+def torch_ce(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
 
 
@@ -105,7 +105,7 @@ def _on_logits(
     make_loss: Callable[[int], Callable[[Tensor, Tensor], Tensor]], shape: Shape
 ) -> Step:
     *rows, vocabulary = shape
-    logits, labels = torch.randn(shape).requires_grad_(), _labels(tuple(rows), vocabulary)
+    logits, labels = torch.randn(shape).requires_grad_(), random_labels(tuple(rows), vocabulary)
     loss = make_loss(vocabulary)
 
     def step() -> None:
@@ -116,11 +116,11 @@ def _on_logits(
 
 
 def _ours(loss_class: type[Loss], vocabulary: int) -> Callable[[Tensor, Tensor], Tensor]:
-    loss = loss_class(_number_values(vocabulary))
+    loss = loss_class(digit_values(vocabulary))
     return lambda logits, labels: loss(logits, labels).total
 
 
-def _ntloss(reweigh: bool, vocabulary: int) -> Callable[[Tensor, Tensor], Tensor]:
+def package_loss(reweigh: bool, vocabulary: int) -> Callable[[Tensor, Tensor], Tensor]:
     from ntloss import NTLoss
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
@@ -130,7 +130,7 @@ def _ntloss(reweigh: bool, vocabulary: int) -> Callable[[Tensor, Tensor], Tensor
     words_only = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=words_only)
     ntl = NTLoss(tokenizer, reweigh=reweigh)
-    return lambda logits, labels: _torch_ce(logits, labels) + WEIGHT * ntl(logits, labels)
+    return lambda logits, labels: torch_ce(logits, labels) + WEIGHT * ntl(logits, labels)
 
 
 def _available(method: str) -> bool:
@@ -138,11 +138,11 @@ def _available(method: str) -> bool:
 
 
 LOGIT_METHODS: dict[str, Callable[[Shape], Step]] = {
-    "ce_torch": functools.partial(_on_logits, lambda vocabulary: _torch_ce),
+    "ce_torch": functools.partial(_on_logits, lambda vocabulary: torch_ce),
     "ce": functools.partial(_on_logits, functools.partial(_ours, CrossEntropy)),
     "ntl_was": functools.partial(_on_logits, functools.partial(_ours, WassersteinLoss)),
-    "ntloss": functools.partial(_on_logits, functools.partial(_ntloss, False)),
-    "ntloss_reweigh": functools.partial(_on_logits, functools.partial(_ntloss, True)),
+    "ntloss": functools.partial(_on_logits, functools.partial(package_loss, False)),
+    "ntloss_reweigh": functools.partial(_on_logits, functools.partial(package_loss, True)),
 }
 
 
@@ -153,7 +153,7 @@ def _on_hidden(method: str, shape: Shape) -> Step:
     *rows, dim, vocabulary = shape
     hidden = torch.randn(*rows, dim).requires_grad_()
     unembedding = (torch.randn(vocabulary, dim) / dim**0.5).requires_grad_()
-    labels, loss = _labels(tuple(rows), vocabulary), WassersteinLoss(_number_values(vocabulary))
+    labels, loss = random_labels(tuple(rows), vocabulary), WassersteinLoss(digit_values(vocabulary))
 
     def step() -> None:
         if method == "from_hidden":
@@ -161,7 +161,7 @@ def _on_hidden(method: str, shape: Shape) -> Step:
         elif method == "materialised":
             total = loss(hidden @ unembedding.T, labels).total
         else:
-            total = _torch_ce(hidden @ unembedding.T, labels)
+            total = torch_ce(hidden @ unembedding.T, labels)
         total.backward()
         hidden.grad = unembedding.grad = None
 
@@ -193,14 +193,17 @@ def _t5(repeats: int, small: bool) -> dict[str, Any]:
     )
     model = T5ForConditionalGeneration(config)
     optimizer = torch.optim.AdamW(model.parameters())
-    inputs, labels = _labels((batch, length), vocabulary), _labels((batch, length), vocabulary)
+    inputs, labels = (
+        random_labels((batch, length), vocabulary),
+        random_labels((batch, length), vocabulary),
+    )
     shifted = F.pad(labels[:, :-1], (1, 0))
 
     def hidden() -> Tensor:
         encoded = model.encoder(input_ids=inputs)[0]
         return model.decoder(input_ids=shifted, encoder_hidden_states=encoded)[0]
 
-    values, weight = _number_values(vocabulary), model.lm_head.weight
+    values, weight = digit_values(vocabulary), model.lm_head.weight
     losses: dict[str, Loss] = {
         "ce": CrossEntropy(values),
         "ntl_mse": ExpectedValueLoss(values),
@@ -208,7 +211,7 @@ def _t5(repeats: int, small: bool) -> dict[str, Any]:
         "ntl_was_cdf": CumulativeWassersteinLoss(values),
     }
     heads: dict[str, Callable[[Tensor], Tensor]] = {
-        "ce_torch": lambda h: _torch_ce(h @ weight.T, labels)
+        "ce_torch": lambda h: torch_ce(h @ weight.T, labels)
     }
     for name, loss in losses.items():
         heads[name] = lambda h, loss=loss: loss(h @ weight.T, labels).total  # type: ignore[misc]

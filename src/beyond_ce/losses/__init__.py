@@ -4,6 +4,7 @@ from beyond_ce.losses.base import Loss, LossOutput
 from beyond_ce.losses.cross_entropy import CrossEntropy
 from beyond_ce.losses.distances import absolute, huber, modular, squared, squashed
 from beyond_ce.losses.gaussian import GaussianCrossEntropy, GaussianWassersteinLoss
+from beyond_ce.losses.number_level import NumberLevelLoss
 from beyond_ce.losses.number_token import (
     CumulativeWassersteinLoss,
     ExpectedValueLoss,
@@ -11,6 +12,9 @@ from beyond_ce.losses.number_token import (
     NumberTokenLoss,
     WassersteinLoss,
 )
+from beyond_ce.losses.regression import MeanSquaredError
+from beyond_ce.losses.reweighed import ReweighedExpectedValueLoss, ReweighedWassersteinLoss
+from beyond_ce.losses.xval import XValLoss
 
 __all__ = [
     "CrossEntropy",
@@ -20,9 +24,14 @@ __all__ = [
     "GaussianWassersteinLoss",
     "Loss",
     "LossOutput",
+    "MeanSquaredError",
+    "NumberLevelLoss",
     "NumberLoss",
     "NumberTokenLoss",
+    "ReweighedExpectedValueLoss",
+    "ReweighedWassersteinLoss",
     "WassersteinLoss",
+    "XValLoss",
     "absolute",
     "huber",
     "modular",

@@ -59,8 +59,10 @@ class NumberLoss(Loss):
         counts: Mapping[str, Tensor],
         core: Core,
         smoothed: Tensor | None = None,
+        normalised: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy, and the number logits [N, K].
+        """Mean cross-entropy, and the number logits [N, K]: log-probabilities if `normalised`, else
+        fit for a softmax over them alone.
 
         `smoothed` [K, K] replaces the one-hot target of every number label by a distribution.
         """
@@ -68,9 +70,9 @@ class NumberLoss(Loss):
         one_hot = ~ignored
         if smoothed is not None:
             one_hot = one_hot & (numbers < 0)
-            target = _only_numbers(smoothed[numbers.clamp(min=0)], numbers)
+            target = only_numbers(smoothed[numbers.clamp(min=0)], numbers)
         labels = labels.masked_fill(ignored, 0)
-        nll, number_logits = core(labels, one_hot, self.number_ids, target)
+        nll, number_logits = core(labels, one_hot, self.number_ids, target, normalised)
         return mean(nll, counts["tokens"]), number_logits
 
 
@@ -196,11 +198,11 @@ def mean_over_numbers(
     All rows are computed and the others masked: picking rows would stall an accelerator to learn
     how many there are, and K is small beside the vocabulary.
     """
-    p = torch.softmax(_only_numbers(number_logits, numbers), -1)
+    p = torch.softmax(only_numbers(number_logits, numbers), -1)
     per_row = distance(p, numbers.clamp(min=0)).masked_fill(numbers < 0, 0)
     return mean(per_row.sum(), counts["numbers"])
 
 
-def _only_numbers(rows: Tensor, numbers: Tensor) -> Tensor:
-    # Zeros instead of what other positions hold, so that not even a NaN there reaches a gradient.
+def only_numbers(rows: Tensor, numbers: Tensor) -> Tensor:
+    """`rows` [N, K] with zeros where the label is no number, lest a NaN there reach a gradient."""
     return rows.masked_fill(numbers[:, None] < 0, 0)

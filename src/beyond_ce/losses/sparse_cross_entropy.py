@@ -6,7 +6,8 @@ tensor operations, each of these parts makes autograd build its own [N, V] gradi
 up. The two functions here return all that any of the losses needs and write one gradient:
 
     nll            scalar  -sum_n (label_weight_n log p_n[label_n] + sum_k target_nk log p_n[id_k])
-    number_logits  [N, K]  the logits of the number tokens, up to a constant per row
+    number_logits  [N, K]  the logits of the number tokens, up to a constant per row; on request
+                           their log-probabilities
 
 `sparse_cross_entropy` starts from logits; `linear_sparse_cross_entropy` starts from hidden states
 and an unembedding and never holds more than a few rows of logits (the chunking is that of Liger
@@ -41,6 +42,7 @@ def sparse_cross_entropy(
     label_weight: Tensor,
     number_ids: Tensor,
     number_target: Tensor | None = None,
+    normalised: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy and number logits of `logits` [N, V].
 
@@ -49,9 +51,11 @@ def sparse_cross_entropy(
     chunks of them cost nothing on a CPU. Sums run in float32 (float64 for float64 logits).
 
     `number_logits` are shifted by each row's logsumexp, and the shift is treated as a constant:
-    use them only where a constant per row does not matter, as in a softmax.
+    use them only where a constant per row does not matter, as in a softmax. With `normalised` the
+    shift has its gradient as well, and they are log-probabilities.
     """
-    return _SparseCrossEntropy.apply(logits, labels, label_weight, number_ids, number_target)
+    targets = (labels, label_weight, number_ids, number_target)
+    return _SparseCrossEntropy.apply(logits, *targets, normalised)
 
 
 def linear_sparse_cross_entropy(
@@ -61,20 +65,21 @@ def linear_sparse_cross_entropy(
     label_weight: Tensor,
     number_ids: Tensor,
     number_target: Tensor | None = None,
+    normalised: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`sparse_cross_entropy` of the logits `hidden` [N, D] @ `unembedding` [V, D].T.
 
     Under autocast the products run in its dtype. The gradients are computed in the forward pass,
-    where the logits are at hand, and scaled in the backward pass, which can run once.
+    where the logits are at hand, and scaled in the backward pass, which can run once. `normalised`
+    makes the backward pass compute the logits again.
     """
     if not torch.is_grad_enabled():  # a Function would be told that parameters need gradients
         hidden, unembedding = hidden.detach(), unembedding.detach()
     autocast = torch.is_autocast_enabled(hidden.device.type)
     dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else hidden.dtype
     with torch.autocast(hidden.device.type, enabled=False):
-        return _LinearSparseCrossEntropy.apply(
-            hidden, unembedding, labels, label_weight, number_ids, number_target, dtype
-        )
+        targets = (labels, label_weight, number_ids, number_target)
+        return _LinearSparseCrossEntropy.apply(hidden, unembedding, *targets, normalised, dtype)
 
 
 class _SparseCrossEntropy(Function):
@@ -86,6 +91,7 @@ class _SparseCrossEntropy(Function):
         label_weight: Tensor,
         number_ids: Tensor,
         number_target: Tensor | None,
+        normalised: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype = _sum_dtype(logits)
         columns = _columns(labels, number_ids)
@@ -94,6 +100,7 @@ class _SparseCrossEntropy(Function):
         for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
             log_p[rows] = F.log_softmax(logits[rows], -1, dtype=dtype).gather(1, columns[rows])
         ctx.save_for_backward(logits, columns, target)
+        ctx.normalised = normalised
         return _nll(log_p, target, number_target is not None), log_p[:, 1:]
 
     @staticmethod
@@ -105,6 +112,8 @@ class _SparseCrossEntropy(Function):
         scale = target.sum(1, keepdim=True) * grad_nll
         grad_columns = target * -grad_nll
         grad_columns[:, 1:] += grad_number_logits
+        if ctx.normalised:
+            scale -= grad_number_logits.sum(1, keepdim=True)
         # Recomputing the exponentials is cheaper than holding [N, V] of them since the forward.
         grad = torch.empty_like(logits)
         in_place = grad.dtype == target.dtype and not torch.compiler.is_compiling()
@@ -118,7 +127,7 @@ class _SparseCrossEntropy(Function):
                 grad[rows] = p
             done = rows.stop
         grad[done:].zero_()
-        return grad, None, None, None, None
+        return grad, None, None, None, None, None
 
 
 class _LinearSparseCrossEntropy(Function):
@@ -131,6 +140,7 @@ class _LinearSparseCrossEntropy(Function):
         label_weight: Tensor,
         number_ids: Tensor,
         number_target: Tensor | None,
+        normalised: bool,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         sum_dtype = _sum_dtype(hidden)
@@ -162,6 +172,7 @@ class _LinearSparseCrossEntropy(Function):
             del x, p  # or the next chunk's logits would be allocated beside this one's
         ctx.save_for_backward(h, w, number_ids, grad_hidden, grad_w)
         ctx.unembedding_dtype = unembedding.dtype
+        ctx.normalised = normalised
         return _nll(log_p, target, number_target is not None), log_p[:, 1:]
 
     @staticmethod
@@ -172,14 +183,31 @@ class _LinearSparseCrossEntropy(Function):
         h, w, number_ids, grad_hidden, grad_w = ctx.saved_tensors
         # In place: a second [V, D] would be the largest tensor here. A second backward through
         # the same graph then fails with autograd's message about modified saved tensors.
+        scale = -grad_number_logits.sum(1, keepdim=True) if ctx.normalised else None
         grad_number_logits = grad_number_logits.to(h.dtype)
         if grad_hidden is not None:
             grad_hidden.mul_(grad_nll).add_(grad_number_logits @ w[number_ids])
         if grad_w is not None:
             grad_w.mul_(grad_nll)
             grad_w.index_add_(0, number_ids, (grad_number_logits.T @ h).to(grad_w.dtype))
+        if scale is not None:
+            _add_normaliser(scale, h, w, grad_hidden, grad_w)
+        if grad_w is not None:
             grad_w = grad_w.to(ctx.unembedding_dtype)
-        return grad_hidden, grad_w, None, None, None, None, None
+        return grad_hidden, grad_w, None, None, None, None, None, None
+
+
+def _add_normaliser(
+    scale: Tensor, h: Tensor, w: Tensor, grad_hidden: Tensor | None, grad_w: Tensor | None
+) -> None:
+    """Add the gradient of sum_n scale_n logsumexp(h_n @ w.T), `scale` [N, 1], in place."""
+    for rows in _chunks(scale, scale, CPU_MATMUL_CHUNK_BYTES, width=len(w)):
+        p = torch.softmax(h[rows] @ w.T, -1, dtype=scale.dtype).mul_(scale[rows]).to(h.dtype)
+        if grad_hidden is not None:
+            grad_hidden[rows] += p @ w
+        if grad_w is not None:
+            _add_product(grad_w, p.T, h[rows])
+        del p  # or the next chunk's would be allocated beside it
 
 
 def _sum_dtype(tensor: Tensor) -> torch.dtype:

@@ -49,6 +49,11 @@ class Records:
             self._file.close()
 
 
+def read_records(path: Path) -> list[dict[str, float]]:
+    """The lines of a finished training's metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def peak_memory_mb() -> float:
     """Peak memory in MiB: of the device where there is one, else the process's resident set."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():

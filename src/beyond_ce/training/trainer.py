@@ -23,6 +23,7 @@ from beyond_ce.training.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
+from beyond_ce.training.faults import FirstNonFinite, named
 from beyond_ce.training.records import Records, peak_memory_mb
 from beyond_ce.training.stopping import StopSignals
 
@@ -36,6 +37,10 @@ class Batches(Protocol):
 
     def validation(self, rank: int, ranks: int) -> list[Any]:
         """This rank's share of the validation batches."""
+        ...
+
+    def describe(self, step: int) -> str:
+        """What all ranks train on at optimizer step `step`, such as "rows 3, 7 of ..."."""
         ...
 
 
@@ -171,18 +176,25 @@ class Trainer:
         batches: Batches,
         folder: Path,
         log: Callable[[dict[str, float], int], None],
+        probe: Callable[[], dict[str, float]] | None = None,
+        probe_every: int = 1,
     ) -> TrainingResult:
         """Train `objective` in place: called with (batch, counts) it gives (total, terms), and its
         `loss` counts the positions that each term is a mean over.
 
         `folder` receives metrics.jsonl, last.ckpt and best.ckpt (lowest validation loss); an
-        existing last.ckpt is resumed from. `log(metrics, step)` is called on rank 0.
+        existing last.ckpt is resumed from. `log(metrics, step)` is called on rank 0, and so is
+        `probe()` every `probe_every` steps and after the last: what it returns is written to
+        metrics.jsonl. It must draw no random numbers and leave the model as it was.
 
         Raises:
+            UsageError: there is a probe and the strategy leaves rank 0 a part of the model only.
             Stopped: a signal came; the state is saved.
             RunError: a loss is not finite, or a checkpoint cannot be written or read.
         """
         fabric = self.fabric
+        if probe is not None and isinstance(fabric.strategy, FSDPStrategy):
+            raise UsageError("a probe needs the whole model: trainer.strategy=ddp, or no probe")
         compiled = torch.compile(objective) if self.compile else objective
         module = fabric.setup_module(compiled)  # type: ignore[arg-type]
         optimizer: Any = fabric.setup_optimizers(make_optimizer(module))
@@ -191,8 +203,11 @@ class Trainer:
         progress = self._resume(folder / "last.ckpt", state)
         records = Records(folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero)
         clock = _Clock(progress)
+        broken = FirstNonFinite(fabric)
 
         def save(name: str) -> None:
+            broken.check(batches)
+            self._values(terms, progress.step)  # no checkpoint of a broken model
             clock.stamp()
             full = {**state, "progress": asdict(progress), "random": self._random_states()}
             save_checkpoint(fabric, folder / name, full)
@@ -206,8 +221,10 @@ class Trainer:
                 rate = optimizer.param_groups[0]["lr"]
                 scheduler.after_step()
                 progress.step += 1
+                broken.note(terms["train/loss"], progress.step)
                 bar.update()
                 if due(self.log_every):
+                    broken.check(batches)
                     values = self._values(terms, progress.step)
                     speed = clock.lap() * self.batch_size
                     values |= {"lr": rate, "train/samples_per_s": speed}
@@ -218,6 +235,7 @@ class Trainer:
                         refresh=False,
                     )
                 if due(self.evaluate_every):
+                    broken.check(batches)
                     values = self.validate(module, objective.loss, batches, progress.step)
                     progress.last_loss = values["validation/loss"]
                     scheduler.after_evaluation(progress.last_loss)
@@ -225,8 +243,9 @@ class Trainer:
                     if not progress.last_loss >= progress.best_loss:  # NaN before the first
                         progress.best_loss = progress.last_loss
                         save("best.ckpt")
+                if probe is not None and fabric.is_global_zero and due(probe_every):
+                    records.write(probe(), progress.step)
                 if due(self.checkpoint_every):
-                    self._values(terms, progress.step)  # no checkpoint of a broken model
                     save("last.ckpt")
                 if self._stop_everywhere(signals) and progress.step < self.max_steps:
                     save("last.ckpt")
@@ -279,7 +298,8 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with fabric.no_backward_sync(module, enabled=index < len(parts) - 1):
-                total, terms = module(part, counts)
+                with named(lambda: f"the batch of step {step + 1} ({batches.describe(step)})"):
+                    total, terms = module(part, counts)
                 fabric.backward(total)
             _add(sums, {"loss": total, **terms}, "train/")
         if self.gradient_clip:
@@ -342,7 +362,8 @@ class Trainer:
         counts = self._counts(loss, parts)
         sums: dict[str, Tensor] = {}
         for part in parts:
-            total, terms = module(part, counts)
+            with named(lambda: "a batch of the validation split"):
+                total, terms = module(part, counts)
             _add(sums, {"loss": total, **terms}, "validation/")
         module.train()
         return self._values(sums, step)

@@ -1,0 +1,94 @@
+"""Whole numbers compared: `NumberLevelLoss` of the authors' package `ntloss`, not in the paper.
+
+Shapes: B sequences of T positions, N = B x T positions, K number tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from beyond_ce.errors import UsageError
+from beyond_ce.losses.base import Core, LossOutput, mean
+from beyond_ce.losses.number_token import NumberLoss, only_numbers
+
+_POINT = -2  # the decimal point in `number_of_token`, beside -1 for all else that is no number
+
+
+class NumberLevelLoss(NumberLoss):
+    """CE + `weight` x mean over whole numbers of |yhat - y| / (yhat + y); terms "ce" and "ntl".
+
+    A whole number is a run of digits in a row of labels, as long as it goes; a decimal point
+    between two digits belongs to the number (so "1.2.3" is one), while anything else ends it: a
+    sign, a word, an ignored label, the end of the row. y is its value, yhat the same digits'
+    expected values sum_j p_j v_j by their places, p the softmax over the number tokens alone.
+    The mean runs over numbers, long or short.
+
+    The distance is symmetric and relative, in [0, 1]. A sign, and where the point stands, scale y
+    and yhat alike (they are the label's) and cancel, so places count from the first digit: digit i
+    weighs 10^-i, which is finite for numbers of any length. For y = 0 the distance is 1, nearly
+    without gradient, until yhat is 0 as well; so in ntloss.
+
+    NOTE: ntloss treats a decimal point like this with `float_level=True`; with its default, and
+    here without `decimal_points`, 12.34 is the two numbers 12 and 34.
+    """
+
+    def __init__(
+        self, number_values: Tensor, weight: float = 0.3, decimal_points: Tensor | None = None
+    ) -> None:
+        """`decimal_points` bool [V]: the tokens that are a decimal point.
+
+        Raises UsageError if a number token is no single digit, as its place would be unknown.
+        """
+        super().__init__(number_values)
+        if not torch.isin(self.values, torch.arange(10).to(self.values)).all():
+            raise UsageError(
+                f"{type(self).__name__} weighs digits by their place and needs a token for each "
+                f"digit, but this tokenizer has number tokens from {self.values.min():g} to "
+                f"{self.values.max():g}: choose tokenizer=digit or loss=ntl_was"
+            )
+        self.weight = weight
+        if decimal_points is not None:
+            self.number_of_token[:-1][decimal_points] = _POINT
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        return super().counts(labels) | {"numbers": (self._offsets(labels) == 0).sum()}
+
+    def _positions(self, labels: Tensor) -> Tensor:
+        """[N, 2]: labels and `_offsets`."""
+        return torch.stack([labels, self._offsets(labels)], -1).flatten(0, -2)
+
+    def _offsets(self, labels: Tensor) -> Tensor:
+        """Long [B, T]: how many digits of the same number stand before a digit, -1 elsewhere."""
+        kind = self._numbers(labels)
+        digit, point = kind >= 0, kind == _POINT
+        goes_on = _before(digit) | (_before(point) & _before(_before(digit)))
+        place = digit.cumsum(-1)
+        first = torch.where(digit & ~goes_on, place, 0).cummax(-1).values
+        return torch.where(digit, place - first, -1)
+
+    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+        labels, offsets = labels.unbind(-1)
+        numbers = self._numbers(labels)
+        ce, number_logits = self._cross_entropy(labels, numbers, counts, core)
+        p = torch.softmax(only_numbers(number_logits, numbers), -1)
+        values = self.values.to(p.dtype)
+        digits = torch.stack([values[numbers.clamp(min=0)], (p * values).sum(-1)], -1)
+        weights = torch.full_like(digits[:, 0], 10.0).pow(-offsets).masked_fill(offsets < 0, 0)
+        # Each number's digits are added up in the row that its place among the numbers names. There
+        # are as many rows as positions: how many numbers there are, the device alone knows.
+        number = ((offsets == 0).cumsum(0) - 1).clamp(min=0)
+        y, yhat = (
+            torch.zeros_like(digits).index_add(0, number, weights[:, None] * digits).unbind(-1)
+        )
+        distance = (yhat - y).abs() / (yhat + y + torch.finfo(p.dtype).eps)
+        ntl = mean(distance.sum(), counts["numbers"])
+        return LossOutput(ce + self.weight * ntl, {"ce": ce, "ntl": ntl})
+
+
+def _before(mask: Tensor) -> Tensor:
+    """`mask` [B, T] one position later: what holds of the position before."""
+    return F.pad(mask, (1, 0))[..., :-1]

@@ -1,0 +1,56 @@
+"""What breaks a training, told by its step and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from beyond_ce.errors import RunError
+
+_NEVER = torch.iinfo(torch.long).max
+
+
+class FirstNonFinite:
+    """Keeps the first step whose loss was NaN or infinite as a number on the device.
+
+    To read the loss itself after every step would make an accelerator wait for the CPU each time.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self._step = torch.tensor(_NEVER, device=fabric.device)
+
+    def note(self, loss: Tensor, step: int) -> None:
+        """Take in this rank's `loss` (scalar) of `step`, from 1."""
+        self._step = torch.where(loss.isfinite(), self._step, self._step.clamp(max=step))
+
+    def check(self, batches: Any) -> None:
+        """Raise RunError for a step that was noted on any rank, with its batch's description."""
+        first = self._step
+        if self.fabric.world_size > 1:
+            first = cast(Tensor, self.fabric.all_reduce(first, reduce_op="min"))
+        step = int(first)
+        if step < _NEVER:
+            raise RunError(
+                f"train/loss is not finite at step {step} ({batches.describe(step - 1)}): lower "
+                "optimizer.lr, set trainer.gradient_clip=1.0, or start again from the last "
+                "checkpoint"
+            )
+
+
+@contextmanager
+def named(batch: Callable[[], str]) -> Iterator[None]:
+    """Turns a model's or loss's refusal of ids, such as labels outside the vocabulary, into a
+    RunError that says which `batch()` it was."""
+    try:
+        yield
+    except (IndexError, ValueError) as error:
+        raise RunError(
+            f"{batch()} does not fit the model: {error}; the model's vocabulary must hold the "
+            "tokenizer's"
+        ) from error
