@@ -47,6 +47,8 @@ _NOT_DEFINING = {
     "trainer.checkpoint_every",
 }
 
+_DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
+
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """Compose `conf/train.yaml` with Hydra override strings, as `scripts/train.py` does."""
@@ -91,10 +93,12 @@ def definition(config: DictConfig) -> dict[str, Any]:
     """The part of a config that defines the run's numbers, with plain Python values.
 
     A data set's `path` counts by its last component, so that the same files give the same run
-    wherever they lie.
+    wherever they lie. Where a baseline takes the place of the model, what trains one counts not.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
+    if "baseline" in plain:
+        plain = {key: plain[key] for key in _DEFINING_A_BASELINE}
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}

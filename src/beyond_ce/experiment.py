@@ -8,17 +8,25 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import torch
+from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
+from beyond_ce.compatibility import check_parts
 from beyond_ce.configuration import build, check, reconfigure, run_folder
+from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation.baselines import Baseline
+from beyond_ce.evaluation.evaluator import read_numbers, score, spread
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import LanguageModel
 from beyond_ce.reporting.run_store import (
@@ -32,6 +40,7 @@ from beyond_ce.reporting.run_store import (
 from beyond_ce.tokenizers import Tokenizer
 from beyond_ce.training import Trainer, load_checkpoint
 from beyond_ce.training.batches import PromptAnswerBatches, tokenize
+from beyond_ce.training.records import peak_memory_mb, read_records
 
 
 @dataclass
@@ -72,8 +81,8 @@ def _texts(split: datasets.Dataset) -> Iterator[str]:
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
-    """The config's model with its head, sized for the tokenizer."""
-    return build(
+    """The config's model with its head, sized for the tokenizer and with its encodings."""
+    model: LanguageModel = build(
         config.model,
         "model",
         vocab_size=tokenizer.vocab_size,
@@ -81,12 +90,36 @@ def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
         eos_id=tokenizer.eos_id,
         head=build(config.head, "head"),
     )
+    encodings = tokenizer.number_encodings(model.embedding.embedding_dim)
+    if encodings is not None:
+        model.add_encodings(encodings)
+    return model
 
 
 def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
-    """The config's model and loss."""
+    """The config's model and loss.
+
+    Raises:
+        UsageError: the tokenizer, model, head and loss do not fit together.
+    """
+    check_parts(config)
     model = build_model(config, tokenizer)
-    return Objective(model, build(config.loss, "loss", number_values=tokenizer.number_values()))
+    return Objective(model, build_loss(config, tokenizer))
+
+
+def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Any:
+    """The config's loss, with what it wants to know of the tokenizer.
+
+    Raises:
+        UsageError: the loss can do nothing with this tokenizer.
+    """
+    tables = {"number_values": tokenizer.number_values()}
+    if "decimal_points" in signature(get_object(config.loss._target_)).parameters:
+        tables["decimal_points"] = tokenizer.decimal_points()
+    try:
+        return build(config.loss, "loss", **tables)
+    except UsageError as error:  # losses never see a tokenizer, so that they cannot name it
+        raise UsageError(f"with tokenizer {type(tokenizer).__name__}: {error}") from error
 
 
 def load_model(
@@ -112,9 +145,12 @@ def run(config: DictConfig) -> Path:
         RunError: something broke on the way, or the run was stopped by a signal.
     """
     check(config)
+    check_parts(config)
     folder = run_folder(config)
     if is_done(folder):
         return folder
+    if "baseline" in config:
+        return _run_baseline(config, folder)
     start = time.perf_counter()
     trainer: Trainer = build(config.trainer, "trainer")  # starts the other ranks, if any
     primary = trainer.fabric.is_global_zero
@@ -125,6 +161,12 @@ def run(config: DictConfig) -> Path:
         with trainer.fabric.rank_zero_first():  # the others then find it in the cache
             prepared = prepare(config)
         objective = build_objective(config, prepared.tokenizer)
+        probe = build(config.probe, "probe") if "probe" in config else None
+        probing: dict[str, Any] = {}
+        if probe is not None:
+            sample = probe.sample(prepared.splits, prepared.test_splits)
+            parts = evaluator, objective.model, prepared.tokenizer, sample, trainer.fabric.device
+            probing = {"probe": partial(probe.measure, *parts), "probe_every": probe.every}
         logger = build(config.logger, "logger")
         if primary:
             prepared.tokenizer.save(folder / "tokenizer")
@@ -144,6 +186,7 @@ def run(config: DictConfig) -> Path:
             ),
             folder=folder,
             log=logger.log,
+            **probing,
         )
         trained_at = time.perf_counter()
         with trainer.fabric.rank_zero_first():  # a barrier without a time-out for the others
@@ -155,6 +198,11 @@ def run(config: DictConfig) -> Path:
                     "validation/best_loss": result.best_loss,
                     **evaluate(model, evaluator, prepared, folder, trainer.fabric.device),
                 }
+                if probe is not None:
+                    # From the file, which has the probes before an interruption as well.
+                    records = read_records(folder / "metrics.jsonl")
+                    steps_per_epoch = len(prepared.train) / trainer.batch_size
+                    metrics |= probe.summary(records, sample["task"], steps_per_epoch)
                 logger.finish(metrics)
                 report = {
                     "run": folder.name,
@@ -176,6 +224,51 @@ def run(config: DictConfig) -> Path:
                     "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
                 }
                 write_report(folder, report)
+    return folder
+
+
+def _run_baseline(config: DictConfig, folder: Path) -> Path:
+    """Fit and score the config's baseline on the splits that a model would have; no checkpoint."""
+    start = time.perf_counter()
+    with open_run(config):
+        baseline: Baseline = build(config.baseline, "baseline")
+        data = build(config.dataset, "dataset")
+        splits = data.load()
+        train = splits["train"]
+        targets = np.array([number_value(last_number(answer)) for answer in train["answer"]])
+        if np.isnan(targets).any():
+            raise UsageError(
+                f"dataset {data.name} has answers without a number, for which "
+                f"{type(baseline).__name__} is not made: leave out baseline="
+            )
+        parameters = baseline.fit(list(train["prompt"]), targets)
+        fitted_at = time.perf_counter()
+        metrics: dict[str, float] = {}
+        for split in data.test_splits:
+            examples = spread(splits[split], config.evaluator.get("max_examples"))
+            answers = baseline.predict(list(examples["prompt"]))
+            frame = examples.select_columns(["prompt", "answer", "task"]).to_pandas()
+            predictions = read_numbers(frame.assign(prediction=[plain(each) for each in answers]))
+            values = score(predictions)
+            _keep(values, predictions, folder / "evaluation" / f"{split}.json")
+            metrics |= {f"{split}/{name}": value for name, value in values.items()}
+        report = {
+            "run": folder.name,
+            "metrics": metrics,
+            "seed": config.seed,
+            "scale": config.scale,
+            "config": OmegaConf.to_container(config, resolve=True),
+            **provenance(),
+            "parameters": parameters,
+            "steps": 0,
+            "samples": len(train),
+            "train_s": fitted_at - start,
+            "wall_clock_s": time.perf_counter() - start,
+            "peak_memory_mb": peak_memory_mb(),
+            "wandb_id": None,
+            "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        }
+        write_report(folder, report)
     return folder
 
 

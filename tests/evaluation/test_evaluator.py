@@ -10,36 +10,16 @@ from beyond_ce.evaluation import NumberAnswers, evaluator
 from beyond_ce.evaluation.evaluator import read_numbers, score
 
 
-class Characters:
-    """A tokenizer of code points, 0 for the end."""
-
-    eos_id = 0
-
-    def encode(self, texts):
-        return [[ord(c) for c in text] for text in texts]
-
-    def decode(self, ids):
-        return "".join(chr(i) for i in ids if i)
-
-
-class Model:
-    def to(self, device):
-        self.device = device
-        return self
-
-
 @pytest.fixture
 def calls(monkeypatch):
     """Replaces generation by a calculator that knows sums of one digit."""
     calls = []
 
-    def generate(model, prompts, **options):
-        calls.append(SimpleNamespace(model=model, prompts=prompts, **options))
-        texts = ["".join(map(chr, prompt)) for prompt in prompts]
-        answers = [str(eval(text)) if len(text) < 4 else "?" for text in texts]
-        return SimpleNamespace(tokens=[[*map(ord, answer), 0] for answer in answers])
+    def answer(model, tokenizer, texts, **options):
+        calls.append(SimpleNamespace(model=model, tokenizer=tokenizer, texts=texts, **options))
+        return [str(eval(text)) if len(text) < 4 else "?" for text in texts]
 
-    monkeypatch.setattr(evaluator, "generate", generate)
+    monkeypatch.setattr(evaluator, "answer", answer)
     return calls
 
 
@@ -64,12 +44,12 @@ def frame(predictions, answers, tasks=None):
 def test_every_example_is_answered_and_scored(calls):
     examples = dataset(("10+1", "11", "long"), ("1+2", "3", "short"), ("3+4", "8", "short"))
     result = NumberAnswers(batch_size=2, max_new_tokens=5, num_beams=3)(
-        Model(), Characters(), examples, "cpu"
+        "model", "tokenizer", examples, "cpu"
     )
     (call,) = calls
-    assert call.prompts == Characters().encode(["10+1", "1+2", "3+4"])
-    assert (call.batch_size, call.max_new_tokens, call.num_beams, call.eos_id) == (2, 5, 3, 0)
-    assert call.model.device == "cpu"
+    assert (call.model, call.tokenizer, call.device) == ("model", "tokenizer", "cpu")
+    assert call.texts == ["10+1", "1+2", "3+4"]
+    assert (call.batch_size, call.max_new_tokens, call.num_beams) == (2, 5, 3)
     lines = result.predictions
     assert list(lines["prediction"]) == ["?", "3", "7"]
     assert list(lines["prompt"]) == ["10+1", "1+2", "3+4"]
@@ -84,7 +64,7 @@ def test_every_example_is_answered_and_scored(calls):
 def test_a_part_of_the_examples_is_spread_over_all_of_them(calls):
     examples = dataset(*((f"{i}+0", str(i), "a" if i < 5 else "b") for i in range(10)))
     result = NumberAnswers(batch_size=8, max_new_tokens=3, max_examples=4)(
-        Model(), Characters(), examples, "cpu"
+        "model", "tokenizer", examples, "cpu"
     )
     assert list(result.predictions["answer"]) == ["0", "3", "6", "9"]
 

@@ -1,5 +1,18 @@
 """Generated answers and what they are worth."""
 
 from beyond_ce.evaluation.evaluator import Evaluation, NumberAnswers
+from beyond_ce.evaluation.evaluators import Evaluators
+from beyond_ce.evaluation.final_answer import FinalAnswer
+from beyond_ce.evaluation.number_mass import NumberMass
+from beyond_ce.evaluation.probe import Probe
+from beyond_ce.evaluation.text_overlap import TextOverlap
 
-__all__ = ["Evaluation", "NumberAnswers"]
+__all__ = [
+    "Evaluation",
+    "Evaluators",
+    "FinalAnswer",
+    "NumberAnswers",
+    "NumberMass",
+    "Probe",
+    "TextOverlap",
+]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.metrics import DISTANCES
-from beyond_ce.evaluation.number_answers import last_number, magnitude, same_number
-from beyond_ce.generation import generate
+from beyond_ce.generation import answer
 
 if TYPE_CHECKING:
     import datasets
@@ -34,8 +36,8 @@ class Evaluation:
     predictions: pd.DataFrame
 
 
-class NumberAnswers:
-    """Scores answers that are one number each (see `score` for the metrics).
+class AnswerEvaluator(ABC):
+    """Generates an answer to every prompt; a subclass says what the answers are worth.
 
     Args:
         batch_size: prompts generated together; changes speed and memory only.
@@ -66,6 +68,7 @@ class NumberAnswers:
         self.num_beams = num_beams
         self.max_examples = max_examples
 
+    @abstractmethod
     def __call__(
         self,
         model: LanguageModel,
@@ -74,66 +77,115 @@ class NumberAnswers:
         device: torch.device | str,
     ) -> Evaluation:
         """Answers `examples` (columns prompt, answer, task) on `device` and scores the answers."""
-        if self.max_examples is not None and len(examples) > self.max_examples:
-            spread = np.linspace(0, len(examples) - 1, self.max_examples).round().astype(int)
-            examples = examples.select(spread)
-        generation = generate(
-            model.to(device),
-            tokenizer.encode(list(examples["prompt"])),
+
+    def answers(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> pd.DataFrame:
+        """Columns prompt, answer and task of the (at most `max_examples`) examples, and prediction,
+        the text generated."""
+        examples = spread(examples, self.max_examples)
+        answers = answer(
+            model,
+            tokenizer,
+            list(examples["prompt"]),
+            device=device,
             max_new_tokens=self.max_new_tokens,
-            eos_id=tokenizer.eos_id,
             num_beams=self.num_beams,
             batch_size=self.batch_size,
         )
-        predictions = read_numbers(
-            pd.DataFrame(
-                {
-                    "prompt": list(examples["prompt"]),
-                    "answer": list(examples["answer"]),
-                    "task": list(examples["task"]),
-                    "prediction": [tokenizer.decode(tokens) for tokens in generation.tokens],
-                }
-            )
+        return pd.DataFrame(
+            {
+                "prompt": list(examples["prompt"]),
+                "answer": list(examples["answer"]),
+                "task": list(examples["task"]),
+                "prediction": answers,
+            }
         )
+
+
+class NumberAnswers(AnswerEvaluator):
+    """Scores answers that are one number each (see `score` for the metrics).
+
+    Args:
+        clip: the largest magnitude that a number counts with. The paper's 1e10 is too small where
+            answers are larger.
+        settings: as for `AnswerEvaluator`.
+    """
+
+    def __init__(self, *, clip: float = CLIP, **settings: Any) -> None:
+        super().__init__(**settings)
+        if not clip > 0:
+            raise UsageError(f"evaluator.clip={clip}: give a number above 0")
+        self.clip = clip
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        answers = self.answers(model, tokenizer, examples, device)
+        predictions = read_numbers(answers, clip=self.clip)
         return Evaluation(score(predictions), predictions)
 
 
-def read_numbers(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Adds predicted_number and target_number (clipped floats) and the per-answer verdicts.
+def spread(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
+    """At most `most` of the examples, evenly spread; None for all."""
+    if most is None or len(examples) <= most:
+        return examples
+    return examples.select(np.linspace(0, len(examples) - 1, most).round().astype(int))
 
-    The verdicts are `correct`, `invalid` (no number in the text) and `wrong_length` (a number of
-    more or fewer characters than the target's; never true for an invalid answer).
+
+def read_numbers(
+    predictions: pd.DataFrame,
+    number_in: Callable[[str], str | None] = last_number,
+    clip: float = CLIP,
+) -> pd.DataFrame:
+    """Adds predicted_number and target_number, floats clipped to +-`clip`, and verdicts.
+
+    `number_in` finds the number in an answer or prediction, None where there is none.
+
+    The verdicts are `correct`, `invalid` (no number in the text), `wrong_length` (a number of more
+    or fewer characters than the target's) and `clipped` (a number beyond +-`clip`); the last two
+    are never true for an invalid answer.
 
     Raises:
         UsageError: an answer holds no number, so that this evaluator cannot score it.
     """
-    predicted = [last_number(text) for text in predictions["prediction"]]
+    predicted = [number_in(text) for text in predictions["prediction"]]
     targets = []
-    for answer in predictions["answer"]:
-        target = last_number(answer)
+    for text in predictions["answer"]:
+        target = number_in(text)
         if target is None:
             raise UsageError(
-                f"the answer {answer!r} is no number: "
-                "evaluator=number_answers scores number answers only, choose another evaluator"
+                f"the answer {text!r} is no number that this evaluator can read: "
+                "choose another evaluator"
             )
         targets.append(target)
     pairs = list(zip(predicted, targets, strict=True))
     return predictions.assign(
-        predicted_number=np.array([magnitude(p) for p in predicted], dtype=np.float64),
-        target_number=np.array([magnitude(t) for t in targets], dtype=np.float64),
+        predicted_number=np.array([magnitude(p, clip) for p in predicted], dtype=np.float64),
+        target_number=np.array([magnitude(t, clip) for t in targets], dtype=np.float64),
         correct=np.array([p is not None and same_number(p, t) for p, t in pairs], dtype=bool),
         invalid=np.array([p is None for p in predicted], dtype=bool),
         wrong_length=np.array([p is not None and len(p) != len(t) for p, t in pairs], dtype=bool),
+        clipped=np.array([p is not None and abs(float(p)) > clip for p in predicted], dtype=bool),
     )
 
 
 def score(predictions: pd.DataFrame) -> dict[str, float]:
     """Metrics of a frame from `read_numbers`.
 
-    `accuracy`, `invalid` and `wrong_length` are shares of all examples: an answer without a number
-    is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a number. With
-    more than one task there are also `accuracy@<task>` and so on, and `task_mean_accuracy` and so
-    on: the unweighted mean over the tasks where the metric is defined, as in the paper's table 1.
+    `accuracy`, `invalid`, `wrong_length` and `clipped` are shares of all examples: an answer
+    without a number is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a
+    number. With more than one task there are also `accuracy@<task>` and so on, and
+    `task_mean_accuracy` and so on: the unweighted mean over the tasks where the metric is defined,
+    as in the paper's table 1.
     """
     scores = _score_one(predictions)
     if predictions["task"].nunique() > 1:
@@ -153,6 +205,7 @@ def _score_one(predictions: pd.DataFrame) -> dict[str, float]:
             ("accuracy", "correct"),
             ("invalid", "invalid"),
             ("wrong_length", "wrong_length"),
+            ("clipped", "clipped"),
         ]
     }
     valid = predictions[~predictions["invalid"]]

@@ -31,6 +31,11 @@ def mse(predicted: Values, target: Values) -> float:
     return float(np.mean((predicted - target) ** 2)) if len(target) else NAN
 
 
+def rmse(predicted: Values, target: Values) -> float:
+    """Root of the mean squared error."""
+    return float(np.sqrt(mse(predicted, target)))
+
+
 def r2(predicted: Values, target: Values) -> float:
     """Coefficient of determination, 1 - SS_res / SS_tot, at most 1 and without a lower bound.
 
@@ -89,6 +94,7 @@ DISTANCES: dict[str, Callable[[Values, Values], float]] = {
     "mae": mae,
     "median_ae": median_ae,
     "mse": mse,
+    "rmse": rmse,
     "r2": r2,
     "mape": mape,
     "pearson": pearson,

@@ -1,0 +1,112 @@
+"""Grade school mathematics in words, answered step by step; NTL's experiment with T5-3B."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.example import Example
+from beyond_ce.data.files import Rows, text_of
+from beyond_ce.errors import UsageError
+
+if TYPE_CHECKING:
+    import datasets
+
+MARKER = "####"
+"""Stands before the final answer."""
+
+_ANNOTATION = re.compile("<<.*?>>")
+_THOUSANDS = re.compile("(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
+_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
+
+
+class GSM8K:
+    """GSM8K (Cobbe et al. 2021, arXiv 2110.14168): 7,473 training and 1,319 test problems.
+
+    Prompt: the problem. Answer: its solution in steps, and in the last line `#### N` with the
+    result. The notes for a calculator (`48/2 = <<48/2=24>>24`) are taken out, and so are the
+    thousands separators of N. Test split: "test". Validation is a part of the training file.
+
+    NOTE: the paper's preparation also takes the separators out of the problem and of the steps.
+    Here those stay as people write them; only what is scored has one form.
+
+    Args:
+        validation_size: training problems held out.
+        seed: draws the held-out problems; independent of the seed of a run.
+        cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
+        max_train, max_test: use only so many problems; null for all.
+        path: a folder with train.jsonl and test.jsonl, plain or .gz; null for the folder gsm8k in
+            $BEYOND_CE_DATA if there is one, else `openai/gsm8k` from the hub.
+    """
+
+    name = "gsm8k"
+    test_splits: tuple[str, ...] = ("test",)
+
+    def __init__(
+        self,
+        *,
+        validation_size: int,
+        seed: int,
+        cache_dir: str | Path,
+        max_train: int | None = None,
+        max_test: int | None = None,
+        path: str | Path | None = None,
+    ) -> None:
+        self.sizes = {
+            "validation_size": validation_size,
+            "max_train": max_train,
+            "max_test": max_test,
+        }
+        for key, value in self.sizes.items():
+            if value is not None and value < 1:
+                raise UsageError(f"dataset.{key}={value}: give at least 1")
+        self.validation_size = validation_size
+        self.seed = seed
+        self.cache_dir = Path(cache_dir)
+        splits = {"train": ("train",), "test": ("test",)}
+        self.rows = Rows(self.name, ("openai/gsm8k", "main"), splits, path)
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that defines the examples."""
+        definition = {
+            "version": _DATA_VERSION,
+            "source": self.rows.identity(),
+            "seed": self.seed,
+            **self.sizes,
+        }
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+    def load(self) -> dict[str, datasets.Dataset]:
+        """All splits, read on first use; columns prompt, answer and task ("gsm8k")."""
+        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
+        return load_or_write(folder, self._splits)
+
+    def _splits(self) -> Splits:
+        yield "test", list(self._examples("test"))[: self.sizes["max_test"]]
+        examples = list(self._examples("train"))
+        held_out = self.validation_size
+        if held_out >= len(examples):
+            raise UsageError(
+                f"dataset.validation_size={held_out} leaves nothing of the {len(examples)} "
+                "training problems: lower it"
+            )
+        order = np.random.default_rng(self.seed).permutation(len(examples))
+        yield "validation", [examples[i] for i in order[:held_out]]
+        yield "train", [examples[i] for i in order[held_out:][: self.sizes["max_train"]]]
+
+    def _examples(self, split: str) -> Iterator[Example]:
+        for where, row in self.rows.read(split):
+            question = text_of(row, "question", where)
+            steps, marker, result = text_of(row, "answer", where).rpartition(MARKER)
+            if not marker or not result.strip():
+                raise UsageError(f"{where}: the answer has no final '{MARKER} N'")
+            steps = _ANNOTATION.sub("", steps).strip()
+            result = _THOUSANDS.sub("", result.strip())
+            yield Example(question, f"{steps}\n{MARKER} {result}", self.name)

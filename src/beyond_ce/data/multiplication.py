@@ -1,0 +1,189 @@
+"""Products of two integers of given lengths, the data of the NTL paper's table 5."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.drawing import Integers, distinct, raw_bits
+from beyond_ce.data.example import Example
+from beyond_ce.errors import UsageError
+
+if TYPE_CHECKING:
+    import datasets
+
+Factors = tuple[Integers, Integers]
+Cell = tuple[int, int]
+
+_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
+_MOST_DIGITS = 7  # of a factor: numbers of pairs stay exact in double precision
+_HELD_OUT = 10  # testing and validation take at most one product in so many each
+
+
+class Multiplication:
+    """`What is 123 * 45?` -> `5535`, with the lengths of the factors, "3x2", as the task.
+
+    Every pair of lengths (a cell) has the same number of examples. Where a cell has fewer products
+    than that, testing and validation take a tenth of them each at most, and training the rest:
+    1x1 has only 45 products. Factors are uniform among the positive integers of their length
+    (no 0, whose products have no relative error).
+
+    The splits: "interpolate" and "extrapolate" (cells that training has and has not; a split
+    without cells is left out), "validation" and "train". 12 * 34 and 34 * 12 are one product and
+    never on two sides of a split; no product is asked twice in the same order.
+
+    The question mark tells a decoder-only model where the second factor ends and its answer starts.
+
+    NOTE: the paper does not say how its pairs were drawn; the balance over cells is ours.
+
+    Args:
+        train_per_cell: training examples of each cell.
+        validation_per_cell: validation examples of each training cell.
+        test_per_cell: test examples of each cell.
+        train_digits: least and most digits of the factors to train on.
+        test_digits: least and most digits of the factors to test on.
+        seed: of the draw; independent of the seed of a run.
+        cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
+    """
+
+    name = "multiplication"
+
+    def __init__(
+        self,
+        *,
+        train_per_cell: int,
+        validation_per_cell: int,
+        test_per_cell: int,
+        train_digits: Sequence[int],
+        test_digits: Sequence[int],
+        seed: int,
+        cache_dir: str | Path,
+    ) -> None:
+        self.sizes = {
+            "train": train_per_cell,
+            "validation": validation_per_cell,
+            "test": test_per_cell,
+        }
+        for part, size in self.sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise UsageError(
+                    f"dataset.{part}_per_cell must be a whole number from 1 on, not {size}"
+                )
+        self.train_digits = _digit_range("train_digits", train_digits)
+        self.test_digits = _digit_range("test_digits", test_digits)
+        self.seed = seed
+        self.cache_dir = Path(cache_dir)
+        tested = {self._regime(cell) for cell in _cells(self.test_digits)}
+        self.test_splits = tuple(s for s in ("interpolate", "extrapolate") if s in tested)
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that defines the examples."""
+        definition = {
+            "version": _DATA_VERSION,
+            "sizes": self.sizes,
+            "train_digits": self.train_digits,
+            "test_digits": self.test_digits,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+    def load(self) -> dict[str, datasets.Dataset]:
+        """All splits, made on first use; columns prompt, answer and task (the cell)."""
+        folder = self.cache_dir / "data" / f"{self.name}-{self.fingerprint()[:16]}"
+        return load_or_write(folder, self._splits)
+
+    def _splits(self) -> Splits:
+        drawn: dict[str, dict[Cell, Factors]] = {
+            split: {} for split in (*self.test_splits, "validation", "train")
+        }
+        for k, m in sorted({*_cells(self.train_digits), *_cells(self.test_digits)}):
+            if k <= m:  # the products of m x k are those of k x m
+                for part, factors in self._draw(k, m).items():
+                    split = self._regime((k, m)) if part == "test" else part
+                    drawn[split] |= _ordered(k, m, factors, self.sizes[part])
+        for split, cells in drawn.items():
+            yield split, _examples(cells)
+
+    def _regime(self, cell: Cell) -> str:
+        return "interpolate" if cell in _cells(self.train_digits) else "extrapolate"
+
+    def _draw(self, k: int, m: int) -> dict[str, Factors]:
+        """Distinct products of k- and m-digit factors for each part that has these cells."""
+        total = _count(k, m)
+        orders = 1 if k == m else 2
+        trained = (k, m) in _cells(self.train_digits)
+        left, sizes = total, {}
+        for part in ("test", "validation", "train"):
+            if (k, m) in _cells(self.test_digits if part == "test" else self.train_digits):
+                most = total // _HELD_OUT if trained and part != "train" else left
+                sizes[part] = min(orders * self.sizes[part], most)
+                left -= sizes[part]
+        bits = raw_bits(self.seed, k, m)
+        first, second = _factors(k, m, distinct(bits, total, sum(sizes.values())))
+        if k == m:
+            first, second = _swapped(first, second, bits.random_raw(len(first)) % 2 == 1)
+        ends = np.cumsum(list(sizes.values()))[:-1]
+        return dict(
+            zip(sizes, zip(np.split(first, ends), np.split(second, ends), strict=True), strict=True)
+        )
+
+
+def _digit_range(key: str, digits: Sequence[int]) -> Cell:
+    if len(digits) != 2 or not 1 <= digits[0] <= digits[1] <= _MOST_DIGITS:
+        raise UsageError(
+            f"dataset.{key}={list(digits)}: give the least and the most digits of a factor, "
+            f"from 1 to {_MOST_DIGITS}, as [1,5]"
+        )
+    return digits[0], digits[1]
+
+
+def _cells(digits: Cell) -> list[Cell]:
+    lengths = range(digits[0], digits[1] + 1)
+    return [(k, m) for k in lengths for m in lengths]
+
+
+def _count(k: int, m: int) -> int:
+    """How many products of a k-digit and an m-digit factor there are, in either order."""
+    first, second = 9 * 10 ** (k - 1), 9 * 10 ** (m - 1)
+    return first * (first + 1) // 2 if k == m else first * second
+
+
+def _factors(k: int, m: int, number: Integers) -> Factors:
+    """The products numbered 0..`_count`-1 as factors; of two equally long ones, larger first."""
+    if k == m:  # row r of a triangle holds the r + 1 pairs whose larger factor is the r-th
+        row = ((np.sqrt(8.0 * number + 1) - 1) // 2).astype(np.int64)
+        first, second = row, number - row * (row + 1) // 2
+    else:
+        first, second = np.divmod(number, 9 * 10 ** (m - 1))
+    return first + 10 ** (k - 1), second + 10 ** (m - 1)
+
+
+def _swapped(first: Integers, second: Integers, where: NDArray[np.bool_]) -> Factors:
+    return np.where(where, second, first), np.where(where, first, second)
+
+
+def _ordered(k: int, m: int, factors: Factors, wanted: int) -> dict[Cell, Factors]:
+    """The cells k x m and m x k, with as few products in common as their number allows."""
+    first, second = factors
+    if k != m:
+        return {
+            (k, m): (first[:wanted], second[:wanted]),
+            (m, k): (second[::-1][:wanted], first[::-1][:wanted]),
+        }
+    other = first != second
+    both = np.concatenate([first, second[other]]), np.concatenate([second, first[other]])
+    return {(k, k): (both[0][:wanted], both[1][:wanted])}
+
+
+def _examples(cells: dict[Cell, Factors]) -> Iterator[Example]:
+    for (k, m), (first, second) in sorted(cells.items(), key=lambda item: item[0]):
+        products = (first * second).tolist()
+        for a, b, product in zip(first.tolist(), second.tolist(), products, strict=True):
+            yield Example(f"What is {a} * {b}?", str(product), f"{k}x{m}")

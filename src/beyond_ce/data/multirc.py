@@ -1,0 +1,197 @@
+"""Reading comprehension as generation, NTL's test that a number loss does not hurt text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.example import Example
+from beyond_ce.data.files import Rows
+from beyond_ce.errors import UsageError
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+SEPARATOR = " | "
+"""Between the correct answers of one question. Many answers hold commas, and some semicolons."""
+
+_MARKUP = re.compile("<b>Sent [0-9]+: </b>|<br>")
+_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question on a passage, and its correct answers."""
+
+    passage: str
+    question: str
+    answers: tuple[str, ...]
+
+
+class MultiRC:
+    """SuperGLUE's MultiRC (Khashabi et al. 2018; Wang et al. 2019) with its choices left out.
+
+    Prompt: the passage, an empty line and `Question: ...`. Answer: all correct answers in the
+    file's order, joined by `SEPARATOR`. Both forms are those of the NTL paper's own preparation.
+    Questions without a correct answer are left out (26 of 6,084) and a warning counts them.
+
+    The labels of SuperGLUE's test file are withheld: its validation file is the test split "test"
+    here, and our validation is a part of the training file, whole passages of it.
+
+    Args:
+        validation_size: training passages held out, with all their questions.
+        seed: draws the held-out passages; independent of the seed of a run.
+        cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
+        max_prompt_words: cut passages so that no prompt has more words; the question stays whole.
+            null leaves passages as they are (up to about 450 words).
+        path: a folder with train.jsonl and val.jsonl (SuperGLUE's own nested rows, or the hub's
+            flat ones), plain or .gz; null for the folder multirc in $BEYOND_CE_DATA if there is
+            one, else `super_glue` from the hub.
+    """
+
+    name = "multirc"
+    test_splits: tuple[str, ...] = ("test",)
+
+    def __init__(
+        self,
+        *,
+        validation_size: int,
+        seed: int,
+        cache_dir: str | Path,
+        max_prompt_words: int | None = None,
+        path: str | Path | None = None,
+    ) -> None:
+        sizes = {"validation_size": validation_size, "max_prompt_words": max_prompt_words}
+        for key, value in sizes.items():
+            if value is not None and value < 1:
+                raise UsageError(f"dataset.{key}={value}: give at least 1")
+        self.validation_size = validation_size
+        self.max_prompt_words = max_prompt_words
+        self.seed = seed
+        self.cache_dir = Path(cache_dir)
+        splits = {"train": ("train",), "validation": ("val", "validation")}
+        self.rows = Rows(self.name, ("super_glue", "multirc"), splits, path)
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that defines the examples."""
+        definition = {
+            "version": _DATA_VERSION,
+            "source": self.rows.identity(),
+            "seed": self.seed,
+            "validation_size": self.validation_size,
+            "max_prompt_words": self.max_prompt_words,
+        }
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+    def load(self) -> dict[str, datasets.Dataset]:
+        """All splits, read on first use; columns prompt, answer and task ("multirc")."""
+        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
+        return load_or_write(folder, self._splits)
+
+    def _splits(self) -> Splits:
+        yield "test", self._examples(self._questions("validation"))
+        questions = self._questions("train")
+        passages = list(dict.fromkeys(each.passage for each in questions))
+        if self.validation_size >= len(passages):
+            raise UsageError(
+                f"dataset.validation_size={self.validation_size} leaves none of the "
+                f"{len(passages)} training passages: lower it"
+            )
+        order = np.random.default_rng(self.seed).permutation(len(passages))
+        held_out = {passages[i] for i in order[: self.validation_size]}
+        yield "validation", self._examples([q for q in questions if q.passage in held_out])
+        yield "train", self._examples([q for q in questions if q.passage not in held_out])
+
+    def _questions(self, split: str) -> list[Question]:
+        """The questions of a split that have a correct answer."""
+        found = [_question(choices) for choices in _by_question(self.rows.read(split))]
+        answered = [question for question in found if question.answers]
+        if left_out := len(found) - len(answered):
+            log.warning(
+                "multirc, %s: %d of %d questions have no correct answer and are left out",
+                *(split, left_out, len(found)),
+            )
+        return answered
+
+    def _examples(self, questions: list[Question]) -> Iterator[Example]:
+        for each in questions:
+            prompt = self._prompt(each.passage, f"Question: {each.question}")
+            yield Example(prompt, SEPARATOR.join(each.answers), self.name)
+
+    def _prompt(self, passage: str, question: str) -> str:
+        if self.max_prompt_words is not None:
+            words = passage.split()
+            kept = max(0, self.max_prompt_words - len(question.split()))
+            if kept < len(words):
+                passage = " ".join(words[:kept])
+        return f"{passage}\n\n{question}".lstrip()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One answer to choose from, with its question and passage."""
+
+    question_id: tuple[int, int]
+    passage: str
+    question: str
+    answer: str
+    correct: bool
+
+
+def _by_question(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[list[_Choice]]:
+    choices = (choice for where, row in rows for choice in _choices(where, row))
+    for _, of_one in groupby(choices, key=lambda choice: choice.question_id):
+        yield list(of_one)
+
+
+def _question(choices: list[_Choice]) -> Question:
+    first = choices[0]
+    return Question(first.passage, first.question, tuple(c.answer for c in choices if c.correct))
+
+
+def _choices(where: str, row: dict[str, Any]) -> Iterator[_Choice]:
+    """The choices of a row: many in SuperGLUE's nested form, one in the hub's flat form."""
+    try:
+        if "passage" in row:
+            for question in row["passage"]["questions"]:
+                for answer in question["answers"]:
+                    yield _choice(
+                        where,
+                        (row["idx"], question["idx"]),
+                        row["passage"]["text"],
+                        question["question"],
+                        answer["text"],
+                        answer.get("label"),
+                    )
+        else:
+            yield _choice(
+                where,
+                (row["idx"]["paragraph"], row["idx"]["question"]),
+                row["paragraph"],
+                row["question"],
+                row["answer"],
+                row.get("label"),
+            )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where} is no row of MultiRC: {error!r}") from error
+
+
+def _choice(
+    where: str, question_id: tuple[int, int], passage: str, question: str, answer: str, label: Any
+) -> _Choice:
+    if label not in (0, 1):
+        raise UsageError(f"{where}: an answer without its label, 0 or 1; is it the test file?")
+    passage = " ".join(_MARKUP.sub(" ", passage).split())
+    return _Choice(question_id, passage, question.strip(), answer.strip(), label == 1)

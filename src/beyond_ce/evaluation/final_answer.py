@@ -1,0 +1,50 @@
+"""Scores solutions in steps by the result that follows their last marker, as GSM8K is scored."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from beyond_ce.data.gsm8k import MARKER
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, read_numbers, score
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.tokenizers.base import Tokenizer
+
+_NUMBER = re.compile(r"\s*([+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+))")
+
+
+class FinalAnswer(AnswerEvaluator):
+    """The number after the last `####` against the answer's (`final_number`); steps do not count.
+
+    The metrics are those of `score`, `accuracy` comparing exact decimals: a text without a final
+    number is `invalid`, wrong in accuracy and left out of the distances. `no_marker` is the share
+    of texts without any `####`, most often because they were cut at `max_new_tokens`.
+
+    NOTE: the NTL paper's evaluation takes the last number of the text, marker or not. A text that
+    was cut would then be scored by a number of some step.
+    """
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        predictions = read_numbers(self.answers(model, tokenizer, examples, device), final_number)
+        predictions["no_marker"] = [MARKER not in text for text in predictions["prediction"]]
+        no_marker = {"no_marker": float(predictions["no_marker"].mean())}
+        return Evaluation(score(predictions) | no_marker, predictions)
+
+
+def final_number(text: str) -> str | None:
+    """The number right after the last `####`, without thousands separators: "#### 1,080 eggs" gives
+    "1080"; None where there is no marker or something else follows it."""
+    _, marker, rest = text.rpartition(MARKER)
+    found = _NUMBER.match(rest) if marker else None
+    return found[1].replace(",", "") if found else None

@@ -1,0 +1,95 @@
+"""Where a model puts its probability among the numbers: near the right one, or anywhere.
+
+Shapes: P positions, K number tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.evaluator import Evaluation, spread
+from beyond_ce.evaluation.teacher_forcing import teacher_forced
+
+if TYPE_CHECKING:
+    import datasets
+
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.tokenizers.base import Tokenizer
+
+FURTHEST = 9
+"""The largest distance between two digits."""
+
+
+class NumberMass:
+    """The probability of number tokens by their distance to the right one.
+
+    Over all positions whose label is a number token, given the prompt and the right tokens before
+    it; every position counts once. p is the softmax over the number tokens alone, as in NTL.
+
+    - `mass_at_0` to `mass_at_9`: mean p of the tokens whose value is that far from the label's.
+      With digit tokens the ten add up to 1.
+    - `expected_distance`: mean of sum_j p_j |v_j - y|, which is NTL-WAS.
+    - `mass_outside`: mean probability that is on no number token, under the full softmax.
+
+    Without number labels there are no metrics.
+
+    Args:
+        batch_size: examples read together; changes speed and memory only.
+        max_examples: score only this many examples, evenly spread; None for all.
+    """
+
+    def __init__(self, batch_size: int, max_examples: int | None = None) -> None:
+        for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
+            if value is not None and value < 1:
+                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        self.batch_size = batch_size
+        self.max_examples = max_examples
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        """Predictions hold, for each example, its number_tokens and their expected_distance.
+
+        Raises:
+            UsageError: the tokenizer has no number tokens.
+        """
+        examples = spread(examples, self.max_examples)
+        all_values = tokenizer.number_values().to(device)
+        ids = all_values.isfinite().nonzero().squeeze(1)
+        if len(ids) == 0:
+            raise UsageError(
+                f"{type(tokenizer).__name__} has no number tokens, so evaluator=number_mass has "
+                "nothing to measure: choose tokenizer=digit or another evaluator"
+            )
+        values = all_values[ids]
+        at, outside = np.zeros(FURTHEST + 1), 0.0
+        count, distance = np.zeros(len(examples)), np.zeros(len(examples))
+        for each in teacher_forced(model, tokenizer, examples, device, self.batch_size):
+            number = all_values[each.labels].isfinite()
+            logits, labels, rows = each.logits[number], each.labels[number], each.rows[number]
+            p = logits[:, ids].softmax(-1)  # [P, K]
+            far = (values - all_values[labels][:, None]).abs()  # [P, K]
+            at += [float(p[far == step].sum()) for step in range(FURTHEST + 1)]
+            on_numbers = logits[:, ids].logsumexp(-1) - logits.logsumexp(-1)
+            outside += float((1 - on_numbers.exp()).sum())
+            np.add.at(count, rows.cpu().numpy(), 1)
+            np.add.at(distance, rows.cpu().numpy(), (p * far).sum(-1).cpu().numpy())
+        predictions = examples.select_columns(["prompt", "answer", "task"]).to_pandas()
+        predictions["number_tokens"] = count.astype(int)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an example without numbers
+            predictions["expected_distance"] = distance / count
+        total = count.sum()
+        metrics = {}
+        if total:
+            metrics = {f"mass_at_{step}": float(mass / total) for step, mass in enumerate(at)}
+            metrics["expected_distance"] = float(distance.sum() / total)
+            metrics["mass_outside"] = outside / float(total)
+        return Evaluation(metrics, predictions)

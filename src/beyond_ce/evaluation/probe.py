@@ -1,0 +1,146 @@
+"""Sample efficiency: how many epochs it takes until a task's error is small."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import numpy as np
+
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.metrics import DISTANCES
+
+if TYPE_CHECKING:
+    import torch
+
+    from beyond_ce.evaluation.evaluator import Evaluation
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.tokenizers.base import Tokenizer
+
+PREFIX = "probe/"
+
+
+class Probe:
+    """Follows a metric of each task while a model trains, and says when it fell below a threshold.
+
+    The model answers as it does in the run's own evaluation, through the same evaluator, so that a
+    probe of a task and the final metric of the task differ in the sample only.
+
+    Args:
+        every: optimizer steps between two probes; the last step is probed in any case.
+        metric: one of `metrics.DISTANCES`, the lower the better.
+        thresholds: in the metric's unit.
+        splits: test splits to sample from, None for all of them.
+        examples_per_task: at most so many, spread evenly over the task's examples: the same ones at
+            every probe and in every run.
+    """
+
+    def __init__(
+        self,
+        every: int,
+        metric: str,
+        thresholds: Sequence[float],
+        splits: Sequence[str] | None,
+        examples_per_task: int,
+    ) -> None:
+        for name, value in (("every", every), ("examples_per_task", examples_per_task)):
+            if value < 1:
+                raise UsageError(f"probe.{name}={value}: give at least 1")
+        if metric not in DISTANCES:
+            # Else it would be taken for one that is never defined, and no task for learned.
+            raise UsageError(f"probe.metric={metric}: choose one of {', '.join(DISTANCES)}")
+        if not thresholds:
+            raise UsageError("probe.thresholds is empty: give at least one, as [0.5]")
+        self.every = every
+        self.metric = metric
+        self.thresholds = list(thresholds)
+        self.splits = splits
+        self.examples_per_task = examples_per_task
+
+    def sample(
+        self, splits: Mapping[str, datasets.Dataset], test_splits: Sequence[str]
+    ) -> datasets.Dataset:
+        """The examples to answer (columns prompt, answer, task), of all splits together.
+
+        Raises:
+            UsageError: a split does not exist.
+        """
+        wanted = test_splits if self.splits is None else self.splits
+        unknown = [split for split in wanted if split not in splits]
+        if unknown:
+            raise UsageError(
+                f"probe.splits: there is no split '{unknown[0]}'; known: {', '.join(splits)}"
+            )
+        examples = datasets.concatenate_datasets([splits[split] for split in wanted])
+        tasks = np.array(examples["task"])
+        rows = []
+        for task in dict.fromkeys(tasks.tolist()):
+            own = np.flatnonzero(tasks == task)
+            count = min(len(own), self.examples_per_task)
+            rows.append(own[np.linspace(0, len(own) - 1, count).round().astype(int)])
+        return examples.select(np.concatenate(rows))
+
+    def measure(
+        self,
+        evaluator: Callable[..., Evaluation],
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> dict[str, float]:
+        """`probe/<metric>@<task>` of every task whose answers all hold a number.
+
+        A distance leaves out answers without one, so that a model which hardly ever gives a number
+        could seem to be close.
+        """
+        found = evaluator(model, tokenizer, examples, device).metrics
+        tasks = sorted(set(examples["task"]))
+        metrics = {}
+        for task in tasks:
+            # An evaluator tells tasks apart only where there are several.
+            suffix = f"@{task}" if len(tasks) > 1 else ""
+            if f"{self.metric}{suffix}" in found and not found.get(f"invalid{suffix}"):
+                metrics[f"{PREFIX}{self.metric}@{task}"] = found[f"{self.metric}{suffix}"]
+        return metrics
+
+    def summary(
+        self, records: Iterable[Mapping[str, Any]], tasks: Iterable[str], steps_per_epoch: float
+    ) -> dict[str, float]:
+        """What the probes of a whole training say, threshold by threshold.
+
+        `probe/epochs_to_<threshold>@<task>` is the epoch of the first probe that found the metric
+        below the threshold, whatever later ones found: the paper's "epochs until". A task that
+        never got there has no such number. `probe/reached_<threshold>` is the share of tasks that
+        did, and `probe/mean_epochs_to_<threshold>` the mean over all tasks with those that did not
+        counted at the last probe's epoch: a lower bound unless that share is 1.
+
+        Args:
+            records: lines of metrics.jsonl, in the order of their steps.
+            tasks: of the sample, those included whose metric was never defined.
+            steps_per_epoch: optimizer steps that see as many examples as the training split has.
+        """
+        start = f"{PREFIX}{self.metric}@"
+        curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        epoch = 0.0
+        for record in records:
+            epoch = record["step"] / steps_per_epoch
+            for name, value in record.items():
+                if name.startswith(start):
+                    curves[name.removeprefix(start)].append((epoch, value))
+        last = epoch  # of training, and so of the last probe
+        names = sorted(set(tasks))
+        metrics: dict[str, float] = {}
+        for threshold in self.thresholds:
+            epochs = {
+                task: next((epoch for epoch, value in curves[task] if value < threshold), None)
+                for task in names
+            }
+            reached = {task: epoch for task, epoch in epochs.items() if epoch is not None}
+            bounds = [*reached.values(), *[last] * (len(names) - len(reached))]
+            until = f"epochs_to_{threshold:g}"
+            metrics |= {f"{PREFIX}{until}@{task}": epoch for task, epoch in reached.items()}
+            metrics[f"{PREFIX}mean_{until}"] = sum(bounds) / len(names)
+            metrics[f"{PREFIX}reached_{threshold:g}"] = len(reached) / len(names)
+        return metrics

@@ -1,0 +1,98 @@
+"""Scores answers that are text: overlap of generated answers, and prediction token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.nn import functional as F
+
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, spread
+from beyond_ce.evaluation.teacher_forcing import teacher_forced
+
+if TYPE_CHECKING:
+    import datasets
+    import torch
+
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.tokenizers.base import Tokenizer
+
+
+class TextOverlap(AnswerEvaluator):
+    """Overlap of generated text with the answer (`overlap`), and `token_scores` of the answer."""
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        examples = spread(examples, self.max_examples)
+        predictions = self.answers(model, tokenizer, examples, device)
+        metrics = token_scores(model, tokenizer, examples, device, self.batch_size)
+        metrics |= overlap(list(predictions["prediction"]), list(predictions["answer"]))
+        return Evaluation(metrics, predictions)
+
+
+def overlap(predictions: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
+    """Metrics of generated texts against one answer each.
+
+    - `exact_match`: share of texts equal to the answer but for white space.
+    - `bleu`: corpus BLEU of sacrebleu, 0 to 100, over all texts at once, signature
+      nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp.
+    - `rouge1`: F1 of unigrams after Porter stemming (rouge_score), 0 to 1, mean over texts.
+
+    NOTE: the paper's evaluation averages the corpus BLEU of each of its batches, which depends on
+    the batch size.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.bleu import BLEU
+
+    if not answers:
+        return {}
+    pairs = list(zip(predictions, answers, strict=True))
+    scorer = RougeScorer(["rouge1"], use_stemmer=True)
+    rouge1 = [scorer.score(answer, text)["rouge1"].fmeasure for text, answer in pairs]
+    return {
+        "exact_match": float(np.mean([text.split() == answer.split() for text, answer in pairs])),
+        "bleu": BLEU().corpus_score(list(predictions), [list(answers)]).score,
+        "rouge1": float(np.mean(rouge1)),
+    }
+
+
+def token_scores(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    examples: datasets.Dataset,
+    device: torch.device | str,
+    batch_size: int,
+) -> dict[str, float]:
+    """Metrics over all tokens of all answers, the end tokens included, each token counting once.
+
+    - `token_accuracy`: share of tokens that are the most probable one after the prompt and the
+      right tokens before them, 0 to 1.
+    - `number_token_accuracy`: the same among the tokens that are numbers; left out if none are.
+    - `loss/ce`: cross-entropy in nats per token, which tells models apart whose texts are all bad.
+
+    NOTE: the paper's evaluation compares generated tokens with the answer's, place by place: one
+    word more or less then makes all that follow wrong.
+    """
+    is_number = tokenizer.number_values().isfinite().to(device)
+    tokens = numbers = right = right_numbers = 0
+    nats = 0.0
+    for each in teacher_forced(model, tokenizer, examples, device, batch_size):
+        hit = each.logits[:, : model.vocab_size].argmax(-1) == each.labels
+        number = is_number[each.labels]
+        tokens += len(hit)
+        right += int(hit.sum())
+        numbers += int(number.sum())
+        right_numbers += int((hit & number).sum())
+        nats += float(F.cross_entropy(each.logits, each.labels, reduction="sum"))
+    scores = {}
+    if tokens:
+        scores = {"token_accuracy": right / tokens, "loss/ce": nats / tokens}
+    if numbers:
+        scores["number_token_accuracy"] = right_numbers / numbers
+    return scores

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from beyond_ce.configuration import build, compose
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation import Evaluators, NumberMass, evaluator
+from beyond_ce.evaluation.evaluator import NumberAnswers
+from beyond_ce.losses import WassersteinLoss
+
+DIGIT, END, START = 3, 1, 0  # as in conftest.py
+
+
+def test_mass_by_hand(tokenizer, uniform, examples):
+    """One label, 3: half the digits' probability on 3, a quarter on 5, a quarter on 9."""
+    uniform.table[START, DIGIT:] = -math.inf
+    uniform.table[START, DIGIT + 3] = math.log(2)
+    uniform.table[START, [DIGIT + 5, DIGIT + 9]] = 0.0
+    found = NumberMass(batch_size=4)(uniform, tokenizer, examples("3"), "cpu")
+    masses = [found.metrics[f"mass_at_{step}"] for step in range(10)]
+    assert masses == pytest.approx([0.5, 0, 0.25, 0, 0, 0, 0.25, 0, 0, 0])
+    assert found.metrics["expected_distance"] == pytest.approx(0.25 * 2 + 0.25 * 6)
+    # Weight 4 is on digits, 3 on the start, the end and the space.
+    assert found.metrics["mass_outside"] == pytest.approx(3 / 7)
+    assert list(found.predictions["number_tokens"]) == [1]
+    assert list(found.predictions["expected_distance"]) == pytest.approx([2])
+
+
+def test_every_number_position_counts_once(tokenizer, uniform, examples):
+    """Uniform digits: the mass at a distance is how many digits are that far, by ten."""
+    found = NumberMass(batch_size=1)(uniform, tokenizer, examples("09", " ", "5"), "cpu")
+    metrics = found.metrics
+    assert metrics["mass_at_0"] == pytest.approx(0.1)
+    assert metrics["mass_at_1"] == pytest.approx((1 + 1 + 2) / 30)
+    assert metrics["mass_at_9"] == pytest.approx((1 + 1 + 0) / 30)
+    assert sum(metrics[f"mass_at_{step}"] for step in range(10)) == pytest.approx(1)
+    assert metrics["expected_distance"] == pytest.approx((4.5 + 4.5 + 2.5) / 3)
+    assert list(found.predictions["number_tokens"]) == [2, 0, 1]
+    np.testing.assert_allclose(found.predictions["expected_distance"], [4.5, np.nan, 2.5])
+
+
+def test_the_expected_distance_is_ntl_was(tokenizer, uniform, examples):
+    uniform.table = torch.randn(uniform.table.shape, generator=torch.Generator().manual_seed(0))
+    found = NumberMass(batch_size=3)(uniform, tokenizer, examples("1 42", "9"), "cpu")
+    loss = WassersteinLoss(tokenizer.number_values())
+    batch = uniform.make_batch(
+        [[END], [END]], [[*ids, END] for ids in tokenizer.encode(["1 42", "9"])]
+    )
+    expected = loss(uniform.trunk(batch), batch.labels).terms["ntl"]
+    assert found.metrics["expected_distance"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_no_number_labels_no_metrics_and_no_number_tokens_an_error(
+    tokenizer, uniform, monkeypatch, examples
+):
+    assert NumberMass(batch_size=1)(uniform, tokenizer, examples(" "), "cpu").metrics == {}
+    no_numbers = torch.full((tokenizer.vocab_size,), math.nan)
+    monkeypatch.setattr(tokenizer, "number_values", lambda: no_numbers)
+    with pytest.raises(UsageError, match="Characters has no number tokens"):
+        NumberMass(batch_size=1)(uniform, tokenizer, examples("1"), "cpu")
+    with pytest.raises(UsageError, match="evaluator.max_examples=0"):
+        NumberMass(batch_size=1, max_examples=0)
+
+
+def test_several_evaluators_are_one(tokenizer, uniform, monkeypatch, examples):
+    monkeypatch.setattr(
+        evaluator, "answer", lambda model, tokenizer, texts, **_: ["5"] * len(texts)
+    )
+    answers, mass = NumberAnswers(batch_size=1, max_new_tokens=1), NumberMass(batch_size=1)
+    data = examples("5", "6")
+    both = Evaluators({"answers": answers, "mass": mass})(uniform, tokenizer, data, "cpu")
+    alone = [each(uniform, tokenizer, data, "cpu") for each in (answers, mass)]
+    assert both.metrics == alone[0].metrics | alone[1].metrics
+    assert list(both.predictions["prediction"]) == ["5", "5"]
+
+
+def test_a_metric_of_two_evaluators_is_refused(tokenizer, uniform, examples):
+    mass = NumberMass(batch_size=1)
+    twice = Evaluators({"one": mass, "two": mass})
+    with pytest.raises(UsageError, match=r"evaluators\.two gives the metric 'expected_distance'"):
+        twice(uniform, tokenizer, examples("1"), "cpu")
+    with pytest.raises(UsageError, match="is empty"):
+        Evaluators({})
+
+
+def test_settings_of_the_combinations_reach_every_evaluator():
+    for first in ("number_answers", "final_answer"):
+        overrides = [
+            f"evaluator={first}_and_mass",
+            "evaluator.batch_size=7",
+            "evaluator.num_beams=3",
+        ]
+        both = build(compose(overrides).evaluator, "evaluator").evaluators
+        assert list(both) == [first, "number_mass"]
+        assert both[first].num_beams == 3
+        assert {each.batch_size for each in both.values()} == {7}
