@@ -1,6 +1,6 @@
 # Every target bootstraps .venv from requirements.lock by itself; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-slow lint format reproduce-all bench clean
+.PHONY: help install lock test test-slow lint format reproduce-all claims bench clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -48,6 +48,9 @@ reproduce-table-%: $(READY) ## Reproduce one table (or N of both papers): runs w
 
 reproduce-all: $(READY) ## Reproduce every table
 	$(BIN)/python scripts/reproduce_table.py $(TABLES) --scale $(SCALE) $(ARGS)
+
+claims: $(READY) ## Judge the papers' claims on the tables that exist: results/claims.md
+	$(BIN)/python scripts/make_claims.py $(ARGS)
 
 bench: $(READY) ## Run every benchmark
 	@for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || exit 1; done

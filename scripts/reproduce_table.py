@@ -35,14 +35,18 @@ def main() -> None:
     todo = plans(args)
 
     from beyond_ce.experiment import prepare, run
+    from beyond_ce.measurement import measure
 
     failures = []
     for plan in todo:
-        prepare_once(plan, prepare)
-        if args.launcher == "slurm":
-            failures += run_slurm(plan, run, [name for name in args.names if "=" in name])
+        if plan.table.measure:
+            measure(plan)  # by one process on this machine, whatever the launcher
         else:
-            failures += run_local(plan, run, args.jobs or default_jobs(plan))
+            prepare_once(plan, prepare)
+            if args.launcher == "slurm":
+                failures += run_slurm(plan, run, [name for name in args.names if "=" in name])
+            else:
+                failures += run_local(plan, run, args.jobs or default_jobs(plan))
         if plan.any_done():
             print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
     if failures:

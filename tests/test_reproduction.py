@@ -1,3 +1,4 @@
+import json
 import sys
 from functools import partial
 
@@ -21,6 +22,7 @@ from beyond_ce.reproduction import (
     slurm_parameters,
     table_ids,
     write,
+    write_claims,
 )
 
 # What the workers import in the place of an experiment.
@@ -189,16 +191,86 @@ def test_arguments_name_tables_scale_seeds_and_overrides(monkeypatch, capsys):
 def test_a_plan_composes_every_run_and_tells_its_command(tmp_path):
     overrides = ["trainer.max_steps=7", f"results_dir={tmp_path}"]
     made = plan("ntl-6", "smoke", [3, 4], overrides)
-    assert len(made.configs) == 4 * 2
+    assert len(made.configs) == 2 * 4 * 2  # two experiments
     assert {config.seed for config in made.configs.values()} == {3, 4}
     assert {config.trainer.max_steps for config in made.configs.values()} == {7}
     assert made.results == tmp_path
     assert made.command == (
         'make reproduce-table-ntl-6 SCALE=smoke ARGS="--seeds 3,4 trainer.max_steps=7"'
     )
-    # The 2x2 takes its digit runs from table 2.
+    # The 2x2 takes its digit runs on arithmetic from table 2.
     other = plan("ntl-2", "smoke", [3, 4], overrides)
     assert len(made.missing().keys() & other.missing().keys()) == 4
+
+
+TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("table_id", TABLES)
+def test_every_row_of_every_table_composes(table_id):
+    assert plan(table_id, "cpu", [0]).configs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["smoke", "gpu", "paper"])
+@pytest.mark.parametrize("table_id", TABLES)
+def test_every_row_of_every_table_composes_at_every_scale(table_id, scale):
+    assert plan(table_id, scale, [0]).configs
+
+
+def test_a_breakdown_is_a_second_csv(make_plan, run):
+    plan = make_plan("ce")
+    plan.table.breakdown = ["accuracy"]
+    for config in plan.configs.values():
+        run(config)
+    path = write(plan)["tasks"]
+    assert path.name == "ntl-2-tasks.csv"
+    assert path.read_text() == "row,split,task,metric,mean,std,ci_low,ci_high,n_seeds\n"
+
+
+TABLE = """\
+id: toy
+title: T
+source: S
+paper: ntl/table2.csv
+experiment: ntl/arithmetic
+seeds: {cpu: [0, 1, 2]}
+splits: [interpolate]
+columns: [{metric: accuracy, name: Accuracy, better: higher}]
+rows: [{label: CE, overrides: [loss=ce]}, {label: NTL, overrides: [loss=ntl_was]}]
+notes: {cpu: a note}
+"""
+CLAIM = """\
+claims:
+  - id: ntl-wins
+    claim: NTL wins.
+    source: S
+    kind: better
+    table: toy
+    conditions: [{metric: interpolate/accuracy, weights: {NTL: 1, CE: -1}}]
+"""
+
+
+def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction, "CONF_DIR", tmp_path)
+    for name, text in [("table", TABLE), ("claims", CLAIM)]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "toy.yaml").write_text(text)
+    results = tmp_path / "results"
+    results.mkdir()
+    assert "## Scale" not in write_claims(results).read_text()
+    made = plan("toy", "cpu", overrides=[f"results_dir={results}"])
+    for job in made.configs:
+        accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
+        made.folder(job).mkdir(parents=True)
+        report = {"metrics": {"interpolate/accuracy": accuracy}}
+        (made.folder(job) / "report.json").write_text(json.dumps(report))
+    (results / "tables" / "cpu").mkdir(parents=True)
+    (results / "tables" / "cpu" / "toy.csv").touch()
+    text = write_claims(results).read_text()
+    assert "## Scale cpu" in text
+    assert "| `ntl-wins`: NTL wins. | reproduced | **+0.810 [+0.785, +0.835]** |     3 |" in text
+    assert "## Scale gpu" not in text
 
 
 @pytest.mark.parametrize("override", ["seed=3", "scale=gpu", "+experiment=x"])

@@ -17,11 +17,14 @@ from tqdm import tqdm
 
 from beyond_ce.configuration import CONF_DIR, compose, run_folder
 from beyond_ce.errors import UsageError
+from beyond_ce.reporting.breakdown import break_down
+from beyond_ce.reporting.claims import judge, ledger, load_claims
 from beyond_ce.reporting.latex import to_latex
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.run_store import is_done
+from beyond_ce.reporting.run_store import is_done, write_atomically
 from beyond_ce.reporting.tables import (
     Job,
+    Reports,
     Table,
     jobs,
     load_table,
@@ -32,6 +35,7 @@ from beyond_ce.reporting.tables import (
 from beyond_ce.workers import Task, error_line, run_tasks
 
 PAPERS = ("ntl", "mtp")
+SCALES = ("cpu", "gpu", "paper")  # those whose numbers mean something
 Run = Callable[[DictConfig], Any]  # experiment.run, or a stand-in for it in the tests
 
 
@@ -134,6 +138,9 @@ def plan(
         command += f' ARGS="{" ".join(arguments)}"'
     # Composing takes a fraction of a second: once per row, not per seed.
     rows = {overrides: compose(overrides) for overrides in dict.fromkeys(j.overrides for j in todo)}
+    if table.measure:
+        for config in rows.values():  # a measurement is not the training run of the same config
+            OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
     configs = {}
     for job in todo:
         configs[job] = rows[job.overrides].copy()
@@ -180,11 +187,45 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     paths = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("csv", *texts)}
     try:
         write_csv(frame, paths["csv"])
+        if plan.table.breakdown:
+            paths["tasks"] = stem.with_name(f"{stem.name}-tasks.csv")
+            write_csv(break_down(plan.table, reports), paths["tasks"])
         for suffix, text in texts.items():
             paths[suffix].write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {stem}: {error.strerror}; set results_dir") from error
     return paths
+
+
+def write_claims(results: Path) -> Path:
+    """Judges every claim of conf/claims at every scale that has tables; returns claims.md.
+
+    Scale smoke is left out: its numbers mean nothing.
+    """
+    tables: dict[str, Table] = {}
+
+    def table_of(table_id: str) -> Table:
+        if table_id not in tables:
+            tables[table_id] = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
+        return tables[table_id]
+
+    files = sorted((CONF_DIR / "claims").glob("*.yaml"))
+    claims = [claim for path in files for claim in load_claims(path, table_of)]
+    findings = {}
+    for scale in SCALES:
+        reports = {name: _reports(table, scale, results) for name, table in tables.items()}
+        if any(reports.values()):
+            findings[scale] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+    path = results / "claims.md"
+    write_atomically(path, ledger(claims, tables, findings, results))
+    return path
+
+
+def _reports(table: Table, scale: str, results: Path) -> Reports:
+    if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
+        return {}
+    made = plan(table.id, scale, overrides=[f"results_dir={results}"])
+    return read_reports(list(made.configs), made.folder)
 
 
 def default_jobs(plan: Plan) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from beyond_ce.reporting.tables import load_table, tabulate, write_csv
+from beyond_ce.reporting.tables import Job, load_table, tabulate, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "ntl_arithmetic.ipynb"
@@ -22,7 +22,7 @@ def results(tmp_path):
     rng = np.random.default_rng(0)
     metrics = [f"{split}/{column.metric}" for split in table.splits for column in table.metrics]
     reports = {
-        (row.label, seed): {"metrics": {name: rng.uniform() for name in metrics}}
+        Job(row.label, seed, ()): {"metrics": {name: rng.uniform() for name in metrics}}
         for row in table.rows
         for seed in range(3)
     }

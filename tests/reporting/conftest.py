@@ -1,13 +1,13 @@
 import pytest
 
-from beyond_ce.reporting import tables
-from beyond_ce.reporting.tables import Column, Contrast, Row, Table
+from beyond_ce.reporting import paper
+from beyond_ce.reporting.tables import Column, Contrast, Job, Row, Table
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     """Two rows that run, one that only the paper has, one split, three seeds."""
-    monkeypatch.setattr(tables, "PAPER_DIR", tmp_path)
+    monkeypatch.setattr(paper, "PAPER_DIR", tmp_path)
     (tmp_path / "paper.csv").write_text(
         "split,loss,lambda,accuracy,accuracy_std,MAE\n"
         "test,CE,,0.30,0.01,2.0\n"
@@ -58,10 +58,10 @@ def report(accuracy, mae=1.0, **changes):
 @pytest.fixture
 def reports():
     return {
-        ("CE", 0): report(0.1, 4.0),
-        ("CE", 1): report(0.2, 5.0),
-        ("CE", 2): report(0.3, 3.0),
-        ("NTL λ=0.5", 0): report(0.32, 3.0),
-        ("NTL λ=0.5", 1): report(0.40, 4.5),
-        ("NTL λ=0.5", 2): report(0.51, 1.0),
+        Job("CE", 0, ()): report(0.1, 4.0),
+        Job("CE", 1, ()): report(0.2, 5.0),
+        Job("CE", 2, ()): report(0.3, 3.0),
+        Job("NTL λ=0.5", 0, ()): report(0.32, 3.0),
+        Job("NTL λ=0.5", 1, ()): report(0.40, 4.5),
+        Job("NTL λ=0.5", 2, ()): report(0.51, 1.0),
     }

@@ -1,7 +1,7 @@
 import re
 
 from beyond_ce.reporting.latex import escape, to_latex
-from beyond_ce.reporting.tables import tabulate
+from beyond_ce.reporting.tables import Column, Part, tabulate
 
 
 def test_environments_braces_and_columns_balance(table, reports):
@@ -24,3 +24,12 @@ def test_every_special_character_is_escaped():
     assert escape(r"a_b & 50% $x {y} ~ ^ # \z") == (
         r"a\_b \& 50\% \$x \{y\} \textasciitilde{} \textasciicircum{} \# \textbackslash{}z"
     )
+
+
+def test_a_further_experiment_is_a_block_with_its_own_columns(table, reports):
+    columns = [Column("rmse", "RMSE", ".1f", "lower")]
+    table.also = [Part(experiment="toy/jokes", name="Jokes", splits=["dev"], columns=columns)]
+    lines = to_latex(table, tabulate(table, reports)).splitlines()
+    assert r"& \multicolumn{2}{c}{Test} & \multicolumn{1}{c}{Jokes: dev} \\" in lines
+    assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in lines
+    assert r"CE & 0.20 $\pm$ 0.10 & 4.0 $\pm$ 1.0 & -- \\" in lines

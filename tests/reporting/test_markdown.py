@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.tables import tabulate
+from beyond_ce.reporting.tables import Column, Job, Part, tabulate
 
 SNAPSHOT = Path(__file__).with_name("toy.md")
 
@@ -12,7 +12,7 @@ def test_snapshot(table, reports):
 
 
 def test_an_unfinished_table_says_so(table, reports):
-    some = {("CE", 0): {**reports["CE", 0], "dirty": True, "commit": None}}
+    some = {Job("CE", 0, ()): {**reports[Job("CE", 0, ())], "dirty": True, "commit": None}}
     text = to_markdown(table, tabulate(table, some), some, "cpu", "make toy", 6)
     assert "**5 of 6 missing.**" in text
     assert "| CE        |       0.10 | 0.30 ± 0.01 |   4.0 |   2.0 |" in text
@@ -22,7 +22,27 @@ def test_an_unfinished_table_says_so(table, reports):
 
 
 def test_a_runaway_answer_does_not_blow_up_the_table(table, reports):
-    reports["CE", 0]["metrics"]["test/mae"] = 5e9
+    reports[Job("CE", 0, ())]["metrics"]["test/mae"] = 5e9
     text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 6)
     assert "| 1.7e+09 ± 2.9e+09 |" in text
     assert "-1.7e+09 [-8.8e+09, +5.5e+09]" in text
+
+
+def test_further_experiments_and_the_breakdown_have_their_place(table, reports):
+    table.also = [
+        Part(
+            experiment="toy/jokes",
+            name="Jokes",
+            splits=["dev"],
+            columns=[Column("rmse", "RMSE", ".1f", "lower", "RMSE")],
+        )
+    ]
+    table.breakdown = ["accuracy"]
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 12)
+    jokes = text[text.index("## Jokes: dev") : text.index("## Provenance")]
+    assert "| CE        |      – |     – |" in jokes
+    assert "Accuracy" not in jokes
+    assert "Beside" not in jokes
+    assert "0.0" not in jokes
+    assert "[toy-tasks.csv](toy-tasks.csv)" in jokes
+    assert "**6 of 12 missing.**" in text

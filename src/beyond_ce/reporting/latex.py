@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from beyond_ce.reporting.markdown import plus_minus
+from beyond_ce.reporting.markdown import heading, plus_minus
 from beyond_ce.reporting.tables import Table, cells
 
 _ESCAPES = str.maketrans(
@@ -41,14 +41,18 @@ def to_latex(table: Table, frame: pd.DataFrame) -> str:
     Every cell is our mean ± standard deviation; the paper's numbers stay in the csv and md.
     """
     numbers = cells(frame)
-    n = len(table.columns)
-    blocks = [rf"\multicolumn{{{n}}}{{c}}{{{escape(split)}}}" for split in table.splits]
-    rules = [rf"\cmidrule(lr){{{2 + i * n}-{1 + (i + 1) * n}}}" for i in range(len(table.splits))]
+    sections = [(part, split) for part in table.parts for split in part.splits]
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
-    names = [escape(c.name + arrows[c.better]) for _ in table.splits for c in table.columns]
+    blocks, rules, names, start = [], [], [], 2
+    for part, split in sections:
+        n = len(part.columns)
+        blocks.append(rf"\multicolumn{{{n}}}{{c}}{{{escape(heading(part, split))}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + n - 1}}}")
+        names += [escape(column.name + arrows[column.better]) for column in part.columns]
+        start += n
     lines = [
         rf"% {table.id}: {table.title}",
-        rf"\begin{{tabular}}{{l{'r' * n * len(table.splits)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
         r"\toprule",
         f"& {' & '.join(blocks)} " + r"\\",
         " ".join(rules),
@@ -59,8 +63,8 @@ def to_latex(table: Table, frame: pd.DataFrame) -> str:
         if row.overrides is None:
             continue
         texts = [escape(row.label)]
-        for split in table.splits:
-            for column in table.columns:
+        for part, split in sections:
+            for column in part.columns:
                 ours = numbers[row.label, f"{split}/{column.metric}"].ours
                 texts.append(escape(plus_minus(ours, column.format)))
         lines.append(" & ".join(texts) + r" \\")

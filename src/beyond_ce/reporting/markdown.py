@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from beyond_ce.reporting.paper import SPLIT_NAMES, Paper
 from beyond_ce.reporting.statistics import Summary
 from beyond_ce.reporting.tables import (
     MINUS_BASELINE,
     SHARE,
     Cell,
     Column,
-    Paper,
+    Part,
     Reports,
     Row,
     Table,
@@ -21,8 +22,7 @@ from beyond_ce.reporting.tables import (
 )
 
 NOTHING = "–"
-Numbers = Mapping[tuple[str, str], Cell]
-_TITLES = {"interpolate": "Interpolation", "extrapolate": "Extrapolation"}
+Cells = Mapping[tuple[str, str], Cell]
 
 
 def to_markdown(
@@ -34,34 +34,49 @@ def to_markdown(
         frame: the numbers, from `tables.tabulate`.
         expected: how many runs the table has when complete.
     """
-    numbers, paper = cells(frame), Paper(table)
+    numbers, paper = cells(frame), Paper(table.paper)
     parts = [
         f"# {table.id}: {table.title}",
         f"{table.source}. Scale `{scale}`. Ours is mean ± standard deviation over seeds; "
         f"{NOTHING} is a number that does not exist.",
     ]
-    for split in table.splits:
-        parts.append(f"## {_TITLES.get(split, split.capitalize())}")
-        header = ["", *(f for c in table.columns for f in _headings(c))]
-        lines = [
-            [row.label, *(f for c in table.columns for f in _pair(numbers, paper, row, split, c))]
-            for row in table.rows
-        ]
-        parts.append(_grid(header, lines))
-        if table.baseline is not None:
-            parts.append(_differences(table, numbers, split))
-        if table.contrasts:
-            parts.append(_contrasts(table, numbers, split))
-        if table.checks:
-            header = ["", *(column.name for column in table.checks)]
-            lines = [
-                [row.label, *(_ours(numbers, row.label, split, c) for c in table.checks)]
-                for row in table.rows
-                if row.overrides is not None
-            ]
-            parts.append("Beside the paper's metrics:\n\n" + _grid(header, lines))
+    for part in table.parts:
+        for split in part.splits:
+            parts.append(f"## {heading(part, split)}")
+            parts += _section(table, numbers, paper, part, split)
+    if table.breakdown:
+        parts.append(f"Task by task: [{table.id}-tasks.csv]({table.id}-tasks.csv).")
     parts.append("## Provenance\n\n" + _provenance(table, reports, scale, command, expected))
     return "\n\n".join(parts) + "\n"
+
+
+def heading(part: Part, split: str) -> str:
+    """What a reader calls a split of an experiment."""
+    title = SPLIT_NAMES.get(split, split).capitalize()
+    return f"{part.name}: {title.lower()}" if part.name else title
+
+
+def _section(table: Table, numbers: Cells, paper: Paper, part: Part, split: str) -> list[str]:
+    """One split: the paper's layout, differences, contrasts, and what the paper leaves out."""
+    header = ["", *(f for c in part.columns for f in _headings(c))]
+    lines = [
+        [row.label, *(f for c in part.columns for f in _pair(numbers, paper, row, split, c))]
+        for row in table.rows
+    ]
+    texts = [grid(header, lines)]
+    if table.baseline is not None:
+        texts.append(_differences(table, numbers, part, split))
+    if table.contrasts:
+        texts.append(_contrasts(table, numbers, part, split))
+    if part.checks:
+        header = ["", *(column.name for column in part.checks)]
+        lines = [
+            [row.label, *(_ours(numbers, row.label, split, c) for c in part.checks)]
+            for row in table.rows
+            if row.overrides is not None
+        ]
+        texts.append("Beside the paper's metrics:\n\n" + grid(header, lines))
+    return texts
 
 
 def plus_minus(summary: Summary, spec: str) -> str:
@@ -85,25 +100,25 @@ def _headings(column: Column) -> list[str]:
     return [ours, "paper"] if column.paper else [ours]
 
 
-def _pair(numbers: Numbers, paper: Paper, row: Row, split: str, c: Column) -> list[str]:
+def _pair(numbers: Cells, paper: Paper, row: Row, split: str, c: Column) -> list[str]:
     ours = _ours(numbers, row.label, split, c)
     if not c.paper:
         return [ours]
-    texts = paper.text(row, split, c.paper), paper.text(row, split, f"{c.paper}_std")
+    names = c.paper, f"{c.paper}_std"
+    texts = [paper.text(row.paper, split, name) for name in names]
     return [ours, " ± ".join(filter(None, texts)) or NOTHING]
 
 
-def _ours(numbers: Numbers, label: str, split: str, column: Column) -> str:
+def _ours(numbers: Cells, label: str, split: str, column: Column) -> str:
     return plus_minus(numbers[label, f"{split}/{column.metric}"].ours, column.format)
 
 
-def _compared(table: Table) -> list[Column]:
-    return [column for column in table.metrics if column.better is not None]
+def _compared(part: Part) -> list[Column]:
+    return [column for column in part.metrics if column.better is not None]
 
 
-def _interval(numbers: Numbers, label: str, metric: str, spec: str) -> str:
+def interval(summary: Summary, spec: str) -> str:
     """Mean and 95% interval of a difference, in bold when the interval excludes zero."""
-    summary = numbers[label, metric].ours
     if math.isnan(summary.mean):
         return NOTHING
     spec = f"+{spec}"
@@ -113,13 +128,13 @@ def _interval(numbers: Numbers, label: str, metric: str, spec: str) -> str:
     return f"**{text}**" if summary.excludes_zero else text
 
 
-def _differences(table: Table, numbers: Numbers, split: str) -> str:
+def _differences(table: Table, numbers: Cells, part: Part, split: str) -> str:
     lines = [
         [
             row.label,
             *(
-                _interval(numbers, row.label, f"{split}/{c.metric}{MINUS_BASELINE}", c.format)
-                for c in _compared(table)
+                interval(numbers[row.label, f"{split}/{c.metric}{MINUS_BASELINE}"].ours, c.format)
+                for c in _compared(part)
             ),
         ]
         for row in table.rows
@@ -128,17 +143,17 @@ def _differences(table: Table, numbers: Numbers, split: str) -> str:
     return (
         f"Difference to {table.baseline}, paired by seed, with its 95% interval (Student t; bold: "
         "it excludes zero; not corrected for the number of comparisons):\n\n"
-        + _grid(["", *(f for c in _compared(table) for f in _headings(c)[:1])], lines)
+        + grid(["", *(f for c in _compared(part) for f in _headings(c)[:1])], lines)
     )
 
 
-def _contrasts(table: Table, numbers: Numbers, split: str) -> str:
+def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
     lines = []
     for each in table.contrasts:
         fields = [each.label]
-        for column in _compared(table):
+        for column in _compared(part):
             metric = f"{split}/{column.metric}"
-            text = _interval(numbers, each.label, metric, column.format)
+            text = interval(numbers[each.label, metric].ours, column.format)
             if each.share_of is not None:
                 share, paper_share = numbers[each.label, metric + SHARE]
                 text += "" if math.isnan(share.mean) else f", {share.mean:.0%} of the gap"
@@ -148,8 +163,8 @@ def _contrasts(table: Table, numbers: Numbers, split: str) -> str:
                 text += f", {paper_share:.0%})" if each.share_of is not None else ")"
             fields.append(text)
         lines.append(fields)
-    header = ["", *(f for c in _compared(table) for f in _headings(c)[:1])]
-    return "Contrasts, formed within each seed, with 95% intervals:\n\n" + _grid(header, lines)
+    header = ["", *(f for c in _compared(part) for f in _headings(c)[:1])]
+    return "Contrasts, formed within each seed, with 95% intervals:\n\n" + grid(header, lines)
 
 
 def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
@@ -174,7 +189,7 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
     missing = f" **{expected - len(found)} of {expected} missing.**"
     lines = [
         f"- Differs from the paper: {table.notes.get(scale, NOTHING)}",
-        f"- Runs: {len(found)}, seeds {sorted({seed for _, seed in reports})}; "
+        f"- Runs: {len(found)}, seeds {sorted({job.seed for job in reports})}; "
         f"each: {distinct(sizes)}.{missing if len(found) < expected else ''}",
         f"- Command: `{command}`",
         f"- Commit: {distinct(commits)}",
@@ -184,7 +199,7 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
     return "\n".join(lines)
 
 
-def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A markdown table with aligned columns: labels to the left, numbers to the right."""
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     widths = [max(width, 3) for width in widths]

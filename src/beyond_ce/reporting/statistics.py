@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
 NAN = float("nan")
 CONFIDENCE = 0.95
+Row = TypeVar("Row", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(mean, std, mean - margin, mean + margin, n)
 
 
-def contrast(by_seed: Mapping[str, Mapping[int, float]], weights: Mapping[str, float]) -> Summary:
+def contrast(by_seed: Mapping[Row, Mapping[int, float]], weights: Mapping[Row, float]) -> Summary:
     """Summary of sum_row weight x value, formed within each seed that every row of `weights` has.
 
     Runs of one seed share their data order and most of their initialisation, so that differences

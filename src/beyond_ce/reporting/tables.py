@@ -1,7 +1,7 @@
 """A paper's table as rows to run and metrics to read: its definition, its runs, its numbers.
 
-`conf/table/<id>.yaml` -> `Table` -> one `Job` per row and seed -> report.json of each finished run
--> a long frame, one line per row and metric -> csv, markdown, LaTeX.
+`conf/table/<id>.yaml` -> `Table` -> one `Job` per row, experiment and seed -> report.json of each
+finished run -> a long frame, one line per row and metric -> csv, markdown, LaTeX.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from beyond_ce.errors import UsageError
+from beyond_ce.reporting.paper import PAPER_DIR, Paper
 from beyond_ce.reporting.run_store import read_report
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
 
-PAPER_DIR = Path(__file__).resolve().parents[3] / "results" / "paper"
 CSV_COLUMNS = ("row", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds", "paper")
 MINUS_BASELINE = "_minus_baseline"
 SHARE = "_share"
@@ -33,13 +33,16 @@ class Row:
 
     Attributes:
         overrides: Hydra overrides on top of the table's experiment; null for a row that the paper
-            reports and that is not run here, shown with the paper's numbers alone.
+            reports and that is not run here, shown with the paper's numbers alone. The
+            scale, which Hydra knows and this file does not, is written `\\${scale}`.
         paper: column -> value, the key of this row in the paper's csv.
+        overrides_for: experiment -> overrides that follow the others in this experiment alone.
     """
 
     label: str
     overrides: list[str] | None = None
     paper: dict[str, Any] = field(default_factory=dict)
+    overrides_for: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Column:
         format: format spec of the printed numbers.
         better: "higher" or "lower"; null for a metric that is described but not compared.
         paper: the metric's column in the paper's csv, or its name in a csv with columns
-            metric and value; null where the paper has none.
+            metric and value, see `Paper.text`; null where the paper has none.
     """
 
     metric: str
@@ -73,37 +76,59 @@ class Contrast:
     share_of: str | None = None
 
 
-@dataclass
-class Table:
-    """The content of `conf/table/<id>.yaml`.
+@dataclass(kw_only=True)
+class Part:
+    """An experiment and what is read from the reports of its runs.
+
+    Attributes:
+        name: stands in the headings of its splits.
+        columns: the metrics of the paper's table.
+        checks: metrics that the paper leaves out, in a table of their own.
+    """
+
+    experiment: str
+    splits: list[str]
+    columns: list[Column]
+    checks: list[Column] = field(default_factory=list)
+    name: str | None = None
+
+    @property
+    def metrics(self) -> list[Column]:
+        return [*self.columns, *self.checks]
+
+
+@dataclass(kw_only=True)
+class Table(Part):
+    """The content of `conf/table/<id>.yaml`: what to read, of which rows.
 
     Attributes:
         source: where the paper has it.
         paper: the paper's csv under results/paper.
         baseline: label of the row that the others are compared with, seed by seed.
         seeds: scale -> seeds.
-        columns: the metrics of the paper's table.
-        checks: metrics that the paper leaves out, in a table of their own.
         notes: scale -> one line on what differs from the paper.
+        also: further experiments, run with the same rows and seeds.
+        breakdown: metrics that are written for each task of a split as well.
+        measure: scale -> what to instantiate and call with the rows' configs and the seeds, for a
+            table that is measured and not trained; see `measurement.measure`.
     """
 
     id: str
     title: str
     source: str
     paper: str
-    experiment: str
     seeds: dict[str, list[int]]
-    splits: list[str]
-    columns: list[Column]
     rows: list[Row]
     notes: dict[str, str]
     baseline: str | None = None
-    checks: list[Column] = field(default_factory=list)
     contrasts: list[Contrast] = field(default_factory=list)
+    also: list[Part] = field(default_factory=list)
+    breakdown: list[str] = field(default_factory=list)
+    measure: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def metrics(self) -> list[Column]:
-        return [*self.columns, *self.checks]
+    def parts(self) -> list[Part]:
+        return [self, *self.also]
 
 
 @dataclass(frozen=True)
@@ -115,7 +140,7 @@ class Job:
     overrides: tuple[str, ...]
 
 
-Reports = Mapping[tuple[str, int], dict[str, Any]]  # (row label, seed) -> report.json
+Reports = Mapping[Job, dict[str, Any]]  # report.json of each run that has one
 
 
 def load_table(path: Path) -> Table:
@@ -133,6 +158,9 @@ def load_table(path: Path) -> Table:
     named = [row for c in table.contrasts for row in c.weights]
     named += [table.baseline] if table.baseline else []
     named_contrasts = [c.share_of for c in table.contrasts if c.share_of]
+    experiments = [part.experiment for part in table.parts]
+    named_experiments = {each for row in table.rows for each in row.overrides_for}
+    splits = [split for part in table.parts for split in part.splits]
     problems = [
         (table.id != path.stem, f"id '{table.id}' is not the file's name"),
         (not any(row.overrides is not None for row in table.rows), "no rows to run"),
@@ -142,6 +170,12 @@ def load_table(path: Path) -> Table:
             not set(named_contrasts) <= {c.label for c in table.contrasts},
             "share_of names no contrast",
         ),
+        (
+            not named_experiments <= set(experiments),
+            f"overrides_for unknown experiments {sorted(named_experiments - set(experiments))}",
+        ),
+        (len(set(splits)) < len(splits), "two experiments have a split of one name"),
+        (table.measure and set(table.measure) != set(table.seeds), "measure is not for its scales"),
         (not (PAPER_DIR / table.paper).is_file(), f"no {PAPER_DIR / table.paper}"),
     ]
     for wrong, what in problems:
@@ -153,7 +187,7 @@ def load_table(path: Path) -> Table:
 def jobs(
     table: Table, scale: str, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
 ) -> list[Job]:
-    """One job per row and seed; `overrides` come last and so win over the row's."""
+    """One job per row, experiment and seed; `overrides` come last and win over the row's."""
     if not table.seeds.get(scale):
         raise UsageError(
             f"{table.id} has no seeds at scale '{scale}'; it has scales: {', '.join(table.seeds)}"
@@ -163,12 +197,14 @@ def jobs(
             row.label,
             seed,
             (
-                f"experiment={table.experiment}",
+                f"experiment={part.experiment}",
                 f"scale={scale}",
                 *row.overrides,
+                *row.overrides_for.get(part.experiment, ()),
                 *overrides,
             ),
         )
+        for part in table.parts
         for row in table.rows
         if row.overrides is not None
         for seed in (table.seeds[scale] if seeds is None else seeds)
@@ -183,7 +219,7 @@ def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Repor
     """
     folders = {job: folder_of(job) for job in jobs}
     return {
-        (job.row, job.seed): read_report(folder)
+        job: read_report(folder)
         for job, folder in folders.items()
         if (folder / "report.json").is_file()
     }
@@ -196,19 +232,17 @@ def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
     baseline (metric `<split>/<metric>_minus_baseline`) and the contrasts, both paired by seed.
     Their `paper` is the same combination of the paper's means.
     """
-    numbers = _Numbers(table, reports)
+    numbers = Numbers(table, reports)
     lines: list[dict[str, Any]] = []
 
     def add(row: str, weights: Mapping[str, float], suffix: str = "", whole: str = "") -> None:
-        for split in table.splits:
-            for column in table.metrics:
-                summary, paper = numbers.combine(weights, split, column)
-                metric = f"{split}/{column.metric}{suffix}"
-                lines.append(_line(row, metric, summary, paper))
-                if whole:
-                    total, paper_total = numbers.combine(gaps[whole], split, column)
-                    share, paper = _share(summary, total), paper / paper_total
-                    lines.append(_line(row, f"{metric}{SHARE}", share, paper))
+        for metric in numbers.metrics:
+            summary, paper = numbers.combine(weights, metric)
+            lines.append(_line(row, metric + suffix, summary, paper))
+            if whole:
+                total, paper_total = numbers.combine(gaps[whole], metric)
+                share, paper = _share(summary, total), paper / paper_total
+                lines.append(_line(row, f"{metric}{SHARE}", share, paper))
 
     gaps = {each.label: each.weights for each in table.contrasts}
     for row in table.rows:
@@ -222,43 +256,10 @@ def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the frame of `tabulate`: six significant digits, seeds as integers, missing empty."""
+    """Writes a frame: six significant digits, n_seeds as integers, missing empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
     whole.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-
-
-class Paper:
-    """The paper's numbers for the rows of a table.
-
-    A csv with columns metric and value holds one number per line; any other holds one metric per
-    column, and perhaps one split per line.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self._frame = pd.read_csv(PAPER_DIR / table.paper, dtype=str, keep_default_na=False)
-
-    def text(self, row: Row, split: str, column: str | None) -> str:
-        """One cell as the paper prints it, "0.10" and not 0.1; empty where it has none."""
-        if column is None or not row.paper:
-            return ""
-        key = dict(row.paper)
-        if "split" in self._frame:
-            key.setdefault("split", split)
-        elif key.pop("split", split) != split:
-            return ""
-        if "value" in self._frame:
-            key["metric"], column = column, "value"
-        if column not in self._frame:
-            return ""
-        matches = self._frame
-        for name, wanted in key.items():
-            matches = matches[matches[name] == str(wanted)]
-        return str(matches[column].iloc[0]) if len(matches) == 1 else ""
-
-    def value(self, row: Row, split: str, column: str | None) -> float:
-        """The same as a number, NaN where the paper has none."""
-        return float(self.text(row, split, column) or NAN)
 
 
 class Cell(NamedTuple):
@@ -285,32 +286,57 @@ def cells(frame: pd.DataFrame) -> dict[tuple[str, str], Cell]:
     }
 
 
-class _Numbers:
-    """Linear combinations of a table's rows for one metric: ours by seed, and the paper's."""
+class Numbers:
+    """Linear combinations of a table's rows for one metric: ours by seed, and the paper's.
+
+    Attributes:
+        metrics: `<split>/<metric>` -> split and column, in the order of the table.
+    """
 
     def __init__(self, table: Table, reports: Reports) -> None:
         self.reports = reports
         self.rows = {row.label: row for row in table.rows}
-        self.paper = Paper(table)
+        self.paper = Paper(table.paper)
+        self.metrics = {
+            f"{split}/{column.metric}": (split, column)
+            for part in table.parts
+            for split in part.splits
+            for column in part.metrics
+        }
 
     def combine(
-        self, weights: Mapping[str, float], split: str, column: Column
+        self, weights: Mapping[str, float], metric: str, minus: str | None = None
     ) -> tuple[Summary, float]:
-        metric = f"{split}/{column.metric}"
-        ours = contrast({label: self._by_seed(label, metric) for label in weights}, weights)
-        paper = sum(
-            weight * self.paper.value(self.rows[label], split, column.paper)
-            for label, weight in weights.items()
-        )
-        return ours, paper
+        """sum_row weight x metric: ours, formed within each seed, and that of the paper's means.
 
-    def _by_seed(self, row: str, metric: str) -> dict[int, float]:
-        values = {
-            seed: report["metrics"].get(metric)
-            for (label, seed), report in self.reports.items()
-            if label == row
-        }
-        return {seed: v for seed, v in values.items() if v is not None and math.isfinite(v)}
+        Args:
+            minus: another metric, whose combination is subtracted.
+        """
+        terms = {(row, metric): weight for row, weight in weights.items()}
+        if minus is not None:
+            terms |= {(row, minus): -weight for row, weight in weights.items()}
+        ours = contrast({term: self.by_seed(*term) for term in terms}, terms)
+        return ours, sum(weight * self._paper_value(*term) for term, weight in terms.items())
+
+    def _paper_value(self, row: str, metric: str) -> float:
+        split, column = self.metrics[metric]
+        return self.paper.value(self.rows[row].paper, split, column.paper)
+
+    def by_seed(self, row: str, metric: str) -> dict[int, float]:
+        """Seed -> value of a row's runs that have this metric as a finite number.
+
+        Raises:
+            UsageError: two experiments report it, and which is meant nobody can tell.
+        """
+        values: dict[int, float] = {}
+        for job, report in self.reports.items():
+            value = report["metrics"].get(metric)
+            if job.row != row or value is None or not math.isfinite(value):
+                continue
+            if job.seed in values:
+                raise UsageError(f"{row}: two experiments of one table report {metric}")
+            values[job.seed] = value
+        return values
 
 
 def _share(part: Summary, whole: Summary) -> Summary:

@@ -1,0 +1,28 @@
+"""Judge the papers' claims on the reports that exist, and write results/claims.md.
+
+    python scripts/make_claims.py
+
+Nothing is run: make the tables first.
+"""
+
+import argparse
+from pathlib import Path
+
+from beyond_ce.configuration import one_line_errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    args = parser.parse_args()
+
+    from beyond_ce.reproduction import write_claims
+
+    print(write_claims(args.results))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,252 @@
+"""What NTL costs beside cross-entropy in training: the loss, the forward pass, the training step.
+
+loss     forward and backward from given logits [B, T, V];
+forward  the T5 and the loss without gradients, as in validation;
+step     the T5 and the loss forward and backward, then the optimizer, as in training: the loss
+         starts from hidden states where its class can.
+
+Half the labels are digits. Every repeat runs all losses turn by turn in random order, on one model
+and one optimizer, and takes each one's median over the iterations. Ratios are formed within a
+repeat, so that a machine that slows down slows numerator and denominator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from beyond_ce.benchmarks.ntl_loss import digit_values, package_loss, random_labels, torch_ce
+from beyond_ce.configuration import build
+from beyond_ce.data.batch import Batch
+from beyond_ce.losses import LossOutput
+from beyond_ce.losses.objective import Objective
+from beyond_ce.reporting.run_store import provenance
+from beyond_ce.reporting.statistics import summarize
+from beyond_ce.reproduction import plan
+
+Step = Callable[[], Any]
+Report = dict[str, Any]
+
+
+class Runtime:
+    """The measurement behind table ntl-runtime.
+
+    Args:
+        logits: [B, T] of the logits that the loss alone starts from.
+        batch: [B, T] of the T5's batch, prompt and answer of T tokens each.
+        vocabulary: V, the columns of all logits.
+        iterations: runs of each loss in a repeat.
+        ratios: name of a metric -> row to whose time it is the ratio.
+    """
+
+    def __init__(
+        self,
+        logits: Sequence[int],
+        batch: Sequence[int],
+        vocabulary: int,
+        iterations: int,
+        ratios: Mapping[str, str],
+    ) -> None:
+        self.logits = tuple(logits)
+        self.batch = tuple(batch)
+        self.vocabulary = vocabulary
+        self.iterations = iterations
+        self.ratios = ratios
+
+    def __call__(
+        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
+    ) -> Iterator[tuple[int, dict[str, Report]]]:
+        """Measures the loss of each row's config; yields (repeat, row -> report) as they come.
+
+        Model, head, optimizer and trainer are those of the first row. A row whose loss needs a
+        package that is not installed has no metrics.
+        """
+        config = next(iter(configs.values()))
+        fabric = build(config.trainer, "trainer").fabric
+        fabric.seed_everything(0, verbose=False)
+        sizes = {"vocab_size": self.vocabulary, "pad_id": 0, "eos_id": 1}
+        model = build(config.model, "model", **sizes, head=build(config.head, "head"))
+        parts = self._parts(fabric, config, model, configs)
+        self._repeat(parts, 1, random.Random(), fabric.device)  # warms up
+        for repeat in repeats:
+            draw = random.Random(repeat)
+            seconds = self._repeat(parts, self.iterations, draw, fabric.device)
+            yield (
+                repeat,
+                {
+                    row: {
+                        "metrics": self._metrics(seconds, row),
+                        "parameters": sum(p.numel() for p in model.parameters()),
+                        "steps": self.iterations,
+                        "samples": self.iterations * self.batch[0],
+                        "wall_clock_s": sum(sum(rows.get(row, ())) for rows in seconds.values()),
+                        "threads": torch.get_num_threads(),
+                    }
+                    for row in configs
+                },
+            )
+
+    def _parts(
+        self, fabric: Any, config: DictConfig, model: nn.Module, configs: Mapping[str, DictConfig]
+    ) -> dict[str, dict[str, Step]]:
+        """Part -> row -> one run of it."""
+        values = digit_values(self.vocabulary)
+        losses = {row: _loss(each.loss, values) for row, each in configs.items()}
+        modules = {
+            row: fabric.setup_module(Objective(model, loss))
+            for row, loss in losses.items()
+            if loss is not None
+        }
+        first = next(iter(modules.values()))
+        optimizer = fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        low = "bf16" in config.trainer.precision
+        logits = torch.randn(
+            *self.logits,
+            self.vocabulary,
+            device=fabric.device,
+            dtype=torch.bfloat16 if low else torch.float32,
+            requires_grad=True,
+        )
+        labels = random_labels(self.logits, self.vocabulary).to(fabric.device)
+        ids = random_labels(self.batch, self.vocabulary)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        batch = Batch(ids, mask, labels=ids, decoder_input_ids=ids.roll(1, 1)).to(fabric.device)
+
+        def alone(module: Any) -> None:
+            with fabric.autocast():
+                total = module.module.loss(logits, labels).total
+            total.backward()
+            logits.grad = None
+
+        @torch.no_grad()
+        def forward(module: Any) -> None:
+            module(batch)
+
+        def step(module: Any) -> None:
+            total, _ = module(batch)
+            fabric.backward(total)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return {
+            name: {row: partial(run, module) for row, module in modules.items()}
+            for name, run in (("loss", alone), ("forward", forward), ("step", step))
+        }
+
+    def _repeat(
+        self,
+        parts: dict[str, dict[str, Step]],
+        iterations: int,
+        draw: random.Random,
+        device: torch.device,
+    ) -> dict[str, dict[str, list[float]]]:
+        """Part -> row -> seconds of each iteration."""
+        seconds: dict[str, dict[str, list[float]]] = {part: defaultdict(list) for part in parts}
+        for part, rows in parts.items():
+            for _ in range(iterations):
+                # In random order, as what a loss leaves in the caches is met by the next one.
+                for row in draw.sample(list(rows), len(rows)):
+                    start = _now(device)
+                    rows[row]()
+                    seconds[part][row].append(_now(device) - start)
+        return seconds
+
+    def _metrics(self, seconds: dict[str, dict[str, list[float]]], row: str) -> dict[str, float]:
+        metrics = {}
+        for part, rows in seconds.items():
+            if row not in rows:
+                continue
+            medians = {each: statistics.median(times) for each, times in rows.items()}
+            metrics[f"{part}/milliseconds"] = 1e3 * medians[row]
+            metrics |= {
+                f"{part}/{name}": medians[row] / medians[reference]
+                for name, reference in self.ratios.items()
+                if reference in medians
+            }
+        return metrics
+
+
+def _now(device: torch.device) -> float:
+    """The time once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
+    try:
+        return build(node, "loss", number_values=number_values)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            return None
+        raise
+
+
+class _FromLogits(nn.Module):
+    """A loss of somebody else's in the place of one of ours: it needs all logits at once."""
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, labels: Tensor, counts: None = None) -> LossOutput:
+        return LossOutput(self.loss(logits, labels), {})
+
+    def from_hidden(
+        self, hidden: Tensor, unembedding: Tensor, labels: Tensor, counts: None = None
+    ) -> LossOutput:
+        return self(hidden @ unembedding.mT, labels)
+
+
+class TorchCrossEntropy(_FromLogits):
+    """torch.nn.functional.cross_entropy."""
+
+    def __init__(self, number_values: Tensor) -> None:
+        super().__init__(torch_ce)
+
+
+class PackageWasserstein(_FromLogits):
+    """torch's cross-entropy + 0.3 x NTL-WAS of the authors' package `ntloss`."""
+
+    def __init__(self, number_values: Tensor) -> None:
+        super().__init__(package_loss(False, len(number_values)))
+
+
+def main(args: list[str]) -> dict[str, Any]:
+    """Measure without writing a table; returns row -> metric -> mean and interval over repeats."""
+    parser = argparse.ArgumentParser(prog="benchmark.py ntl_runtime", description=__doc__)
+    parser.add_argument("--scale", default="cpu", help="smoke, cpu (default), gpu or paper")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="default: the scale's")
+    options = parser.parse_args(args)
+    threads = [f"trainer.num_threads={options.threads}"] if options.threads else []
+    planned = plan("ntl-runtime", options.scale, range(options.repeats), threads)
+    configs = {job.row: config for job, config in planned.configs.items()}
+    runtime: Runtime = build(next(iter(configs.values())).measure, "measure")
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _, reports in runtime(configs, range(options.repeats)):
+        for row, report in reports.items():
+            for name, value in report["metrics"].items():
+                values[row][name].append(value)
+    return {
+        "rows": {
+            row: {name: asdict(summarize(each)) for name, each in metrics.items()}
+            for row, metrics in values.items()
+        },
+        "scale": options.scale,
+        "repeats": options.repeats,
+        "threads": torch.get_num_threads(),
+        **provenance(),
+    }
