@@ -1,7 +1,9 @@
 """Language models: a trunk and a head, for training and for decoding token by token."""
 
 from beyond_ce.models.base import DecodingState, LanguageModel
+from beyond_ce.models.causal_lm import CausalLM
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.t5 import T5
+from beyond_ce.models.xval import XVal
 
-__all__ = ["T5", "Decoder", "DecodingState", "LanguageModel"]
+__all__ = ["T5", "CausalLM", "Decoder", "DecodingState", "LanguageModel", "XVal"]

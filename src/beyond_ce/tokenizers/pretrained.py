@@ -1,0 +1,132 @@
+"""The tokenizer of any pretrained model of transformers, unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from beyond_ce.errors import UsageError
+from beyond_ce.tokenizers.base import Tokenizer
+
+_SPACES = "Ġ▁ "
+"""How a token spells a space before it: byte-level BPE, SentencePiece, plain."""
+
+_FOLDER = "pretrained"  # transformers' own tokenizer.json would overwrite our settings
+
+
+class PretrainedTokenizer(Tokenizer):
+    """A tokenizer as transformers loads it: it splits text, numbers too, as it was made to.
+
+    Tokens of decimal digits, "12" and " 12" alike, are numbers of that value; how long they get is
+    the tokenizer's business: GPT-2 has many of 3 and more digits, Granite and Qwen single ones
+    only. No beginning-of-sequence token is put before a text. Without a padding token the end
+    token pads, which batches and `decode` tell apart by length.
+
+    Args:
+        model: a folder, or a model's name on the Hugging Face hub; `fit` reads it.
+        digits_only: whether only the single digits count as numbers. Where numbers are longer
+            tokens, few labels are numbers then.
+    """
+
+    def __init__(self, model: str, digits_only: bool = False) -> None:
+        self.model = model
+        self.digits_only = digits_only
+        self._loaded: PreTrainedTokenizerFast | None = None
+
+    @property
+    def _theirs(self) -> PreTrainedTokenizerFast:
+        if self._loaded is None:
+            raise RuntimeError("call fit first: this tokenizer is not loaded yet")
+        return self._loaded
+
+    def _use(self, tokenizer: Any) -> None:
+        if not tokenizer.is_fast:
+            raise UsageError(
+                f"tokenizer.model={self.model}: {type(tokenizer).__name__} has no fast version in "
+                "transformers: choose another model"
+            )
+        if tokenizer.eos_token_id is None:
+            raise UsageError(
+                f"tokenizer.model={self.model} has no end token to end answers with: "
+                "choose another model"
+            )
+
+        def or_end(token_id: int | None) -> int:
+            return tokenizer.eos_token_id if token_id is None else token_id
+
+        self._loaded = tokenizer
+        self.eos_id = tokenizer.eos_token_id
+        self.pad_id = or_end(tokenizer.pad_token_id)
+        self.unk_id = or_end(tokenizer.unk_token_id)
+        self.bos_id = or_end(tokenizer.bos_token_id)
+
+    @property
+    def vocab_size(self) -> int:
+        # Not its length, which is less where ids are left out.
+        return 1 + max(self._theirs.get_vocab().values())
+
+    def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
+        # Loading fails in as many ways as there are formats; to the user it is one thing.
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.model)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UsageError(
+                f"tokenizer.model={self.model} cannot be loaded; give a folder with a tokenizer "
+                "of transformers or, with network, a model's name on the Hugging Face hub "
+                f"({reason})"
+            ) from error
+        self._use(tokenizer)
+        return self
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        batch = self._theirs(texts, add_special_tokens=False, return_attention_mask=False)
+        return batch["input_ids"]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        known = range(self.vocab_size)
+        answer = takewhile(lambda i: i != self.eos_id, map(int, ids))
+        kept = [i for i in answer if i in known and i != self.pad_id]
+        return str(self._theirs.decode(kept, clean_up_tokenization_spaces=False))
+
+    def number_values(self) -> torch.Tensor:
+        values = torch.full((self.vocab_size,), torch.nan)
+        for i, text in enumerate(self._texts()):
+            if text.isascii() and text.isdecimal() and (len(text) == 1 or not self.digits_only):
+                values[i] = float(text)
+        return values
+
+    def _texts(self) -> list[str]:
+        """What each token spells, without spaces before it; nothing for added tokens."""
+        texts = [""] * self.vocab_size
+        for token, i in self._theirs.get_vocab().items():
+            if i not in self._theirs.added_tokens_decoder:
+                texts[i] = token.lstrip(_SPACES)
+        return texts
+
+    def fingerprint(self) -> str:
+        content = [
+            type(self).__name__,
+            self._theirs.backend_tokenizer.to_str(),
+            self.eos_id,
+            self.pad_id,
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"model": self.model, "digits_only": self.digits_only}
+
+    def _save_vocabulary(self, folder: Path) -> None:
+        self._theirs.save_pretrained(folder / _FOLDER)
+
+    def _load_vocabulary(self, folder: Path) -> None:
+        self._use(AutoTokenizer.from_pretrained(folder / _FOLDER))

@@ -1,0 +1,165 @@
+"""Tokenizers of transformers, made here in the manner of GPT-2, T5's successors and Qwen."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+from transformers import PreTrainedTokenizerFast
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.tokenizers import PretrainedTokenizer, Tokenizer
+
+END = "<|endoftext|>"
+
+
+def byte_level(*before: pre_tokenizers.PreTokenizer) -> Backend:
+    backend = Backend(models.BPE())
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*before, level])
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def sentence_piece() -> Backend:
+    backend = Backend(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    return backend
+
+
+def save(backend: Backend, texts: list[str], folder: Path, **special: str) -> Path:
+    options = {"vocab_size": 450, "special_tokens": list(special.values()), "show_progress": False}
+    if isinstance(backend.model, models.Unigram):
+        trainer = trainers.UnigramTrainer(unk_token=special["unk_token"], **options)
+    else:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(initial_alphabet=alphabet, **options)
+    backend.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, questions) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("tokenizers")
+    texts = [*questions, *[f"in {year}, ² or ١٢ of them" for year in range(1900, 2030)] * 3]
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return {
+        "gpt2": save(byte_level(), texts, root / "gpt2", eos_token=END),
+        "qwen2": save(byte_level(digits), texts, root / "qwen2", eos_token=END, pad_token="<pad>"),
+        "unigram": save(
+            sentence_piece(), texts, root / "unigram",
+            eos_token="</s>", unk_token="<unk>", pad_token="<pad>", bos_token="<s>",
+        ),
+    }  # fmt: skip
+
+
+def load(folder: Path, **settings: bool) -> PretrainedTokenizer:
+    return PretrainedTokenizer(str(folder), **settings).fit(iter(()), Path("unused"), "unused")
+
+
+@pytest.fixture(params=["gpt2", "qwen2", "unigram"])
+def tokenizer(request, folders) -> PretrainedTokenizer:
+    return load(folders[request.param])
+
+
+def values(tokenizer: PretrainedTokenizer) -> dict[str, float]:
+    """The values of number tokens by the token's own spelling."""
+    found = tokenizer.number_values()
+    assert found.shape == (tokenizer.vocab_size,) and found.dtype == torch.float32
+    spelling = {i: token for token, i in tokenizer._theirs.get_vocab().items()}
+    return {spelling[i]: float(v) for i, v in enumerate(found) if not v.isnan()}
+
+
+def test_encoding_is_that_of_transformers(tokenizer, folders, questions):
+    theirs = PreTrainedTokenizerFast.from_pretrained(tokenizer.model)
+    expected = [theirs.encode(text, add_special_tokens=False) for text in questions[:50]]
+    assert tokenizer.encode(questions[:50]) == expected
+    assert tokenizer.encode([]) == []
+    assert [tokenizer.decode(ids) for ids in expected] == questions[:50]
+
+
+def test_multi_digit_tokens_are_numbers(folders):
+    for name, space in ("gpt2", "Ġ"), ("unigram", "▁"):
+        found = values(load(folders[name]))
+        assert found["7"] == 7 and found[f"{space}19"] == 19
+        assert all(float(token.lstrip(space)) == value for token, value in found.items())
+        assert max(found.values()) > 99
+
+
+def test_single_digits_alone_on_request_or_by_the_tokenizer(folders):
+    digits = load(folders["gpt2"], digits_only=True)
+    assert set(values(digits).values()) == set(range(10)) and values(digits)["7"] == 7
+    assert all(len(token.lstrip("Ġ")) == 1 for token in values(digits))
+    assert values(load(folders["qwen2"])) == {str(i): float(i) for i in range(10)}
+
+
+def test_digits_of_other_scripts_and_added_tokens_are_no_numbers(folders, tmp_path):
+    unigram = load(folders["unigram"])
+    vocabulary = unigram._theirs.get_vocab()
+    assert any(not token.isascii() and token.strip("▁").isdigit() for token in vocabulary)
+    assert all(token.lstrip("▁").isascii() for token in values(unigram))
+    theirs = PreTrainedTokenizerFast.from_pretrained(folders["gpt2"])
+    theirs.add_tokens(["12345678", AddedToken("99999999", special=True)])
+    theirs.save_pretrained(tmp_path)
+    wider = load(tmp_path)
+    assert wider.vocab_size == len(theirs) == load(folders["gpt2"]).vocab_size + 2
+    assert values(wider) == values(load(folders["gpt2"]))
+
+
+def test_decoding_stops_at_the_end(tokenizer):
+    ids = tokenizer.encode(["12 and 3"])[0]
+    assert tokenizer.decode([*ids, tokenizer.eos_id, *ids]) == "12 and 3"
+    assert tokenizer.decode([tokenizer.vocab_size + 5, *ids, -1]) == "12 and 3"
+    assert tokenizer.decode([*ids, tokenizer.pad_id, tokenizer.pad_id]) == "12 and 3"
+    assert tokenizer.decode([tokenizer.eos_id]) == ""
+
+
+def test_the_end_token_pads_where_there_is_no_other(folders):
+    assert load(folders["gpt2"]).pad_id == load(folders["gpt2"]).eos_id
+    assert load(folders["qwen2"]).pad_id != load(folders["qwen2"]).eos_id
+
+
+def test_a_saved_or_pickled_tokenizer_comes_back(tokenizer, tmp_path, questions):
+    tokenizer.save(tmp_path)
+    for copy in Tokenizer.load(tmp_path), pickle.loads(pickle.dumps(tokenizer)):
+        assert isinstance(copy, PretrainedTokenizer)
+        assert copy.fingerprint() == tokenizer.fingerprint()
+        assert copy.encode(questions[:50]) == tokenizer.encode(questions[:50])
+        assert torch.equal(copy.number_values(), tokenizer.number_values(), equal_nan=True)
+        assert (copy.pad_id, copy.eos_id) == (tokenizer.pad_id, tokenizer.eos_id)
+
+
+def test_a_damaged_folder_is_named_in_one_line(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    path = tmp_path / "pretrained" / "tokenizer.json"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(RunError, match=str(tmp_path)) as error:
+        Tokenizer.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_fingerprint_is_of_the_content(folders, tmp_path, questions):
+    moved = load(folders["gpt2"])._theirs
+    moved.save_pretrained(tmp_path)
+    assert load(tmp_path).fingerprint() == load(folders["gpt2"]).fingerprint()
+    assert len({load(folder).fingerprint() for folder in folders.values()}) == 3
+
+
+def test_what_cannot_be_used_is_said_in_one_line(monkeypatch, tmp_path, questions):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    endless = save(byte_level(), questions, tmp_path / "endless", pad_token="<pad>")
+    for folder, reason in {
+        tmp_path / "missing": "cannot be loaded",
+        tmp_path / "empty": "cannot be loaded",
+        endless: "no end token",
+    }.items():
+        with pytest.raises(UsageError, match=f"tokenizer.model={folder}.*{reason}") as error:
+            load(folder)
+        assert "\n" not in str(error.value)
