@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, loss_landscape, losses_at, table2_figure
-from beyond_ce.reporting.tables import PAPER_DIR, load_table, tabulate
+from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table, tabulate
 
 plt.switch_backend("agg")
 digits = np.eye(10)
@@ -32,7 +32,7 @@ def test_table_2_draws_with_and_without_runs(tmp_path, n_seeds):
     rng = np.random.default_rng(0)
     names = [f"{split}/{column.metric}" for split in table.splits for column in table.columns]
     reports = {
-        (row.label, seed): {"metrics": {name: rng.uniform() for name in names}}
+        Job(row.label, seed, ()): {"metrics": {name: rng.uniform() for name in names}}
         for row in table.rows
         for seed in range(n_seeds)
     }

@@ -1,11 +1,8 @@
-"""Figures of the notebooks: read tables or closed forms, return a matplotlib figure."""
+"""Table 2 of the NTL paper, and what its losses see."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,30 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe and Ito's palette, distinguishable with every common colour vision.
-COLORS = {
-    "CE": "#4D4D4D",
-    "NTL-MSE": "#E69F00",
-    "NTL-WAS": "#0072B2",
-    "NTL-MAE": "#009E73",
-    "NTL-Huber": "#CC79A7",
-}
-_MARKERS = {"NTL-MSE": "s", "NTL-WAS": "o", "NTL-MAE": "^", "NTL-Huber": "v"}
-_STYLE: dict[Any, Any] = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 120,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "legend.frameon": False,
-}
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    with plt.rc_context(_STYLE):
-        yield
+from beyond_ce.reporting.figures.style import COLORS, MARKERS, style
 
 
 def table2_figure(table: pd.DataFrame) -> Figure:
@@ -55,7 +29,7 @@ def table2_figure(table: pd.DataFrame) -> Figure:
     )
     metrics = {"accuracy": "Accuracy", "mae": "MAE"}
     rows = [(metric, ours) for metric in metrics for ours in (True, False)]
-    with _style():
+    with style():
         figure, axes = plt.subplots(4, 2, figsize=(8, 10), sharex=True, squeeze=False)
         for axes_row, (metric, ours) in zip(axes, rows, strict=True):
             for ax, split in zip(axes_row, ("interpolate", "extrapolate"), strict=True):
@@ -77,7 +51,8 @@ def _weight(row: str) -> float:
 def _against_weight(ax: Axes, lines: pd.DataFrame, ours: bool) -> None:
     value = "mean" if ours else "paper"
     # Single points at one lambda, and the series, beside each other instead of on one another.
-    shifts = dict(zip(_MARKERS, (0.96, 1.0, 1.04, 1.08), strict=True))
+    losses = [loss for loss in MARKERS if loss != "CE"]
+    shifts = dict(zip(losses, (0.96, 1.0, 1.04, 1.08), strict=True))
     for loss, series in lines.groupby("loss", sort=False):
         series = series.sort_values("weight")
         center = series[value].to_numpy(dtype=float)
@@ -99,7 +74,7 @@ def _against_weight(ax: Axes, lines: pd.DataFrame, ours: bool) -> None:
             center,
             yerr=np.nan_to_num(spread),
             color=COLORS[str(loss)],
-            marker=_MARKERS[str(loss)],
+            marker=MARKERS[str(loss)],
             markersize=5,
             linewidth=1.3,
             capsize=2,
@@ -148,7 +123,7 @@ def loss_landscape(label: int = 4) -> Figure:
     plane[..., label] = 1 - p_low - p_high
     outside = plane[..., label] < -1e-9
     plane[..., label] = np.maximum(plane[..., label], 0)
-    with _style():
+    with style():
         figure, axes = plt.subplots(2, 3, figsize=(9.5, 6))
         for ax, (name, values) in zip(axes[0], losses_at(mixtures, label).items(), strict=True):
             ax.bar(digits, values, color=COLORS[name], width=0.7)

@@ -1,0 +1,23 @@
+"""Figures of the notebooks: read tables, reports or closed forms, return a matplotlib figure."""
+
+from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure
+from beyond_ce.reporting.figures.claims import claims_figure
+from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
+from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
+from beyond_ce.reporting.figures.style import COLORS
+from beyond_ce.reporting.figures.tables import dot_plot, task_map
+
+__all__ = [
+    "COLORS",
+    "claims_figure",
+    "digit_grid",
+    "digit_grids",
+    "dot_plot",
+    "loss_landscape",
+    "losses_at",
+    "number_mass",
+    "paper_digit_grids",
+    "predicted_against_true",
+    "table2_figure",
+    "task_map",
+]

@@ -1,0 +1,79 @@
+"""The ledger of claims as one figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from beyond_ce.reporting.claims import Effect, Finding, Verdict
+from beyond_ce.reporting.figures.style import PAPER, style
+from beyond_ce.reporting.markdown import interval
+from beyond_ce.reporting.tables import Numbers, Table
+
+_LOOK = {  # marker and colour: neither is needed to read the other
+    Verdict.REPRODUCED: ("o", "#009E73"),
+    Verdict.INCONCLUSIVE: ("s", "#666666"),
+    Verdict.CONTRADICTED: ("X", "#D55E00"),
+    Verdict.NOT_RUN: ("", "#8C8C8C"),
+}
+
+
+def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> Figure:
+    """A line per claim: the effect of its weakest condition with the 95% interval, and the paper's.
+
+    Right of zero speaks for the claim. Effects have different units, so every line is drawn in a
+    unit of its own, the largest number on it: within a line, sides of zero and proportions mean
+    something, lengths of two lines do not compare. The numbers stand at the right.
+
+    Args:
+        tables: id -> definition of every table that the claims name.
+    """
+    n = len(findings)
+    with style():
+        figure, ax = plt.subplots(figsize=(10, 0.27 * n + 1.3))
+        ax.axvline(0, color="black", linewidth=0.8)
+        for y, finding in enumerate(findings):
+            effect = finding.weakest
+            _draw(ax, y, effect, finding.verdict)
+            column = Numbers(tables[finding.claim.table], {}).metrics[effect.condition.metric][1]
+            _, color = _LOOK[finding.verdict]
+            text = interval(effect.ours, column.format).strip("*")
+            if finding.verdict is Verdict.NOT_RUN:
+                text = finding.verdict.value
+            ax.text(1.12, y, text, color=color, va="center", fontsize=8)
+            if y and finding.claim.table != findings[y - 1].claim.table:
+                ax.axhline(y - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0)
+        names = [f"{each.claim.id}  ({each.claim.table})" for each in findings]
+        ax.set_yticks(range(n), names, fontsize=8)
+        ax.set_ylim(n - 0.4, -0.6)
+        ax.set_xlim(-1.08, 1.08)
+        ax.set_xticks([-1, 0, 1], ["against the claim", "0", "for the claim"])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        figure.legend(handles=_legend(findings), loc="outside upper center", ncols=5)
+    return figure
+
+
+def _draw(ax: Axes, y: int, effect: Effect, verdict: Verdict) -> None:
+    ours = effect.ours
+    known = [each for each in (ours.mean, ours.low, ours.high, effect.paper) if math.isfinite(each)]
+    unit = max(map(abs, known), default=0.0) or 1.0
+    marker, color = _LOOK[verdict]
+    ax.plot([ours.low / unit, ours.high / unit], [y, y], color=color, linewidth=2)
+    ax.plot(ours.mean / unit, y, marker=marker, color=color, markersize=6)
+    ax.plot(effect.paper / unit, y, **PAPER)
+
+
+def _legend(findings: Sequence[Finding]) -> list[Line2D]:
+    verdicts = [each.verdict for each in findings]
+    handles = [
+        Line2D([], [], marker=marker, color=color, linewidth=2, label=f"{verdict.value} ({count})")
+        for verdict, (marker, color) in _LOOK.items()
+        if (count := verdicts.count(verdict)) and verdict is not Verdict.NOT_RUN
+    ]
+    return [*handles, Line2D([], [], label="paper", **PAPER)]
