@@ -15,6 +15,7 @@ EXPERIMENTS = sorted(
     for path in (ROOT / "conf/experiment").rglob("*.yaml")
 )
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
+MANDATORY = {"tokenizer=pretrained": "tokenizer.model=gpt2"}
 GROUPS = ["dataset", "tokenizer", "head", "loss", "optimizer", "scheduler", "trainer", "logger"]
 
 
@@ -35,8 +36,16 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -
     ],
 )
 def test_every_choice_composes_and_names_a_target(choice: str) -> None:
-    config = compose([choice])
+    needed = [MANDATORY[choice]] if choice in MANDATORY else []
+    config = compose([choice, *needed])
     assert config[choice.split("=")[0]]._target_.startswith("beyond_ce.")
+
+
+@pytest.mark.parametrize("choice", MANDATORY)
+def test_a_key_without_a_default_is_named(choice: str) -> None:
+    key = MANDATORY[choice].split("=")[0]
+    with pytest.raises(UsageError, match=f"'{key}' needs a value"):
+        compose([choice])
 
 
 def test_every_yaml_says_what_it_is() -> None:

@@ -146,3 +146,12 @@ def test_the_real_files(tmp_path: Path) -> None:
     }
     assert all(row["answer"] for rows in splits.values() for row in rows)
     assert max(len(row["prompt"].split()) for row in splits["train"]) == 100
+
+
+@pytest.mark.skipif("BEYOND_CE_DATA" not in os.environ, reason="needs BEYOND_CE_DATA")
+def test_no_real_passage_is_on_two_sides(tmp_path: Path) -> None:
+    splits = load(tmp_path, validation_size=45)
+    passages = [
+        {row["prompt"].rpartition("\n\nQuestion: ")[0] for row in rows} for rows in splits.values()
+    ]
+    assert len(set.union(*passages)) == sum(map(len, passages))

@@ -83,6 +83,35 @@ def test_how_each_kind_of_answer_counts():
     assert not any("@" in name or name.startswith("task_mean") for name in scores)
 
 
+def test_a_runaway_answer_is_clipped_and_counted():
+    """1e10 is not beyond the clip, 11 nines are, and 400 nines overflow even a float."""
+    lines = read_numbers(frame(["10000000000", "9" * 11, "-" + "9" * 400, "?"], ["2"] * 4))
+    assert list(lines["predicted_number"][:3]) == [1e10, 1e10, -1e10]
+    assert list(lines["clipped"]) == [False, True, True, False]
+    scores = score(lines)
+    assert scores["clipped"] == 0.5
+    assert scores["mae"] == pytest.approx((2 * (1e10 - 2) + 1e10 + 2) / 3)
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_a_right_answer_beyond_the_clip_is_right_and_near():
+    lines = read_numbers(frame(["120", "121"], ["120", "120"]), clip=100)
+    assert list(lines["correct"]) == [True, False]
+    assert list(lines["target_number"]) == [100, 100]
+    assert (score(lines)["clipped"], score(lines)["mae"]) == (1, 0)
+
+
+def test_the_clip_is_set_by_the_evaluator(calls):
+    settings = {"batch_size": 2, "max_new_tokens": 5}
+    examples = dataset(("9+9", "18", "sum"), ("1+2", "3", "sum"))
+    for clip, clipped in ((10, 0.5), (18, 0)):
+        metrics = NumberAnswers(**settings, clip=clip)("m", "t", examples, "cpu").metrics
+        assert metrics["clipped"] == clipped
+    for clip in (0, -1, float("nan")):
+        with pytest.raises(UsageError, match="evaluator.clip="):
+            NumberAnswers(**settings, clip=clip)
+
+
 def test_several_tasks_are_scored_apart_and_averaged_unweighted():
     lines = read_numbers(frame(["1", "2", "5", "9"], ["1", "2", "3", "19"], ["a", "a", "a", "b"]))
     scores = score(lines)
@@ -98,7 +127,7 @@ def test_several_tasks_are_scored_apart_and_averaged_unweighted():
 
 def test_nothing_valid_leaves_the_shares_alone():
     scores = score(read_numbers(frame(["?", ""], ["1", "2"])))
-    assert scores == {"accuracy": 0, "invalid": 1, "wrong_length": 0}
+    assert scores == {"accuracy": 0, "invalid": 1, "wrong_length": 0, "clipped": 0}
 
 
 def test_an_answer_that_is_no_number_is_refused():

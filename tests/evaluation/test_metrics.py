@@ -19,6 +19,7 @@ TARGET = np.array([1.0, 4.0, 2.0, 0.0])
         ("mae", (0 + 1 + 4 + 10) / 4),
         ("median_ae", 2.5),
         ("mse", (0 + 1 + 16 + 100) / 4),
+        ("rmse", 117**0.5 / 2),
         # mean 1.75, SS_tot = .5625 + 5.0625 + .0625 + 3.0625
         ("r2", 1 - 117 / 8.75),
         # the zero target is left out
@@ -58,7 +59,7 @@ def test_correlations_agree_with_scipy(pair):
 @given(pair=pairs)
 def test_a_perfect_prediction_has_no_distance(pair):
     target = pair[1]
-    for name in ("mae", "median_ae", "mse", "log_mae"):
+    for name in ("mae", "median_ae", "mse", "rmse", "log_mae"):
         assert metrics.DISTANCES[name](target, target) == 0
     for name in ("r2", "log_r2"):
         value = metrics.DISTANCES[name](target, target)

@@ -148,6 +148,7 @@ def test_decoding_yields_no_padded_token(tmp_path: Path) -> None:
 
 def test_dropout_comes_from_the_configuration(tmp_path: Path) -> None:
     model = make(pretrained=checkpoint(tmp_path), dropout=0.5)
+    assert all(module.training for module in model.modules())
     batch = model.make_batch(PROMPTS, ANSWERS)
     assert not torch.equal(model.train().trunk(batch), model.trunk(batch))
     assert torch.equal(model.eval().trunk(batch), model.trunk(batch))

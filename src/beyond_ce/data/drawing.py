@@ -15,9 +15,9 @@ def raw_bits(*seed: int) -> np.random.PCG64:
 
 def distinct(bits: np.random.PCG64, total: int, wanted: int) -> Integers:
     """`wanted` different integers of 0..total-1 in random order, all of them if there are fewer."""
-    if total <= 2 * wanted:  # drawing one by one would repeat itself for long
+    if total <= 2 * wanted:  # drawing would mostly repeat itself before it had the last ones
         return np.argsort(bits.random_raw(total), kind="stable")[:wanted]
-    drawn = np.empty(0, dtype=np.int64)
+    drawn: Integers = np.empty(0, dtype=np.int64)
     while len(drawn) < wanted:
         more = (bits.random_raw(wanted) % np.uint64(total)).astype(np.int64)
         drawn = np.concatenate([drawn, more])

@@ -72,7 +72,7 @@ class Multiplication:
             "test": test_per_cell,
         }
         for part, size in self.sizes.items():
-            if not isinstance(size, int) or size < 1:
+            if type(size) is not int or size < 1:
                 raise UsageError(
                     f"dataset.{part}_per_cell must be a whole number from 1 on, not {size}"
                 )
@@ -96,7 +96,7 @@ class Multiplication:
 
     def load(self) -> dict[str, datasets.Dataset]:
         """All splits, made on first use; columns prompt, answer and task (the cell)."""
-        folder = self.cache_dir / "data" / f"{self.name}-{self.fingerprint()[:16]}"
+        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
         return load_or_write(folder, self._splits)
 
     def _splits(self) -> Splits:
@@ -136,12 +136,14 @@ class Multiplication:
 
 
 def _digit_range(key: str, digits: Sequence[int]) -> Cell:
-    if len(digits) != 2 or not 1 <= digits[0] <= digits[1] <= _MOST_DIGITS:
-        raise UsageError(
-            f"dataset.{key}={list(digits)}: give the least and the most digits of a factor, "
-            f"from 1 to {_MOST_DIGITS}, as [1,5]"
-        )
-    return digits[0], digits[1]
+    if isinstance(digits, Sequence) and [type(number) for number in digits] == [int, int]:
+        least, most = digits
+        if 1 <= least <= most <= _MOST_DIGITS:
+            return least, most
+    raise UsageError(
+        f"dataset.{key}={digits}: give the least and the most digits of a factor, "
+        f"from 1 to {_MOST_DIGITS}, as [1,5]"
+    )
 
 
 def _cells(digits: Cell) -> list[Cell]:

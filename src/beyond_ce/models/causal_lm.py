@@ -230,7 +230,7 @@ def _load(pretrained: str, vocab_size: int) -> PreTrainedModel:
         )
     if vocab_size > rows:
         model.resize_token_embeddings(vocab_size)
-    return model
+    return model.train()  # as any new module; it was loaded for inference, without dropout
 
 
 def _check_type(config: PreTrainedConfig, name: str) -> None:
@@ -259,8 +259,10 @@ def _logit_scale(model: PreTrainedModel) -> float:
     refusal = f"{kind} models do not fit model=causal_lm, as "
     if "past_key_values" not in _arguments(model):
         raise UsageError(f"{refusal}they have no key-value cache: choose another model")
-    layer = model.get_output_embeddings()
-    if getattr(layer, "bias", None) is not None:
+    layer: Any = model.get_output_embeddings()
+    if type(layer) is not nn.Linear:
+        raise UsageError(f"{refusal}their unembedding is no single matrix: choose another model")
+    if layer.bias is not None:
         raise UsageError(f"{refusal}their unembedding has a bias: choose another model")
     draw = torch.Generator().manual_seed(0)  # leaves the run's random state as it is
     hidden = torch.randn(1, 2, layer.weight.shape[1], generator=draw)

@@ -275,4 +275,4 @@ def _load(pretrained: str, vocab_size: int, dropout: float) -> T5ForConditionalG
         )
     if vocab_size > config.vocab_size:
         model.resize_token_embeddings(vocab_size)
-    return model
+    return model.train()  # as any new module; it was loaded for inference, without dropout

@@ -33,9 +33,13 @@ class PretrainedTokenizer(Tokenizer):
         model: a folder, or a model's name on the Hugging Face hub; `fit` reads it.
         digits_only: whether only the single digits count as numbers. Where numbers are longer
             tokens, few labels are numbers then.
+        vocab_size: without effect, as for all tokenizers that are given a `model`; experiments
+            set it for those that learn their vocabulary.
     """
 
-    def __init__(self, model: str, digits_only: bool = False) -> None:
+    def __init__(
+        self, model: str, digits_only: bool = False, vocab_size: int | None = None
+    ) -> None:
         self.model = model
         self.digits_only = digits_only
         self._loaded: PreTrainedTokenizerFast | None = None
@@ -61,6 +65,9 @@ class PretrainedTokenizer(Tokenizer):
         def or_end(token_id: int | None) -> int:
             return tokenizer.eos_token_id if token_id is None else token_id
 
+        # Encoding would switch off what a file may ask for of both, and change the fingerprint.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
         self._loaded = tokenizer
         self.eos_id = tokenizer.eos_token_id
         self.pad_id = or_end(tokenizer.pad_token_id)
