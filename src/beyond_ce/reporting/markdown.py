@@ -183,6 +183,8 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
     ]
     sizes = [
         f"{r['parameters'] / 1e6:.2g} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
+        if r["steps"]
+        else f"no model, {r['samples']:,} samples"
         for r in found
     ]
     minutes = sum(r["wall_clock_s"] for r in found) / 60
