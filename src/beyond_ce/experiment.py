@@ -26,7 +26,7 @@ from beyond_ce.configuration import build, check, reconfigure, run_folder
 from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.baselines import Baseline
-from beyond_ce.evaluation.evaluator import read_numbers, score, spread
+from beyond_ce.evaluation.evaluator import NumberAnswers, spread
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import LanguageModel
 from beyond_ce.reporting.run_store import (
@@ -232,6 +232,12 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
     start = time.perf_counter()
     with open_run(config):
         baseline: Baseline = build(config.baseline, "baseline")
+        evaluator = build(config.evaluator, "evaluator")
+        if not isinstance(evaluator, NumberAnswers):
+            raise UsageError(
+                f"{type(baseline).__name__} answers with a number, which "
+                f"{type(evaluator).__name__} does not score: choose evaluator=number_answers"
+            )
         data = build(config.dataset, "dataset")
         splits = data.load()
         train = splits["train"]
@@ -245,13 +251,12 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
         fitted_at = time.perf_counter()
         metrics: dict[str, float] = {}
         for split in data.test_splits:
-            examples = spread(splits[split], config.evaluator.get("max_examples"))
+            examples = spread(splits[split], evaluator.max_examples)
             answers = baseline.predict(list(examples["prompt"]))
             frame = examples.select_columns(["prompt", "answer", "task"]).to_pandas()
-            predictions = read_numbers(frame.assign(prediction=[plain(each) for each in answers]))
-            values = score(predictions)
-            _keep(values, predictions, folder / "evaluation" / f"{split}.json")
-            metrics |= {f"{split}/{name}": value for name, value in values.items()}
+            found = evaluator.judge(frame.assign(prediction=[plain(each) for each in answers]))
+            _keep(found.metrics, found.predictions, folder / "evaluation" / f"{split}.json")
+            metrics |= {f"{split}/{name}": value for name, value in found.metrics.items()}
         report = {
             "run": folder.name,
             "metrics": metrics,

@@ -61,3 +61,11 @@ def test_what_trains_a_model_does_not_define_a_baseline(overrides):
     assert run_hash(compose([*overrides, "trainer.max_steps=7", "loss=ntl_was"])) == name
     assert run_hash(compose([*overrides[:-1], "baseline=median"])) != name
     assert run_hash(compose(overrides[:-1])) != name
+
+
+def test_the_evaluator_scores_a_baseline(overrides):
+    folder = run(compose([*overrides, "+evaluator.clip=0.5", "evaluator.max_examples=5"]))
+    metrics = json.loads((folder / "report.json").read_text())["metrics"]
+    assert metrics["interpolate/mae"] <= 1  # what is clipped to +-0.5 is no farther apart
+    with pytest.raises(UsageError, match="TextOverlap does not score"):
+        run(compose([*overrides, "evaluator=text_overlap"]))

@@ -129,7 +129,10 @@ class NumberAnswers(AnswerEvaluator):
         examples: datasets.Dataset,
         device: torch.device | str,
     ) -> Evaluation:
-        answers = self.answers(model, tokenizer, examples, device)
+        return self.judge(self.answers(model, tokenizer, examples, device))
+
+    def judge(self, answers: pd.DataFrame) -> Evaluation:
+        """Scores answers as `answers` gives them, wherever they come from."""
         predictions = read_numbers(answers, clip=self.clip)
         return Evaluation(score(predictions), predictions)
 
