@@ -45,14 +45,15 @@ from beyond_ce.training.records import peak_memory_mb, read_records
 
 @dataclass
 class Prepared:
-    """What runs share: the splits as text, the training and validation splits as tokens, and the
-    tokenizer. All of it is cached, so preparing it again is cheap."""
+    """What runs share: the splits as text, the training and validation splits as tokens, the
+    tokenizer, and the data's fingerprint. It is cached, so that preparing it again is cheap."""
 
     splits: dict[str, datasets.Dataset]
     train: datasets.Dataset
     validation: datasets.Dataset
     test_splits: tuple[str, ...]
     tokenizer: Tokenizer
+    fingerprint: str
 
 
 def prepare(config: DictConfig) -> Prepared:
@@ -71,6 +72,7 @@ def prepare(config: DictConfig) -> Prepared:
         validation=tokenize(splits["validation"], tokenizer, cache, f"{key}-validation"),
         test_splits=data.test_splits,
         tokenizer=tokenizer,
+        fingerprint=key,
     )
 
 
@@ -210,6 +212,7 @@ def run(config: DictConfig) -> Path:
                     "seed": config.seed,
                     "scale": config.scale,
                     "config": plain,
+                    "data": prepared.fingerprint,
                     **provenance(),
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "steps": result.steps,
@@ -263,6 +266,7 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
             "seed": config.seed,
             "scale": config.scale,
             "config": OmegaConf.to_container(config, resolve=True),
+            "data": data.fingerprint(),
             **provenance(),
             "parameters": parameters,
             "steps": 0,
@@ -319,6 +323,8 @@ def evaluate_again(
         UsageError: there is no such run, checkpoint, split or override.
     """
     config = reconfigure(read_config(folder), overrides, "evaluator")
+    if "baseline" in config:
+        raise UsageError(f"{folder} has a baseline and no model: start a run with these settings")
     path = folder / f"{checkpoint}.ckpt"
     if not path.exists():
         raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
