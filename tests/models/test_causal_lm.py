@@ -108,7 +108,9 @@ def test_equals_transformers(pair: tuple[CausalLM, PreTrainedModel]) -> None:
         F.cross_entropy(values.flatten(0, 1), batch.labels.flatten()).backward()
     grads = [p.grad for p in model.parameters()], [p.grad for p in reference.parameters()]
     ours, expected_grads = (sorted(float(g.norm()) for g in some) for some in grads)
-    torch.testing.assert_close(torch.tensor(ours), torch.tensor(expected_grads), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.tensor(ours), torch.tensor(expected_grads), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("beams", [1, 3])
