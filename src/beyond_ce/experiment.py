@@ -172,8 +172,7 @@ def run(config: DictConfig) -> Path:
         logger = build(config.logger, "logger")
         if primary:
             prepared.tokenizer.save(folder / "tokenizer")
-            plain = OmegaConf.to_container(config, resolve=True)
-            logger.start(folder, plain)
+            logger.start(folder, OmegaConf.to_container(config, resolve=True))
         prepared_at = time.perf_counter()
         result = trainer.fit(
             objective,
@@ -207,13 +206,7 @@ def run(config: DictConfig) -> Path:
                     metrics |= probe.summary(records, sample["task"], steps_per_epoch)
                 logger.finish(metrics)
                 report = {
-                    "run": folder.name,
-                    "metrics": metrics,
-                    "seed": config.seed,
-                    "scale": config.scale,
-                    "config": plain,
-                    "data": prepared.fingerprint,
-                    **provenance(),
+                    **_report(config, metrics, prepared.fingerprint),
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "steps": result.steps,
                     "samples": result.samples,
@@ -224,10 +217,23 @@ def run(config: DictConfig) -> Path:
                     + (time.perf_counter() - trained_at),
                     "peak_memory_mb": result.peak_memory_mb,
                     "wandb_id": logger.id,
-                    "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
                 }
                 write_report(folder, report)
     return folder
+
+
+def _report(config: DictConfig, metrics: dict[str, float], data: str) -> dict[str, Any]:
+    """What report.json holds of any run: its metrics, its definition and where it comes from."""
+    return {
+        "run": run_folder(config).name,
+        "metrics": metrics,
+        "seed": config.seed,
+        "scale": config.scale,
+        "config": OmegaConf.to_container(config, resolve=True),
+        "data": data,
+        **provenance(),
+        "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+    }
 
 
 def _run_baseline(config: DictConfig, folder: Path) -> Path:
@@ -261,13 +267,7 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
             _keep(found.metrics, found.predictions, folder / "evaluation" / f"{split}.json")
             metrics |= {f"{split}/{name}": value for name, value in found.metrics.items()}
         report = {
-            "run": folder.name,
-            "metrics": metrics,
-            "seed": config.seed,
-            "scale": config.scale,
-            "config": OmegaConf.to_container(config, resolve=True),
-            "data": data.fingerprint(),
-            **provenance(),
+            **_report(config, metrics, data.fingerprint()),
             "parameters": parameters,
             "steps": 0,
             "samples": len(train),
@@ -275,7 +275,6 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
             "wall_clock_s": time.perf_counter() - start,
             "peak_memory_mb": peak_memory_mb(),
             "wandb_id": None,
-            "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         }
         write_report(folder, report)
     return folder
