@@ -11,8 +11,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch, Numbers
-from beyond_ce.models.heads import Head
+from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, value_batch
+from beyond_ce.models.heads import Head, RegressionHead
 
 
 class DecodingState(ABC):
@@ -105,6 +105,19 @@ class EncodedEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) + F.embedding(input, self.encodings)
+
+
+def causal_batch(
+    head: Head,
+    prompts: list[list[int]],
+    answers: list[list[int]],
+    numbers: Numbers | None,
+    pad_id: int,
+) -> Batch:
+    """The batch of a decoder-only model: prompts and answers, or prompts and values to regress."""
+    if isinstance(head, RegressionHead):
+        return value_batch(prompts, head.targets(numbers), pad_id)
+    return decoder_only_batch(prompts, answers, pad_id)
 
 
 def last_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:

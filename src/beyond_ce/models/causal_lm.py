@@ -24,10 +24,10 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
 
-from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, pad, token_mask, value_batch
+from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel, last_state
-from beyond_ce.models.heads import Head, RegressionHead
+from beyond_ce.models.base import DecodingState, LanguageModel, causal_batch, last_state
+from beyond_ce.models.heads import Head
 
 
 class CausalLM(LanguageModel):
@@ -92,10 +92,7 @@ class CausalLM(LanguageModel):
         answers: list[list[int]],
         numbers: Numbers | None = None,
     ) -> Batch:
-        if isinstance(self.head, RegressionHead):
-            batch = value_batch(prompts, self.head.targets(numbers), self.pad_id)
-        else:
-            batch = decoder_only_batch(prompts, answers, self.pad_id)
+        batch = causal_batch(self.head, prompts, answers, numbers, self.pad_id)
         self._check_length(batch.input_ids.shape[1])
         return batch
 

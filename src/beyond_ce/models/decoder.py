@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, pad, value_batch
+from beyond_ce.data.batch import Batch, Numbers, pad
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel, last_state
+from beyond_ce.models.base import DecodingState, LanguageModel, causal_batch, last_state
 from beyond_ce.models.heads import Head, RegressionHead
 
 
@@ -79,10 +79,7 @@ class Decoder(LanguageModel):
         answers: list[list[int]],
         numbers: Numbers | None = None,
     ) -> Batch:
-        if isinstance(self.head, RegressionHead):
-            batch = value_batch(prompts, self.head.targets(numbers), self.pad_id)
-        else:
-            batch = decoder_only_batch(prompts, answers, self.pad_id)
+        batch = causal_batch(self.head, prompts, answers, numbers, self.pad_id)
         self._check_length(batch.input_ids.shape[1])
         return batch
 
