@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder
-from beyond_ce.models.decoder import rotary_table, rotate
+from beyond_ce.models.layers import rotary_table, rotate
 from beyond_ce.models.heads import LMHead
 
 PAD, EOS, VOCAB = 0, 1, 30

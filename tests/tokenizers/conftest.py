@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from beyond_ce.tokenizers import DigitTokenizer, SubwordTokenizer
+from beyond_ce.tokenizers import BPETokenizer, DigitTokenizer, SubwordTokenizer
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def questions() -> list[str]:
     return [draw.choice(forms).format(number(), number(), number()) for _ in range(2000)]
 
 
-@pytest.fixture(scope="session", params=[DigitTokenizer, SubwordTokenizer])
+@pytest.fixture(scope="session", params=[BPETokenizer, DigitTokenizer, SubwordTokenizer])
 def tokenizer(request, questions):
     """A tokenizer of each class, trained on the questions."""
     trained = request.param(vocab_size=600)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.tokenizers import DigitTokenizer, SubwordTokenizer
+from beyond_ce.tokenizers import BPETokenizer, DigitTokenizer, SubwordTokenizer
 
-CLASSES = [DigitTokenizer, SubwordTokenizer]
+CLASSES = [BPETokenizer, DigitTokenizer, SubwordTokenizer]
 
 
 def test_training_is_deterministic_and_silent(questions):
@@ -85,6 +85,13 @@ def test_an_unwritable_cache_is_named_in_one_line(tmp_path, questions):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"cannot write the tokenizer cache.*cache_dir"):
         DigitTokenizer(vocab_size=400).fit(questions, tmp_path / "file", "key")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_text_of_any_length_is_learned_from(cls):
+    tokenizer = cls(vocab_size=300)
+    tokenizer.train(["spam and " * 250_000])  # SentencePiece itself leaves out what is over 1 MiB
+    assert len(tokenizer.encode([" spam and"])[0]) == 2
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["▅"]])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from beyond_ce.tokenizers import SubwordTokenizer, Tokenizer
+from beyond_ce.tokenizers import BPETokenizer, SubwordTokenizer, Tokenizer
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_tokenizer.py"
 
@@ -23,6 +23,31 @@ def test_a_text_file_gives_a_saved_tokenizer(tmp_path, questions):
     expected = SubwordTokenizer(vocab_size=400)
     expected.train(questions)
     assert Tokenizer.load(out).fingerprint() == expected.fingerprint()
+
+
+def test_whole_files_of_folders_give_a_vocabulary_for_experiments(tmp_path, questions):
+    code = "def add(a, b):\r\n    return a + b\r\n" * 20
+    (tmp_path / "texts" / "deep").mkdir(parents=True)
+    (tmp_path / "texts" / "deep" / "add.py").write_bytes(code.encode())
+    (tmp_path / "texts" / "noise.bin").write_bytes(b"\xff")
+    (tmp_path / "more.txt").write_text("\n".join(questions), encoding="utf-8")
+    out = tmp_path / "out"
+    options = ["--tokenizer", "sentencepiece", "--vocab-size", 400, "--files", "*.py"]
+    done = run(tmp_path / "texts", tmp_path / "more.txt", out, *options, "--documents")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    expected = BPETokenizer(vocab_size=400)
+    expected.train([code, "\n".join(questions)])
+    assert Tokenizer.load(out).fingerprint() == expected.fingerprint()
+    assert BPETokenizer(model=str(out)).encode(questions) == expected.encode(questions)
+
+
+def test_a_folder_without_such_files_is_one_line(tmp_path):
+    done = run(tmp_path, tmp_path / "out", "--files", "*.py")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: no file in {tmp_path} matches --files *.py: give another pattern\n"
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

@@ -67,6 +67,9 @@ class ToyObjective(nn.Module):
         self.model = nn.Sequential(nn.Linear(3, 16), nn.Dropout(dropout), nn.Linear(16, 1))
         self.loss = ToyLoss()
 
+    def counts(self, batch: ToyBatch) -> dict[str, Tensor]:
+        return self.loss.counts(batch.labels)
+
     def forward(self, batch: ToyBatch, counts: dict | None = None) -> tuple[Tensor, dict]:
         loss = self.loss(self.model(batch.inputs).squeeze(-1), batch.labels, counts)
         return loss, {"squared": loss}

@@ -52,6 +52,9 @@ class Batch:
     """[B, T] long for encoder-decoder models that predict tokens, else None."""
     input_numbers: Tensor | None = None
     """[B, S] float, the factor of each input token's embedding; None for models without."""
+    segments: Tensor | None = None
+    """[B, T] long, the document that each input token belongs to, counted within its row; None
+    where a row is one document."""
 
     def to(self, device: torch.device | str) -> Batch:
         """A copy on the device; the source may be reused only after a synchronisation."""
@@ -124,6 +127,36 @@ def value_batch(prompts: list[list[int]], targets: Tensor, pad_id: int) -> Batch
         attention_mask=token_mask(prompts),
         labels=targets[:, None],
     )
+
+
+def packed_batch(rows: Tensor, eos_id: int) -> Batch:
+    """Rows of a corpus as inputs and labels: `rows` long [B, T + 1], documents end in `eos_id`.
+
+    An end token has no label, so that no document is predicted from another. Attention does look
+    back across documents in a row, as where text is packed for speed.
+    """
+    inputs, labels = rows[:, :-1], rows[:, 1:]
+    ends = inputs == eos_id
+    return Batch(
+        input_ids=inputs,
+        attention_mask=torch.ones_like(ends),
+        labels=labels.masked_fill(ends, IGNORED),
+        segments=ends.cumsum(dim=1) - ends.long(),
+    )
+
+
+def future_labels(labels: Tensor, segments: Tensor | None, offset: int) -> Tensor:
+    """What a head predicts that looks `offset` tokens beyond the next: `labels` [B, T] moved left.
+
+    Nothing follows the end of a row, and nothing of another document is predicted (`segments`
+    [B, T] as in `Batch`).
+    """
+    moved = torch.full_like(labels, IGNORED)
+    moved[:, : max(0, labels.shape[1] - offset)] = labels[:, offset:]
+    if segments is not None:
+        other = segments[:, offset:] != segments[:, : max(0, labels.shape[1] - offset)]
+        moved[:, : other.shape[1]].masked_fill_(other, IGNORED)
+    return moved
 
 
 def _check_prompts(prompts: list[list[int]]) -> None:

@@ -11,7 +11,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, value_batch
+from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, packed_batch, value_batch
+from beyond_ce.errors import UsageError
 from beyond_ce.models.heads import Head, RegressionHead
 
 
@@ -35,7 +36,13 @@ class LanguageModel(nn.Module, ABC):
     """What heads may predict for the model to train them (see `Head.target`)."""
     reads_numbers: ClassVar[bool] = False
     """Whether it needs a tokenizer that carries numbers beside ids."""
+    needs_prompt: ClassVar[bool] = True
+    """Whether there must be a token to go on from, as in decoder-only models."""
+    lends_layers: ClassVar[bool] = False
+    """Whether a head may have layers of the model's own kind (see `MultiTokenHead`)."""
 
+    max_length: int | None = None
+    """Longest sequence in tokens, prompt and answer together; None for no limit."""
     head: Head
 
     def __init__(self, vocab_size: int, pad_id: int, eos_id: int) -> None:
@@ -63,6 +70,17 @@ class LanguageModel(nn.Module, ABC):
         Args:
             numbers: of the same examples; needed if the head predicts values.
         """
+
+    def packed_batch(self, rows: Tensor) -> Batch:
+        """The training batch of rows of a corpus, long [B, T + 1] (see `PackedTokens`).
+
+        Raises:
+            UsageError: the model reads prompts and writes answers, and nothing else.
+        """
+        raise UsageError(
+            f"model {type(self).__name__} answers prompts and does not go on with text: choose "
+            "model=decoder_tiny or model=causal_lm for a corpus, or another dataset"
+        )
 
     @abstractmethod
     def trunk(self, batch: Batch) -> Tensor:
@@ -118,6 +136,26 @@ def causal_batch(
     if isinstance(head, RegressionHead):
         return value_batch(prompts, head.targets(numbers), pad_id)
     return decoder_only_batch(prompts, answers, pad_id)
+
+
+def causal_packed_batch(head: Head, rows: Tensor, max_length: int | None, eos_id: int) -> Batch:
+    """The batch of a decoder-only model with a context of `max_length`: rows of a corpus.
+
+    Raises:
+        UsageError: the rows are too long for the model, or the head predicts no tokens.
+    """
+    length = rows.shape[1] - 1
+    if max_length is not None and length > max_length:
+        raise UsageError(
+            f"dataset.sequence_length={length} exceeds the model's context of {max_length} "
+            "tokens: lower it, or choose another model or model.max_length"
+        )
+    if head.target != "tokens":
+        raise UsageError(
+            f"head {type(head).__name__} predicts no tokens, and a corpus has nothing else: "
+            "choose head=lm and loss=ce, or another dataset"
+        )
+    return packed_batch(rows, eos_id)
 
 
 def last_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,25 +1,31 @@
-"""A decoder-only transformer in the manner of Llama (Touvron et al., 2023).
+"""A decoder-only transformer in the manner of Llama, with any head.
 
-RMSNorm before every sublayer, rotary positions on interleaved pairs (as in Meta's own code and
-checkpoints), SwiGLU, no biases, embedding and unembedding untied.
+Embedding and unembedding are untied; `layers` has the rest.
 
-Shapes: B sequences, T positions, K positions in the cache, H attention heads, D hidden size,
-E = D / H, V vocabulary.
+Shapes: B sequences, T positions, D hidden size, V vocabulary, n heads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from beyond_ce.data.batch import Batch, Numbers, pad
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel, causal_batch, last_state
-from beyond_ce.models.heads import Head, RegressionHead
+from beyond_ce.models.base import (
+    DecodingState,
+    LanguageModel,
+    causal_batch,
+    causal_packed_batch,
+    last_state,
+)
+from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
+from beyond_ce.models.key_value_cache import DecoderState, KeyValueCache, Past
+from beyond_ce.models.layers import DecoderLayer, Rotary
 
 
 class Decoder(LanguageModel):
@@ -29,17 +35,25 @@ class Decoder(LanguageModel):
         vocab_size, pad_id, eos_id: the tokenizer's.
         head: builds the head from `dim` and `vocab_size`.
         dim: hidden size D, a multiple of 2 H.
-        num_layers, num_heads: of the trunk.
+        num_layers: of the trunk and the next token's head together, so that a head that takes
+            layers leaves the number of parameters as it is (see `MultiTokenHead`).
+        num_heads: of attention.
         max_length: longest sequence in tokens, prompt and answer together.
         multiple_of: the feed-forward size is rounded up to a multiple of it.
         norm_eps: added to the mean square in RMSNorm.
         rope_theta: base of the rotary wavelengths.
+        checkpoint_activations: in training keep one state per layer of the trunk and compute the
+            rest again in the backward pass: less memory, a third more time. The head's own layers
+            hold theirs for a moment only, as heads take turns.
+        pretrained: a folder with a checkpoint of this size to start from, in any layout of
+            `models.checkpoints`. Heads that it lacks stay random (see `start_from`).
 
     Raises:
-        UsageError: `dim` does not divide into heads of an even size.
+        UsageError: `dim` does not divide into heads of an even size, or the head takes more
+            layers than there are.
     """
 
-    rotations: Tensor
+    lends_layers = True
 
     def __init__(
         self,
@@ -54,6 +68,8 @@ class Decoder(LanguageModel):
         multiple_of: int = 256,
         norm_eps: float = 1e-5,
         rope_theta: float = 10000.0,
+        checkpoint_activations: bool = False,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__(vocab_size, pad_id, eos_id)
         if dim % (2 * num_heads):
@@ -62,16 +78,32 @@ class Decoder(LanguageModel):
                 f"make it a multiple of {2 * num_heads}"
             )
         self.max_length = max_length
-        self.embedding = nn.Embedding(vocab_size, dim)
-        self.layers = nn.ModuleList(
-            DecoderLayer(dim, num_heads, multiple_of, norm_eps, num_layers)
-            for _ in range(num_layers)
+        self.checkpoint_activations = checkpoint_activations
+        self.settings = {
+            "dim": dim,
+            "num_heads": num_heads,
+            "max_length": max_length,
+            "multiple_of": multiple_of,
+            "norm_eps": norm_eps,
+            "rope_theta": rope_theta,
+            "checkpoint_activations": checkpoint_activations,
+        }
+        self.rotary = Rotary(max_length, dim // num_heads, rope_theta)
+        layer = partial(
+            DecoderLayer, dim, num_heads, multiple_of, norm_eps, num_layers, self.rotary
         )
-        self.norm = nn.RMSNorm(dim, norm_eps)
+        self.embedding = nn.Embedding(vocab_size, dim)
+        self.layers = nn.ModuleList(layer() for _ in range(num_layers))
+        self.norm: nn.Module = nn.RMSNorm(dim, norm_eps)
         self.head = head(dim=dim, vocab_size=vocab_size)
-        rotations = rotary_table(max_length, dim // num_heads, rope_theta)
-        self.register_buffer("rotations", rotations, persistent=False)
+        if isinstance(self.head, MultiTokenHead):
+            self.layers.extend(layer() for _ in range(self.head.extra_layers))
+            self.norm = self.head.graft(self.layers, self.norm)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+        if pretrained is not None:
+            from beyond_ce.models.checkpoints import start_from  # which builds decoders in turn
+
+            start_from(self, pretrained)
 
     def make_batch(
         self,
@@ -83,15 +115,50 @@ class Decoder(LanguageModel):
         self._check_length(batch.input_ids.shape[1])
         return batch
 
+    def packed_batch(self, rows: Tensor) -> Batch:
+        return causal_packed_batch(self.head, rows, self.max_length, self.eos_id)
+
     def trunk(self, batch: Batch) -> Tensor:
         # Padding stands on the right, where causal attention never looks back from.
-        hidden = self.embedding(batch.input_ids)
-        rotations = self.rotations[: hidden.shape[1], None]
-        for layer in self.layers:
-            hidden = layer(hidden, rotations)
+        hidden = self._read(batch.input_ids)
         if isinstance(self.head, RegressionHead):
             hidden = last_state(hidden, batch.attention_mask)
         return self.norm(hidden)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits [B, T, n, V] of the n tokens after each of `tokens` (long [B, T])."""
+        hidden = self.norm(self._read(tokens))
+        return torch.stack([self.head.logits(hidden, i) for i in range(self.head.n)], dim=2)
+
+    def next_token_model(self) -> Decoder:
+        """The ordinary model that heads 2 to n leave behind; it shares its weights with this one.
+
+        Raises:
+            UsageError: the head predicts no tokens, or the next one through linear maps.
+        """
+        if isinstance(self.head, LMHead):
+            return self
+        if not isinstance(self.head, MultiTokenHead):
+            raise UsageError(f"{type(self.head).__name__} predicts no next token")
+        blocks = [self.head.blocks[i] for i in self._path(0)]
+        if any(isinstance(block, nn.Linear) for block in blocks):
+            raise UsageError("the next token's head has linear blocks: no ordinary model is left")
+        layers = [*self.layers, *(block for block in blocks if isinstance(block, DecoderLayer))]
+        with torch.device("meta"):
+            model = Decoder(
+                self.vocab_size,
+                self.pad_id,
+                self.eos_id,
+                LMHead,
+                num_layers=len(layers),
+                **self.settings,
+            )
+        model.rotary = self.rotary
+        model.embedding = self.embedding
+        model.layers = nn.ModuleList(layers)
+        model.norm = self.head.norm
+        model.head.share(self.head.unembedding())
+        return model.train(self.training)
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[DecoderState, Tensor]:
         if not all(prompts):
@@ -100,33 +167,63 @@ class Decoder(LanguageModel):
         tokens = pad(prompts, self.pad_id).to(device)
         capacity = tokens.shape[1] + max_new_tokens - 1  # the last new token is never read
         self._check_length(capacity)
+        running = len(self.layers) + len(self._path(0))
         state = DecoderState(
             lengths=torch.zeros(len(prompts), dtype=torch.long, device=device),
-            past=[KeyValueCache(capacity) for _ in self.layers],
+            past=[KeyValueCache(capacity) for _ in range(running)],
         )
-        hidden = self._extend(state, tokens)
+        features = self._extend(state, tokens)
         # Rows differ in length: what padding wrote to the cache is overwritten before it is seen.
         state.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        last = hidden[torch.arange(len(prompts), device=device), state.lengths - 1]
-        return state, self.next_token_logits(last)
+        last = features[torch.arange(len(prompts), device=device), state.lengths - 1]
+        return state, self._next_token_logits(last)
 
     def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
         assert isinstance(state, DecoderState)
-        hidden = self._extend(state, tokens[:, None])
+        features = self._extend(state, tokens[:, None])
         state.lengths = state.lengths + 1
-        return self.next_token_logits(hidden[:, 0])
+        return self._next_token_logits(features[:, 0])
+
+    def _next_token_logits(self, features: Tensor) -> Tensor:
+        matrix = self.head.unembedding()
+        if matrix is None:
+            return self.next_token_logits(features)
+        return (features @ matrix.T)[:, : self.vocab_size]
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """The trunk's states [B, T, D] of sequences that start here, before the final norm."""
+        hidden = self.embedding(tokens)
+        again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        for layer in self.layers:
+            if again:  # nothing is drawn in a layer, so there is no random state to bring back
+                hidden = checkpoint(layer, hidden, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden = layer(hidden)
+        return hidden
 
     def _extend(self, state: DecoderState, tokens: Tensor) -> Tensor:
-        """Hidden states [B, T, D] of tokens that follow the first `state.lengths` of each row."""
+        """Features [B, T, D] of the next token's head, of tokens that follow the first
+        `state.lengths` of each row."""
         steps = torch.arange(tokens.shape[1], device=tokens.device)
         positions = state.lengths[:, None] + steps
         state.width += tokens.shape[1]
-        hidden = self.embedding(tokens)
-        rotations = self.rotations[positions][:, :, None]
+        rotations = self.rotary.at(positions)
         visible = torch.arange(state.width, device=tokens.device) <= positions[:, None, :, None]
-        for layer, cache in zip(self.layers, state.past, strict=True):
-            hidden = layer(hidden, rotations, Past(cache, positions, visible))
-        return self.norm(hidden)
+        past = [Past(cache, positions, rotations, visible) for cache in state.past]
+        hidden = self.embedding(tokens)
+        for layer, own in zip(self.layers, past, strict=False):
+            hidden = layer(hidden, own)
+        hidden = self.norm(hidden)
+        for offset, own in zip(self._path(0), past[len(self.layers) :], strict=True):
+            hidden = self.head.advance(hidden, offset, own)
+        return self.head.output(hidden)
+
+    def _path(self, offset: int) -> list[int]:
+        """The offsets whose blocks lead from the trunk's output to the offset's state, in order."""
+        path = [offset]
+        while (source := self.head.source(path[0])) is not None:
+            path.insert(0, source)
+        return path
 
     def _check_length(self, length: int) -> None:
         if length > self.max_length:
@@ -134,162 +231,3 @@ class Decoder(LanguageModel):
                 f"a sequence of {length} tokens, prompt and answer together, exceeds the model's "
                 f"context of {self.max_length}: raise model.max_length or shorten the data"
             )
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention and SwiGLU, each behind an RMSNorm and around a residual.
-
-    Parameters are named as in Meta's checkpoints. The feed-forward size is Llama's: two thirds of
-    4 D, so that three matrices cost what two did, rounded up to `multiple_of`.
-
-    Weights start normal with variance 1 / fan-in. The 2 `depth` matrices of a model of `depth`
-    layers that write to the residual stream start smaller, so that their sum has variance 1.
-    """
-
-    def __init__(
-        self, dim: int, num_heads: int, multiple_of: int, norm_eps: float, depth: int
-    ) -> None:
-        super().__init__()
-        hidden_dim = multiple_of * -(-int(2 * 4 * dim / 3) // multiple_of)
-        self.attention = Attention(dim, num_heads)
-        self.feed_forward = FeedForward(dim, hidden_dim)
-        self.attention_norm = nn.RMSNorm(dim, norm_eps)
-        self.ffn_norm = nn.RMSNorm(dim, norm_eps)
-        writers = (self.attention.wo, self.feed_forward.w2)
-        for linear in self.modules():
-            if isinstance(linear, nn.Linear):
-                scale = (2 * depth) ** -0.5 if linear in writers else 1.0
-                nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
-
-    def forward(self, hidden: Tensor, rotations: Tensor, past: Past | None = None) -> Tensor:
-        """[B, T, D] to [B, T, D]; without `past` the sequences start here.
-
-        Args:
-            rotations: cosines and sines of the T positions, broadcastable to [B, T, H, E / 2, 2].
-        """
-        hidden = hidden + self.attention(self.attention_norm(hidden), rotations, past)
-        return hidden + self.feed_forward(self.ffn_norm(hidden))
-
-
-class Attention(nn.Module):
-    """Causal multi-head self-attention with rotary positions."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.head_dim = dim // num_heads
-        self.wq = nn.Linear(dim, dim, bias=False)
-        self.wk = nn.Linear(dim, dim, bias=False)
-        self.wv = nn.Linear(dim, dim, bias=False)
-        self.wo = nn.Linear(dim, dim, bias=False)
-
-    def forward(self, hidden: Tensor, rotations: Tensor, past: Past | None) -> Tensor:
-        queries = rotate(self.wq(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
-        keys = rotate(self.wk(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
-        values = self.wv(hidden).unflatten(-1, (-1, self.head_dim))
-        visible = None
-        if past is not None:
-            keys, values = past.extend(keys, values)
-            visible = past.visible
-        mixed = F.scaled_dot_product_attention(
-            queries.transpose(1, 2),
-            keys.transpose(1, 2),
-            values.transpose(1, 2),
-            attn_mask=visible,
-            is_causal=visible is None,
-        )
-        return self.wo(mixed.transpose(1, 2).flatten(-2))
-
-
-class FeedForward(nn.Module):
-    """SwiGLU (Shazeer, 2020)."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
-        self.w2 = nn.Linear(hidden_dim, dim, bias=False)
-        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.w2(F.silu(self.w1(hidden)) * self.w3(hidden))
-
-
-def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
-    """Cosine and sine of every position's angles, float32 [length, E / 2, 2] (Su et al., 2021)."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    return torch.stack((angles.cos(), angles.sin()), dim=-1)
-
-
-def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns each pair of neighbouring channels of [B, T, H, E] by its position's angle."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = rotations.unbind(-1)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2).type_as(x)
-
-
-class KeyValueCache:
-    """One layer's keys and values [B, K, H, E], allocated once for the longest row."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-
-    def write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
-        """Puts [B, T, H, E] at the positions [B, T] of their rows."""
-        if not hasattr(self, "keys"):
-            # Zeros, as a masked position still enters the weighted sum, with weight 0.
-            shape = (keys.shape[0], self.capacity, *keys.shape[2:])
-            self.keys = keys.new_zeros(shape)
-            self.values = values.new_zeros(shape)
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-        self.keys[rows, positions] = keys
-        self.values[rows, positions] = values
-
-    def select(self, rows: Tensor) -> None:
-        self.keys = self.keys.index_select(0, rows)
-        self.values = self.values.index_select(0, rows)
-
-
-class DecoderState(DecodingState):
-    """What a `Decoder` remembers while it decodes.
-
-    Rows stand at positions of their own: all start at 0 whatever the length of their prompts.
-
-    Args:
-        lengths: long [B], tokens that each row has read.
-        past: a cache per layer.
-    """
-
-    def __init__(self, lengths: Tensor, past: list[KeyValueCache]) -> None:
-        self.lengths = lengths
-        self.past = past
-        self.width = 0
-        """Cache positions in use by the longest row."""
-
-    def select(self, rows: Tensor) -> None:
-        self.lengths = self.lengths[rows]
-        for cache in self.past:
-            cache.select(rows)
-
-
-@dataclass
-class Past:
-    """One layer's cache as one forward uses it.
-
-    Attributes:
-        positions: long [B, T], where the new tokens stand.
-        visible: bool [B, 1, T, width], which of the first `width` positions each token sees.
-    """
-
-    cache: KeyValueCache
-    positions: Tensor
-    visible: Tensor
-
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores the new keys and values [B, T, H, E]; returns all [B, width, H, E]."""
-        self.cache.write(keys, values, self.positions)
-        width = self.visible.shape[-1]
-        return self.cache.keys[:, :width], self.cache.values[:, :width]

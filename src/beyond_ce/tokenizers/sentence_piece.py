@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies: trained on our own data, or those of pretrained T5 models."""
+"""SentencePiece vocabularies: trained on our own data, or those of pretrained models."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DIGITS = "0123456789"
 T5_SENTINELS = 100  # <extra_id_0> .. <extra_id_99>, which T5 adds behind its SentencePiece model
 
 _MODEL_FILE = "tokenizer.model"
-_T5_MODEL_FILE = "spiece.model"
 _BOUNDARY = "\t"  # no piece contains it, and none crosses it
 _NUMBERS = re.compile("[0-9]+|[^0-9]+")
-_TRAINING: dict[str, Any] = {
+_LONGEST_TEXT = 1 << 16  # characters; below `max_sentence_length` in bytes, boundaries included
+TRAINING: dict[str, Any] = {
     # NOTE: T5's own vocabulary is a unigram model. On add_sub_multiple's few sentence forms unigram
     # leaves words in letters (15.2 tokens a text, BPE 9.3, both with vocab_size=1024) and trains
     # four times as long.
@@ -57,40 +57,39 @@ _TRAINING: dict[str, Any] = {
 }
 
 
-def _train(texts: Iterable[str], vocab_size: int, split_digits: bool) -> bytes:
-    """A serialized SentencePiece model; the same texts give the same bytes."""
-    model = io.BytesIO()
+def _train(texts: Iterable[str], settings: dict[str, Any]) -> bytes:
+    """A serialized SentencePiece model; the same texts and settings give the same bytes."""
+    model, size = io.BytesIO(), settings["vocab_size"]
     failures: list[BaseException] = []
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_with_boundaries(texts, failures),
             model_writer=model,
-            vocab_size=vocab_size,
-            split_digits=split_digits,
             minloglevel=2,
-            **_TRAINING,
+            **settings,
         )
     except RuntimeError as error:
         if failures:
             raise failures[0] from None
         needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         raise UsageError(
-            f"tokenizer.vocab_size={vocab_size} is too small: the bytes and characters of the "
+            f"tokenizer.vocab_size={size} is too small: the bytes and characters of the "
             f"training texts need {needed[1]}"
             if needed
-            else f"no tokenizer with vocab_size={vocab_size} can be trained: "
+            else f"no tokenizer with vocab_size={size} can be trained: "
             "the training texts are empty or too few"
         ) from error
     return model.getvalue()
 
 
 def _with_boundaries(texts: Iterable[str], failures: list[BaseException]) -> Iterator[str]:
-    """Texts with numbers set apart; what goes wrong in reading them is noted in `failures`, as
-    SentencePiece would turn it into an error of its own."""
+    """Texts in parts, with numbers set apart; what goes wrong in reading them is noted in
+    `failures`, as SentencePiece would turn it into an error of its own."""
     try:
         for text in texts:
-            if text:
-                yield _BOUNDARY + _BOUNDARY.join(_NUMBERS.findall(text))
+            for start in range(0, len(text), _LONGEST_TEXT):
+                part = text[start : start + _LONGEST_TEXT]
+                yield _BOUNDARY + _BOUNDARY.join(_NUMBERS.findall(part))
     except (Exception, KeyboardInterrupt) as error:
         failures.append(error)
         raise
@@ -106,22 +105,22 @@ def _cache_errors(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _find_t5_model(name: str) -> Path:
+def _find_model(name: str, file: str) -> Path:
     """The SentencePiece file that a path, a folder or a name on the Hugging Face hub stands for."""
     path = Path(name).expanduser()
     if path.is_dir():
-        path /= _T5_MODEL_FILE
+        path /= file
     if path.is_file():
         return path
     # Here, as only pretrained vocabularies by name need it.
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, _T5_MODEL_FILE))
+        return Path(hf_hub_download(name, file))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"tokenizer.model={name}: neither a SentencePiece file, nor a folder with "
-            f"{_T5_MODEL_FILE}, nor a model that the Hugging Face hub or its local cache gives"
+            f"{file}, nor a model that the Hugging Face hub or its local cache gives"
         ) from error
 
 
@@ -147,6 +146,9 @@ class SentencePieceTokenizer(Tokenizer):
     bos_id = 0
 
     split_digits: ClassVar[bool]
+    training: ClassVar[dict[str, Any]] = TRAINING
+    pretrained: ClassVar[str] = "T5"
+    pretrained_file: ClassVar[str] = "spiece.model"
 
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         self.max_vocab_size = vocab_size
@@ -159,13 +161,13 @@ class SentencePieceTokenizer(Tokenizer):
         if self._loaded is None:
             if self.model is None:
                 raise RuntimeError("call fit first: this tokenizer has no vocabulary yet")
-            path = _find_t5_model(self.model)
+            path = _find_model(self.model, self.pretrained_file)
             try:
                 self._use(path.read_bytes())
             except (OSError, RuntimeError, ValueError) as error:
                 raise UsageError(
-                    f"tokenizer.model={self.model}: {path} is no T5 vocabulary in SentencePiece's "
-                    "format"
+                    f"tokenizer.model={self.model}: {path} is no vocabulary as that of "
+                    f"{self.pretrained} in SentencePiece's format"
                 ) from error
         assert self._loaded is not None
         return self._loaded
@@ -174,12 +176,16 @@ class SentencePieceTokenizer(Tokenizer):
         """Take a serialized SentencePiece model; ValueError if it lacks what we rely on."""
         pieces = sentencepiece.SentencePieceProcessor()
         pieces.load_from_serialized_proto(model)
+        self._read_layout(pieces)
+        self._loaded = pieces
+        self._rewritten = self._rewrite(pieces)
+
+    def _read_layout(self, pieces: sentencepiece.SentencePieceProcessor) -> None:
+        """ValueError if the special tokens are not where we rely on them or digits are lacking."""
         special = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id())
         alphabet = pieces.piece_to_id([SPACE, *DIGITS])
         if special != (self.pad_id, self.eos_id, self.unk_id) or self.unk_id in alphabet:
             raise ValueError("not laid out as T5's vocabulary")
-        self._loaded = pieces
-        self._rewritten = self._rewrite(pieces)
 
     def _rewrite(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
         """Ids that `encode` replaces by others."""
@@ -194,7 +200,7 @@ class SentencePieceTokenizer(Tokenizer):
             _ = self._pieces
             return self
         settings = {
-            **_TRAINING,
+            **self.training,
             **self._settings(),
             "class": type(self).__name__,
             "sentencepiece": sentencepiece.__version__,
@@ -226,7 +232,8 @@ class SentencePieceTokenizer(Tokenizer):
             raise UsageError(
                 f"tokenizer.vocab_size={self.max_vocab_size}: give a positive number of pieces"
             )
-        model = _train(texts, self.max_vocab_size, self.split_digits)
+        own = {"vocab_size": self.max_vocab_size, "split_digits": self.split_digits}
+        model = _train(texts, {**self.training, **own})
         try:
             self._use(model)
         except ValueError as error:

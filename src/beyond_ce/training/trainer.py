@@ -180,7 +180,7 @@ class Trainer:
         probe_every: int = 1,
     ) -> TrainingResult:
         """Train `objective` in place: called with (batch, counts) it gives (total, terms), and its
-        `loss` counts the positions that each term is a mean over.
+        `counts(batch)` are the positions that each term is a mean over.
 
         `folder` receives metrics.jsonl, last.ckpt and best.ckpt (lowest validation loss); an
         existing last.ckpt is resumed from. `log(metrics, step)` is called on rank 0, and so is
@@ -217,7 +217,7 @@ class Trainer:
 
         with StopSignals() as signals, self._bar(progress.step) as bar, records:
             while progress.step < self.max_steps:
-                terms = self._step(module, objective.loss, optimizer, batches, progress.step)
+                terms = self._step(module, objective, optimizer, batches, progress.step)
                 rate = optimizer.param_groups[0]["lr"]
                 scheduler.after_step()
                 progress.step += 1
@@ -236,7 +236,7 @@ class Trainer:
                     )
                 if due(self.evaluate_every):
                     broken.check(batches)
-                    values = self.validate(module, objective.loss, batches, progress.step)
+                    values = self.validate(module, objective, batches, progress.step)
                     progress.last_loss = values["validation/loss"]
                     scheduler.after_evaluation(progress.last_loss)
                     records.write(values, progress.step)
@@ -288,13 +288,13 @@ class Trainer:
         )
 
     def _step(
-        self, module: Any, loss: Any, optimizer: Any, batches: Batches, step: int
+        self, module: Any, objective: Any, optimizer: Any, batches: Batches, step: int
     ) -> dict[str, Tensor]:
         """One optimizer step; returns the terms of this rank's share of the batch."""
         fabric = self.fabric
         share = batches.train(step, fabric.global_rank, fabric.world_size, self.accumulate)
         parts = [part.to(fabric.device) for part in share]
-        counts = self._counts(loss, parts)
+        counts = self._counts(objective, parts)
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with fabric.no_backward_sync(module, enabled=index < len(parts) - 1):
@@ -312,7 +312,7 @@ class Trainer:
         optimizer.zero_grad()
         return sums
 
-    def _counts(self, loss: Any, parts: list[Any]) -> dict[str, Tensor] | None:
+    def _counts(self, objective: Any, parts: list[Any]) -> dict[str, Tensor] | None:
         """The denominators of the whole batch. Devices average their gradients, so each divides
         by the global count over the number of devices."""
         ranks = self.fabric.world_size
@@ -320,7 +320,7 @@ class Trainer:
             return None
         counts: dict[str, Tensor] = {}
         for part in parts:
-            _add(counts, loss.counts(part.labels))
+            _add(counts, objective.counts(part))
         if ranks > 1:
             counts = {name: self._mean_over_ranks(count) for name, count in counts.items()}
         return counts
@@ -353,13 +353,15 @@ class Trainer:
         return values
 
     @torch.no_grad()
-    def validate(self, module: Any, loss: Any, batches: Batches, step: int) -> dict[str, float]:
+    def validate(
+        self, module: Any, objective: Any, batches: Batches, step: int
+    ) -> dict[str, float]:
         """Mean loss terms over the validation split, each over all of its own positions."""
         fabric = self.fabric
         module.eval()
         parts = batches.validation(fabric.global_rank, fabric.world_size)
         parts = [part.to(fabric.device) for part in parts]
-        counts = self._counts(loss, parts)
+        counts = self._counts(objective, parts)
         sums: dict[str, Tensor] = {}
         for part in parts:
             with named(lambda: "a batch of the validation split"):

@@ -2,7 +2,29 @@
 
 from beyond_ce.models.heads.base import Head
 from beyond_ce.models.heads.lm import LMHead
+from beyond_ce.models.heads.multi_token import (
+    AnticausalMultiTokenHead,
+    CausalMultiTokenHead,
+    LinearBlocks,
+    MultiTokenHead,
+    ReplicatedUnembedding,
+    SharedUnembedding,
+    TransformerBlocks,
+)
 from beyond_ce.models.heads.regression import LogRegressionHead, RegressionHead
 from beyond_ce.models.heads.xval import XValHead
 
-__all__ = ["Head", "LMHead", "LogRegressionHead", "RegressionHead", "XValHead"]
+__all__ = [
+    "AnticausalMultiTokenHead",
+    "CausalMultiTokenHead",
+    "Head",
+    "LMHead",
+    "LinearBlocks",
+    "LogRegressionHead",
+    "MultiTokenHead",
+    "RegressionHead",
+    "ReplicatedUnembedding",
+    "SharedUnembedding",
+    "TransformerBlocks",
+    "XValHead",
+]

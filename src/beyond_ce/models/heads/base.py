@@ -6,9 +6,12 @@ Shapes: B examples, T positions, D hidden size, V vocabulary (padded embeddings 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from beyond_ce.models.key_value_cache import Past
 
 
 class Head(nn.Module, ABC):
@@ -25,6 +28,9 @@ class Head(nn.Module, ABC):
     n: int = 1
     """Number of future offsets."""
 
+    loss_weights: tuple[float, ...] = (1.0,)
+    """Of each offset's loss in the total."""
+
     @abstractmethod
     def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
         """Logits [B, T, V] of the token `offset` places after the next one, from [B, T, D].
@@ -33,11 +39,37 @@ class Head(nn.Module, ABC):
         """
 
     def unembedding(self, offset: int = 0) -> Tensor | None:
-        """The matrix [V, D] for which `logits(hidden, offset) == hidden @ matrix.T`, if one exists.
-
-        Losses then work from the hidden states and never hold all logits.
-        """
+        """The matrix [V, D] for which `logits(hidden, offset) == features(hidden, offset) @
+        matrix.T`, if one exists. Losses then never hold all logits."""
         return None
+
+    # The way of an offset from the trunk's output to its features, in steps, so that a training
+    # step can go through the heads one at a time: `advance` from the state of `source`, `output`.
+
+    def source(self, offset: int) -> int | None:
+        """The offset whose state this one starts from; None for the trunk's output."""
+        return None
+
+    def advance(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
+        """The offset's state [B, T, D] from that of its source.
+
+        Args:
+            past: of this offset's block, when decoding with a cache.
+        """
+        return hidden
+
+    def output(self, state: Tensor) -> Tensor:
+        """Features [B, T, D] from an offset's state."""
+        return state
+
+    def features(self, hidden: Tensor, offset: int = 0) -> Tensor:
+        """What the unembedding takes, [B, T, D], from the trunk's output [B, T, D]."""
+        return self.output(self._state(hidden, offset))
+
+    def _state(self, hidden: Tensor, offset: int) -> Tensor:
+        source = self.source(offset)
+        before = hidden if source is None else self._state(hidden, source)
+        return self.advance(before, offset)
 
     def share(self, unembedding: nn.Parameter) -> None:
         """Takes the trunk's matrix [V, D] in place of the head's own, for tied embeddings and

@@ -1,0 +1,237 @@
+"""n heads that predict the next n tokens at once (MTP paper, section 2 and appendix B).
+
+The trunk's output z goes through a block per head, one shared norm and an unembedding:
+
+    P(x_{t+i} | x_{<=t}) = softmax(W norm(f_i(z_t)))
+
+f_i is a transformer layer, taken from the end of the trunk so that the parameters are those of the
+ordinary model, or a linear map. In the architectures other than the parallel one, a head's block
+reads what its neighbour's has written.
+
+Shapes: B examples, T positions, D hidden size, V vocabulary, n heads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beyond_ce.errors import UsageError
+from beyond_ce.models.heads.base import Head
+
+if TYPE_CHECKING:
+    from beyond_ce.models.key_value_cache import Past
+
+
+class MultiTokenHead(Head):
+    """n heads side by side on the trunk's output: the paper's own architecture, "parallel".
+
+    Args:
+        dim: hidden size D.
+        vocab_size: V.
+        n: number of future tokens.
+        block: builds the heads' blocks from `n` and `dim`.
+        unembedding: builds the unembedding from `n`, `dim` and `vocab_size`.
+        extra_layers: layers that the trunk has beyond those that parameter parity leaves it
+            (n - 1 gives all of them back).
+        loss_weights: of each head in the total loss; null for ones.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        vocab_size: int,
+        n: int,
+        block: Callable[..., Blocks],
+        unembedding: Callable[..., Unembedding],
+        extra_layers: int = 0,
+        loss_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if n < 1:
+            raise UsageError(f"head.n={n}: give at least 1 future token")
+        if extra_layers < 0:
+            raise UsageError(f"head.extra_layers={extra_layers}: give 0 or more")
+        weights = [1.0] * n if loss_weights is None else [float(each) for each in loss_weights]
+        if len(weights) != n or min(weights) < 0:
+            raise UsageError(
+                f"head.loss_weights={list(weights)}: give {n} of them, one per head, none negative"
+            )
+        self.n = n
+        self.extra_layers = extra_layers
+        self.loss_weights = tuple(weights)
+        self.blocks = block(n=n, dim=dim)
+        self.norm: nn.Module = nn.Identity()
+        self.unembeddings = unembedding(n=n, dim=dim, vocab_size=vocab_size)
+
+    def graft(self, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
+        """Takes layers off the end of the trunk as blocks, where the blocks are such layers, and
+        the final norm, which now follows the blocks; returns what stands in for the norm.
+
+        Raises:
+            UsageError: the trunk has too few layers.
+        """
+        self.blocks.graft(layers)
+        self.norm = norm
+        return nn.Identity()
+
+    def source(self, offset: int) -> int | None:
+        return None
+
+    def advance(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
+        return self.blocks(hidden, offset, past)
+
+    def output(self, state: Tensor) -> Tensor:
+        return self.norm(state)
+
+    def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
+        return F.linear(self.features(hidden, offset), self.unembedding(offset))
+
+    def unembedding(self, offset: int = 0) -> Tensor:
+        if not 0 <= offset < self.n:
+            raise IndexError(f"the head predicts {self.n} token(s), not offset {offset}")
+        return self.unembeddings.matrix(offset)
+
+    def share(self, unembedding: nn.Parameter) -> None:
+        self.unembeddings.share(unembedding)
+
+
+class CausalMultiTokenHead(MultiTokenHead):
+    """Head i reads head i - 1: f_i(f_{i-1}(..f_1(z))), so that later tokens know of earlier ones.
+
+    Source: MTP paper, appendix B, "causal".
+    """
+
+    def source(self, offset: int) -> int | None:
+        return offset - 1 if offset else None
+
+
+class AnticausalMultiTokenHead(MultiTokenHead):
+    """Head i reads head i + 1: the furthest token is predicted first, the next token with all
+    blocks. Source: MTP paper, appendix B, "anticausal"."""
+
+    def source(self, offset: int) -> int | None:
+        return offset + 1 if offset + 1 < self.n else None
+
+
+class Blocks(nn.ModuleList, ABC):
+    """The blocks f_1 .. f_n of the heads: block `offset` maps [B, T, D] to [B, T, D]."""
+
+    lent: ClassVar[bool]
+    """Whether they are layers that the model has to lend (see `LanguageModel.lends_layers`)."""
+
+    def __init__(self, n: int, dim: int) -> None:
+        super().__init__()
+        self.n = n
+
+    @abstractmethod
+    def graft(self, layers: nn.ModuleList) -> None:
+        """Takes what it needs off the end of the trunk's layers."""
+
+    @abstractmethod
+    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor: ...
+
+
+class TransformerBlocks(Blocks):
+    """Each block a transformer layer of the trunk's kind.
+
+    Head 1's is the trunk's own last layer, and the other n - 1 leave the trunk as well, so that the
+    number of parameters does not depend on n; without heads 2 to n the ordinary model is left.
+    """
+
+    lent = True
+
+    def graft(self, layers: nn.ModuleList) -> None:
+        if len(layers) < self.n:
+            raise UsageError(
+                f"head.n={self.n} takes {self.n} of the model's {len(layers)} layers: "
+                "raise model.num_layers or head.extra_layers, or lower head.n"
+            )
+        first = len(layers) - self.n
+        self.extend(layers[first:])
+        del layers[first:]
+
+    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
+        return self[offset](hidden, past)
+
+
+class LinearBlocks(Blocks):
+    """Heads 2 to n are linear maps D x D without bias, head 1 is the ordinary model's own.
+
+    NOTE: the paper does not say what becomes of head 1 and of the trunk. Head 1 gets no map, so
+    that here too the ordinary model is left without the other heads; the trunk keeps all layers,
+    as a map has but a twelfth of a layer's parameters.
+    """
+
+    lent = False
+
+    def __init__(self, n: int, dim: int) -> None:
+        super().__init__(n, dim)
+        self.append(nn.Identity())
+        for _ in range(n - 1):
+            linear = nn.Linear(dim, dim, bias=False)
+            nn.init.normal_(linear.weight, std=dim**-0.5)
+            self.append(linear)
+
+    def graft(self, layers: nn.ModuleList) -> None:
+        """Takes none."""
+
+    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
+        return self[offset](hidden)
+
+
+class Unembedding(nn.Module, ABC):
+    """From [B, T, D] to logits: one matrix or several."""
+
+    def __init__(self, count: int, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(vocab_size, dim)) for _ in range(count)
+        )
+        for weight in self.weights:
+            nn.init.normal_(weight, std=dim**-0.5)
+
+    @abstractmethod
+    def matrix(self, offset: int) -> nn.Parameter:
+        """The matrix [V, D] of a head."""
+
+    @abstractmethod
+    def share(self, unembedding: nn.Parameter) -> None:
+        """Starts from another model's matrix [V, D]."""
+
+
+class SharedUnembedding(Unembedding):
+    """One matrix for all heads."""
+
+    def __init__(self, n: int, dim: int, vocab_size: int) -> None:
+        super().__init__(1, dim, vocab_size)
+
+    def matrix(self, offset: int) -> nn.Parameter:
+        return self.weights[0]
+
+    def share(self, unembedding: nn.Parameter) -> None:
+        self.weights[0] = unembedding
+
+
+class ReplicatedUnembedding(Unembedding):
+    """A matrix for each head (MTP paper, appendix B; its byte-level models)."""
+
+    def __init__(self, n: int, dim: int, vocab_size: int) -> None:
+        super().__init__(n, dim, vocab_size)
+
+    def matrix(self, offset: int) -> nn.Parameter:
+        return self.weights[offset]
+
+    def share(self, unembedding: nn.Parameter) -> None:
+        self.weights[0] = unembedding
+        for weight in list(self.weights)[1:]:
+            with torch.no_grad():
+                weight.copy_(unembedding)

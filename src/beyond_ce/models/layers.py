@@ -1,0 +1,154 @@
+"""Layers of a decoder-only transformer in the manner of Llama (Touvron et al., 2023).
+
+RMSNorm before every sublayer, rotary positions on interleaved pairs (as in Meta's own code and
+checkpoints), SwiGLU, no biases. Parameters are named as in Meta's checkpoints.
+
+Shapes: B sequences, T positions, H attention heads, D hidden size, E = D / H.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from beyond_ce.models.key_value_cache import Past
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention and SwiGLU, each behind an RMSNorm and around a residual.
+
+    The feed-forward size is Llama's: two thirds of 4 D, so that three matrices cost what two did,
+    rounded up to `multiple_of`.
+
+    Weights start normal with variance 1 / fan-in. The 2 `depth` matrices of a model of `depth`
+    layers that write to the residual stream start smaller, so that their sum has variance 1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        multiple_of: int,
+        norm_eps: float,
+        depth: int,
+        rotary: Rotary,
+    ) -> None:
+        super().__init__()
+        hidden_dim = multiple_of * -(-int(2 * 4 * dim / 3) // multiple_of)
+        self.rotary = rotary
+        self.attention = Attention(dim, num_heads)
+        self.feed_forward = FeedForward(dim, hidden_dim)
+        self.attention_norm = nn.RMSNorm(dim, norm_eps)
+        self.ffn_norm = nn.RMSNorm(dim, norm_eps)
+        writers = (self.attention.wo, self.feed_forward.w2)
+        for linear in self.modules():
+            if isinstance(linear, nn.Linear):
+                scale = (2 * depth) ** -0.5 if linear in writers else 1.0
+                nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
+
+    def forward(self, hidden: Tensor, past: Past | None = None) -> Tensor:
+        """[B, T, D] to [B, T, D]; without `past` the sequences start here."""
+        rotations = self.rotary(hidden.shape[1]) if past is None else past.rotations
+        hidden = hidden + self.attention(self.attention_norm(hidden), rotations, past)
+        return hidden + self.feed_forward(self.ffn_norm(hidden))
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention with rotary positions."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.head_dim = dim // num_heads
+        self.wq = nn.Linear(dim, dim, bias=False)
+        self.wk = nn.Linear(dim, dim, bias=False)
+        self.wv = nn.Linear(dim, dim, bias=False)
+        self.wo = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, hidden: Tensor, rotations: Tensor, past: Past | None) -> Tensor:
+        """[B, T, D] to [B, T, D]; `rotations` are broadcastable to [B, T, H, E / 2, 2]."""
+        queries = rotate(self.wq(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
+        keys = rotate(self.wk(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
+        values = self.wv(hidden).unflatten(-1, (-1, self.head_dim))
+        visible = None
+        if past is not None:
+            keys, values = past.extend(keys, values)
+            visible = past.visible
+        mixed = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            attn_mask=visible,
+            is_causal=visible is None,
+        )
+        return self.wo(mixed.transpose(1, 2).flatten(-2))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer, 2020)."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w2 = nn.Linear(hidden_dim, dim, bias=False)
+        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(hidden)) * self.w3(hidden))
+
+
+class Rotary(nn.Module):
+    """Cosine and sine of every position's angles (Su et al., 2021), shared by a model's layers.
+
+    They are in no checkpoint, and stay in float32 in a model of half precision, where neighbouring
+    positions would fall together.
+
+    Args:
+        length: the largest position, plus one.
+        head_dim: E.
+        theta: base of the wavelengths.
+    """
+
+    table: Tensor
+
+    def __init__(self, length: int, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.length, self.head_dim, self.theta = length, head_dim, theta
+        self.register_buffer("table", rotary_table(length, head_dim, theta), persistent=False)
+
+    def reset(self, device: torch.device | str) -> None:
+        """Makes the table anew on a device, for models that were built without memory."""
+        with torch.device(device):
+            self.table = rotary_table(self.length, self.head_dim, self.theta)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Rotary:
+        super()._apply(fn, recurse)
+        if self.table.dtype.itemsize < 4:
+            self.reset(self.table.device)
+        return self
+
+    def forward(self, length: int) -> Tensor:
+        """[length, 1, E / 2, 2]: of positions 0 to length - 1, for `rotate`."""
+        return self.table[:length, None]
+
+    def at(self, positions: Tensor) -> Tensor:
+        """[B, T, 1, E / 2, 2] of positions [B, T]."""
+        return self.table[positions][:, :, None]
+
+
+def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
+    """Cosine and sine of every position's angles, float32 [length, E / 2, 2]."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Turns each pair of neighbouring channels of [B, T, H, E] by its position's angle."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    even, odd = wide.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = rotations.unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).type_as(x)

@@ -1,0 +1,70 @@
+"""Bytes as tokens: nothing to learn, and every text has exactly one spelling."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from beyond_ce.tokenizers.base import Tokenizer
+
+_BYTES = 256
+
+
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes of UTF-8, then padding and the end: V = 258.
+
+    The bytes come first, so that a byte is its own id and token arrays read as text. Nothing is
+    unknown: `unk_id` is never given.
+
+    Any text that UTF-8 can hold comes back exactly. Files that are not UTF-8 keep their bytes too
+    if they are read with `errors="surrogateescape"`; `decode` puts U+FFFD for such bytes, and for
+    the half characters that a model may generate, as a text with lone bytes cannot be written.
+
+    Args:
+        vocab_size: without effect; experiments set it for tokenizers that learn their vocabulary.
+    """
+
+    pad_id = _BYTES
+    eos_id = _BYTES + 1
+    unk_id = pad_id
+    bos_id = pad_id
+
+    def __init__(self, vocab_size: int | None = None) -> None:
+        pass
+
+    @property
+    def vocab_size(self) -> int:
+        return _BYTES + 2
+
+    def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> ByteTokenizer:
+        return self
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return [list(text.encode("utf-8", "surrogateescape")) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        answer = takewhile(lambda i: i != self.eos_id, map(int, ids))
+        return bytes(i for i in answer if 0 <= i < _BYTES).decode("utf-8", "replace")
+
+    def number_values(self) -> torch.Tensor:
+        values = torch.full((self.vocab_size,), torch.nan)
+        values[ord("0") : ord("9") + 1] = torch.arange(10.0)
+        return values
+
+    def fingerprint(self) -> str:
+        content = f"{type(self).__name__} {self.pad_id} {self.eos_id}"
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
+
+    def _save_vocabulary(self, folder: Path) -> None:
+        pass
+
+    def _load_vocabulary(self, folder: Path) -> None:
+        pass
