@@ -15,7 +15,10 @@ EXPERIMENTS = sorted(
     for path in (ROOT / "conf/experiment").rglob("*.yaml")
 )
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
-MANDATORY = {"tokenizer=pretrained": "tokenizer.model=gpt2"}
+MANDATORY = {
+    "tokenizer=pretrained": "tokenizer.model=gpt2",
+    "dataset=hub_corpus": "dataset.hub=roneneldan/TinyStories",
+}
 GROUPS = ["dataset", "tokenizer", "head", "loss", "optimizer", "scheduler", "trainer", "logger"]
 
 

@@ -23,10 +23,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.compatibility import check_parts
 from beyond_ce.configuration import build, check, reconfigure, run_folder
+from beyond_ce.data import Corpus, PromptAnswerData
 from beyond_ce.data.numbers import last_number, number_value, plain
+from beyond_ce.data.packed import PackedTokens
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.baselines import Baseline
-from beyond_ce.evaluation.evaluator import NumberAnswers, spread
+from beyond_ce.evaluation.evaluator import NumberAnswers, check_columns, spread
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import LanguageModel
 from beyond_ce.reporting.run_store import (
@@ -40,17 +42,20 @@ from beyond_ce.reporting.run_store import (
 from beyond_ce.tokenizers import Tokenizer
 from beyond_ce.training import Trainer, load_checkpoint
 from beyond_ce.training.batches import PromptAnswerBatches, tokenize
+from beyond_ce.training.packed_batches import PackedBatches, pack_tokens
 from beyond_ce.training.records import peak_memory_mb, read_records
+from beyond_ce.training.trainer import Batches
 
 
 @dataclass
 class Prepared:
-    """What runs share: the splits as text, the training and validation splits as tokens, the
-    tokenizer, and the data's fingerprint. It is cached, so that preparing it again is cheap."""
+    """What runs share: the splits as text, the training and validation splits as tokens (of a
+    corpus `PackedTokens`, else the columns of `tokenize`), the tokenizer, and the data's
+    fingerprint. It is cached, so that preparing it again is cheap."""
 
     splits: dict[str, datasets.Dataset]
-    train: datasets.Dataset
-    validation: datasets.Dataset
+    train: Any
+    validation: Any
     test_splits: tuple[str, ...]
     tokenizer: Tokenizer
     fingerprint: str
@@ -68,8 +73,8 @@ def prepare(config: DictConfig) -> Prepared:
     tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
     return Prepared(
         splits=splits,
-        train=tokenize(splits["train"], tokenizer, cache, f"{key}-train"),
-        validation=tokenize(splits["validation"], tokenizer, cache, f"{key}-validation"),
+        train=_tokens(data, splits["train"], tokenizer, cache, f"{key}-train"),
+        validation=_tokens(data, splits["validation"], tokenizer, cache, f"{key}-validation"),
         test_splits=data.test_splits,
         tokenizer=tokenizer,
         fingerprint=key,
@@ -77,9 +82,31 @@ def prepare(config: DictConfig) -> Prepared:
 
 
 def _texts(split: datasets.Dataset) -> Iterator[str]:
-    for rows in split.select_columns(["prompt", "answer"]).iter(batch_size=1000):
-        yield from rows["prompt"]
-        yield from rows["answer"]
+    columns = [name for name in split.column_names if name != "task"]
+    for rows in split.select_columns(columns).iter(batch_size=1000):
+        for column in columns:
+            yield from rows[column]
+
+
+def _tokens(
+    data: Corpus | PromptAnswerData,
+    split: datasets.Dataset,
+    tokenizer: Tokenizer,
+    cache: Path,
+    key: str,
+) -> datasets.Dataset | PackedTokens:
+    if isinstance(data, Corpus):
+        return pack_tokens(split, tokenizer, data.sequence_length, cache, key)
+    return tokenize(split, tokenizer, cache, key)
+
+
+def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: int) -> Batches:
+    data = prepared.train, prepared.validation, trainer.batch_size, seed
+    if isinstance(prepared.train, PackedTokens):
+        # Rows are long: as many at once as of a training step, which fit the device.
+        part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
+        return PackedBatches(model, *data, validation_batch_size=part)
+    return PromptAnswerBatches(model, *data)
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
@@ -137,6 +164,28 @@ def load_model(
     return objective.model, rest["progress"]["step"]
 
 
+def load_run(folder: Path, checkpoint: str) -> tuple[LanguageModel, Tokenizer, int]:
+    """The model of a trained run, whole and on the CPU, its tokenizer, and the step it is from.
+
+    Args:
+        folder: of a run, finished or not.
+        checkpoint: last or best.
+
+    Raises:
+        UsageError: there is no such run or checkpoint.
+        RunError: its files are damaged.
+    """
+    config = read_config(folder)
+    if "baseline" in config:
+        raise UsageError(f"{folder} has a baseline and no model: give the folder of another run")
+    path = folder / f"{checkpoint}.ckpt"
+    if not path.exists():
+        raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    model, step = load_model(config, tokenizer, path)
+    return model, tokenizer, step
+
+
 def run(config: DictConfig) -> Path:
     """Train and evaluate what `config` describes; returns the run's folder.
 
@@ -162,6 +211,7 @@ def run(config: DictConfig) -> Path:
         trainer.fabric.seed_everything(config.seed, verbose=False)
         with trainer.fabric.rank_zero_first():  # the others then find it in the cache
             prepared = prepare(config)
+        check_columns(evaluator, prepared.splits["train"])
         objective = build_objective(config, prepared.tokenizer)
         probe = build(config.probe, "probe") if "probe" in config else None
         probing: dict[str, Any] = {}
@@ -178,13 +228,7 @@ def run(config: DictConfig) -> Path:
             objective,
             make_optimizer=build(config.optimizer, "optimizer"),
             make_scheduler=build(config.scheduler, "scheduler"),
-            batches=PromptAnswerBatches(
-                objective.model,
-                prepared.train,
-                prepared.validation,
-                trainer.batch_size,
-                config.seed,
-            ),
+            batches=_batches(objective.model, prepared, trainer, config.seed),
             folder=folder,
             log=logger.log,
             **probing,
@@ -250,6 +294,7 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
         data = build(config.dataset, "dataset")
         splits = data.load()
         train = splits["train"]
+        check_columns(evaluator, train)
         targets = np.array([number_value(last_number(answer)) for answer in train["answer"]])
         if np.isnan(targets).any():
             raise UsageError(
@@ -322,11 +367,7 @@ def evaluate_again(
         UsageError: there is no such run, checkpoint, split or override.
     """
     config = reconfigure(read_config(folder), overrides, "evaluator")
-    if "baseline" in config:
-        raise UsageError(f"{folder} has a baseline and no model: start a run with these settings")
-    path = folder / f"{checkpoint}.ckpt"
-    if not path.exists():
-        raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
+    model, tokenizer, step = load_run(folder, checkpoint)
     one_device = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     device = build(config.trainer, "trainer", **one_device).fabric.device
     evaluator = build(config.evaluator, "evaluator")
@@ -335,8 +376,6 @@ def evaluate_again(
     unknown = [split for split in splits if split not in examples]
     if unknown:
         raise UsageError(f"there is no split '{unknown[0]}'; known: {', '.join(examples)}")
-    tokenizer = Tokenizer.load(folder / "tokenizer")
-    model, step = load_model(config, tokenizer, path)
     settings = [o.removeprefix("evaluator.") for o in overrides if o.startswith("evaluator.")]
     name = "-".join([checkpoint, *sorted(settings)])
     metrics = {}

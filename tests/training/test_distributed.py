@@ -80,6 +80,25 @@ def test_two_ranks_go_on_where_one_stopped_and_compute_the_same(
     assert not list(tmp_path.glob("*.log"))
 
 
+def test_two_ranks_of_a_multi_token_model_compute_the_same(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """Each head has denominators of its own, and all gradients meet once."""
+    overrides = [
+        *("model=by_scale/decoder_smoke", "model.num_layers=4"),
+        *("head=multi_token_causal", "head.n=3", "loss=ntl_was"),
+        *("trainer.max_steps=20", "trainer.log_every=1", "trainer.evaluate_every=10"),
+        "trainer.accumulate=2",
+    ]
+    whole = run(smoke_config(*overrides, f"results_dir={tmp_path / 'whole'}"))
+    process = train(tmp_path, *smoke_overrides, *overrides, *TWO_RANKS)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    ours = curve(run_folder(smoke_config(*overrides)))
+    assert ours == pytest.approx(curve(whole), abs=1e-4)
+    assert (20, "validation/head3/ntl") in ours
+
+
 def test_an_error_of_one_rank_ends_both_and_is_told_once(
     smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

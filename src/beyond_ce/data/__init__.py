@@ -1,20 +1,30 @@
-"""Prompt/answer data sets: generated or read once, kept as Arrow files."""
+"""Data sets of prompts and answers, and corpora: generated or read once, kept as Arrow files."""
 
 from beyond_ce.data.arithmetic import Arithmetic
+from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example, PromptAnswerData
 from beyond_ce.data.gsm8k import GSM8K
+from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.python_docs import PythonDocs
+from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.rjokes import RJokes
+from beyond_ce.data.text_files import TextFiles
 
 __all__ = [
     "GSM8K",
     "Arithmetic",
+    "Corpus",
     "Example",
+    "HubCorpus",
     "Mathematics",
     "MultiRC",
     "Multiplication",
     "PromptAnswerData",
+    "PythonDocs",
+    "PythonSource",
     "RJokes",
+    "TextFiles",
 ]

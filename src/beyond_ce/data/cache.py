@@ -6,11 +6,10 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from beyond_ce.data.example import Example
 from beyond_ce.errors import RunError
 
 if TYPE_CHECKING:
@@ -19,15 +18,25 @@ if TYPE_CHECKING:
 _ROWS_PER_BATCH = 10_000
 _COLUMNS = ("prompt", "answer", "task")
 
-Splits = Iterator[tuple[str, Iterable[Example]]]
+Splits = Iterator[tuple[str, Iterable[Any]]]
+"""Name and rows of each split; a row has the columns as attributes (see `Example`)."""
 
 
-def load_or_write(folder: Path, make_splits: Callable[[], Splits]) -> dict[str, datasets.Dataset]:
+def load_or_write(
+    folder: Path,
+    make_splits: Callable[[], Splits],
+    columns: Sequence[str] = _COLUMNS,
+    rows_per_batch: int | None = None,
+) -> dict[str, datasets.Dataset]:
     """Read the splits in `folder`; if there is none, first write what `make_splits` yields.
 
     Splits are consumed one after the other, as a stream. They are written beside `folder` and
     moved there when all are complete. Of several processes that want the same folder, one writes
     and the others wait.
+
+    Args:
+        columns: of text, which each row has as attributes.
+        rows_per_batch: held in memory and written together; None for many short ones.
 
     Raises:
         RunError: the folder is damaged, or cannot be written.
@@ -39,7 +48,8 @@ def load_or_write(folder: Path, make_splits: Callable[[], Splits]) -> dict[str, 
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(f"{folder.name}.lock")):
                 if not folder.exists():
-                    _write(folder, make_splits())
+                    batch = rows_per_batch or _ROWS_PER_BATCH
+                    _write(folder, make_splits(), columns, batch)
         except OSError as error:
             raise RunError(
                 f"cannot write the data to {folder}: {error}; make room there or choose "
@@ -48,7 +58,7 @@ def load_or_write(folder: Path, make_splits: Callable[[], Splits]) -> dict[str, 
     return _read(folder)
 
 
-def _write(folder: Path, splits: Splits) -> None:
+def _write(folder: Path, splits: Splits, columns: Sequence[str], rows_per_batch: int) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
     partial.mkdir()
@@ -56,7 +66,8 @@ def _write(folder: Path, splits: Splits) -> None:
         sizes = {}
         for name, examples in splits:
             path = partial / f"{name}.arrow"
-            sizes[name] = {"rows": _write_split(path, examples), "bytes": path.stat().st_size}
+            rows = _write_split(path, examples, columns, rows_per_batch)
+            sizes[name] = {"rows": rows, "bytes": path.stat().st_size}
         (partial / "splits.json").write_text(json.dumps(sizes, indent=2) + "\n")
         os.replace(partial, folder)
     except BaseException:  # Ctrl-C included
@@ -64,15 +75,17 @@ def _write(folder: Path, splits: Splits) -> None:
         raise
 
 
-def _write_split(path: Path, examples: Iterable[Example]) -> int:
+def _write_split(
+    path: Path, examples: Iterable[Any], columns: Sequence[str], rows_per_batch: int
+) -> int:
     import pyarrow as pa
 
-    schema = pa.schema([(column, pa.string()) for column in _COLUMNS])
+    schema = pa.schema([(column, pa.string()) for column in columns])
     rows, examples = 0, iter(examples)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        while batch := list(itertools.islice(examples, _ROWS_PER_BATCH)):
-            columns = [[getattr(example, column) for example in batch] for column in _COLUMNS]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+        while batch := list(itertools.islice(examples, rows_per_batch)):
+            values = [[getattr(example, column) for example in batch] for column in columns]
+            writer.write_batch(pa.record_batch(values, schema=schema))
             rows += len(batch)
     return rows
 

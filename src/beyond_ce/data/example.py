@@ -19,7 +19,7 @@ class Example:
 
 
 class PromptAnswerData(Protocol):
-    """Data for training and testing; every class that `conf/dataset/` names is one."""
+    """Data for training and testing; what `conf/dataset/` names is such a class, or a `Corpus`."""
 
     name: str
     test_splits: tuple[str, ...]

@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,28 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
+def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row of a file after where it stands, for messages: "books.parquet, row 3".
+
+    Raises:
+        RunError: the file cannot be read to its end.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=100):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): fetch it again"
+        ) from error
+
+
 def content_digest(paths: Iterable[Path]) -> str:
     """Hex digest of the files' text: the same wherever they lie, and gzipped or not."""
     digest = hashlib.sha256()
@@ -160,8 +183,30 @@ def load_hub(name: str, config: str | None = None) -> datasets.DatasetDict:
     """
     import datasets
 
-    try:
+    with _of_hub(name):
         return datasets.load_dataset(name, config)
+
+
+def hub_rows(name: str, config: str | None, split: str, stream: bool) -> Iterator[dict[str, Any]]:
+    """The rows of one split of a data set of the hub.
+
+    Args:
+        stream: fetch rows as they are asked for, and keep none; else all of the split is fetched
+            first, into the hub's own cache, from where an interrupted download goes on.
+
+    Raises:
+        RunError: they cannot be had, mostly for want of a network.
+    """
+    import datasets
+
+    with _of_hub(name):
+        yield from datasets.load_dataset(name, config, split=split, streaming=stream)
+
+
+@contextmanager
+def _of_hub(name: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # the hub's client has no common class for what can fail
         lines = str(error).splitlines() or [type(error).__name__]
         raise RunError(

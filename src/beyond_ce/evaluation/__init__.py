@@ -3,16 +3,20 @@
 from beyond_ce.evaluation.evaluator import Evaluation, NumberAnswers
 from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.final_answer import FinalAnswer
+from beyond_ce.evaluation.held_out import HeldOut
 from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
+from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.text_overlap import TextOverlap
 
 __all__ = [
     "Evaluation",
     "Evaluators",
     "FinalAnswer",
+    "HeldOut",
     "NumberAnswers",
     "NumberMass",
     "Probe",
+    "SelfSpeculation",
     "TextOverlap",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,16 @@ class Evaluation:
     predictions: pd.DataFrame
 
 
+def check_columns(evaluator: Any, examples: datasets.Dataset) -> None:
+    """Raises a UsageError unless the examples have the `columns` that the evaluator reads."""
+    if missing := set(evaluator.columns) - set(examples.column_names):
+        raise UsageError(
+            f"evaluator {type(evaluator).__name__} reads '{sorted(missing)[0]}', and the data set "
+            f"has {', '.join(examples.column_names)}: choose evaluator=held_out for a corpus, "
+            "evaluator=number_answers for prompts and answers"
+        )
+
+
 class AnswerEvaluator(ABC):
     """Generates an answer to every prompt; a subclass says what the answers are worth.
 
@@ -46,6 +56,8 @@ class AnswerEvaluator(ABC):
         max_examples: score only this many examples, spread evenly over the split so that every
             task is met, and the same ones in every run; None for all.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "answer")
 
     def __init__(
         self,

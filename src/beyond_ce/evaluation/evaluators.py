@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import UsageError
@@ -25,12 +25,14 @@ class Evaluators:
             that `evaluator.batch_size=8` means the same as for a single evaluator.
     """
 
-    def __init__(
-        self, evaluators: Mapping[str, Callable[..., Evaluation]], **settings: Any
-    ) -> None:
+    def __init__(self, evaluators: Mapping[str, Any], **settings: Any) -> None:
         if not evaluators:
             raise UsageError("evaluator.evaluators is empty: name at least one")
         self.evaluators = dict(evaluators)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(column for each in self.evaluators.values() for column in each.columns)
 
     def __call__(
         self,

@@ -5,7 +5,7 @@ Shapes: P positions, K number tokens, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class NumberMass:
         batch_size: examples read together; changes speed and memory only.
         max_examples: score only this many examples, evenly spread; None for all.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "answer")
 
     def __init__(self, batch_size: int, max_examples: int | None = None) -> None:
         for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):

@@ -26,7 +26,13 @@ from transformers.modeling_outputs import ModelOutput
 
 from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel, causal_batch, last_state
+from beyond_ce.models.base import (
+    DecodingState,
+    LanguageModel,
+    causal_batch,
+    causal_packed_batch,
+    last_state,
+)
 from beyond_ce.models.heads import Head
 
 
@@ -95,6 +101,9 @@ class CausalLM(LanguageModel):
         batch = causal_batch(self.head, prompts, answers, numbers, self.pad_id)
         self._check_length(batch.input_ids.shape[1])
         return batch
+
+    def packed_batch(self, rows: Tensor) -> Batch:
+        return causal_packed_batch(self.head, rows, self.max_length, self.eos_id)
 
     def trunk(self, batch: Batch) -> Tensor:
         # Padding stands on the right, where causal attention never looks back from: no mask, so

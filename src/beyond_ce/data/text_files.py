@@ -1,0 +1,92 @@
+"""Plain text of the user's own: a file, a folder or a glob."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from beyond_ce.data.corpus import Corpus, Document
+from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, read_lines
+from beyond_ce.errors import UsageError
+
+
+class TextFiles(Corpus):
+    """UTF-8 text files, one document each or, with a separator, several.
+
+    Lines end in a newline, whatever they end in on disk, and blank documents are left out. The
+    split is by a hash of the document's text, so that copies of it are in one split.
+
+    Args:
+        path: a file, a folder or a glob; null for the folder `name` in $BEYOND_CE_DATA.
+        pattern: which files of a folder and its folders to take, plain or with .gz after it.
+        separator: a line that ends a document, as "<|endoftext|>"; null where each file is one.
+        name: of the corpus.
+        settings: as for `Corpus`.
+
+    Raises:
+        UsageError: there are no such files, or settings are out of their range.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | Path | None,
+        pattern: str = "*.txt",
+        separator: str | None = None,
+        name: str = "text_files",
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.name = name
+        self.separator = separator
+        self.paths = _find(path, pattern, name)
+        self.root = Path(os.path.commonpath([each.parent for each in self.paths]))
+
+    def identity(self) -> str:
+        return f"{content_digest(self.paths)} separated by {self.separator!r}"
+
+    def documents(self) -> Iterator[Document]:
+        for path in self.paths:
+            for number, text in enumerate(self._texts(path), start=1):
+                place = path.relative_to(self.root).as_posix()
+                name = place if self.separator is None else f"{place}#{number}"
+                if text.strip():
+                    yield Document(text, name, self.split_of(text))
+
+    def _texts(self, path: Path) -> Iterator[str]:
+        lines: list[str] = []
+        for _, line in read_lines(path):
+            if line == self.separator:
+                yield "".join(lines)
+                lines = []
+            else:
+                lines.append(f"{line}\n")
+        yield "".join(lines)
+
+
+def _find(path: str | Path | None, pattern: str, name: str) -> list[Path]:
+    """The files, in the order of their paths.
+
+    Raises:
+        UsageError: there are none.
+    """
+    where = path if path is not None else data_folder(None, name)
+    if where is None:
+        raise UsageError(
+            f"dataset.path: give a file, a folder or a glob of text files, or a folder {name} in "
+            f"${ROOT_VARIABLE}"
+        )
+    place = Path(where).expanduser()
+    if place.is_dir():
+        found = {*place.rglob(pattern), *place.rglob(f"{pattern}.gz")}
+        wanted = f"{pattern} (or the same with .gz) in {place}"
+    else:
+        found = set(map(Path, glob.glob(str(place), recursive=True)))
+        wanted = str(place)
+    files = sorted(each for each in found if each.is_file())
+    if not files:
+        raise UsageError(f"dataset.path={path}: there is no file {wanted}")
+    return files

@@ -1,0 +1,283 @@
+"""How well a model knows documents that it has not seen: each head, at every token.
+
+Shapes: B windows, T positions, n heads, P positions with a label, D hidden size, V vocabulary
+(padded embeddings included).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from beyond_ce.data.batch import IGNORED, Batch, pad, token_mask
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.evaluator import Evaluation, spread
+
+if TYPE_CHECKING:
+    import datasets
+
+    from beyond_ce.models.base import LanguageModel
+    from beyond_ce.models.heads import Head
+    from beyond_ce.tokenizers.base import Tokenizer
+
+_LOGITS_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a document that a model reads at once.
+
+    Attributes:
+        document: its place among the documents.
+        inputs: tokens, no more than the context.
+        future: what follows the first of them; as far as the document has them, n - 1 tokens more
+            than the inputs.
+        bytes: of the text of the tokens after the first, UTF-8.
+    """
+
+    document: int
+    inputs: list[int]
+    future: list[int]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the heads know of a window's future.
+
+    Attributes:
+        known: bool [T, n], whether there is a token to predict.
+        bits: float64 [T, n], minus its log2 probability.
+        right: bool [T, n], whether it is the most probable one.
+    """
+
+    known: np.ndarray
+    bits: np.ndarray
+    right: np.ndarray
+
+
+class HeldOut:
+    """Scores every head on documents, given the right tokens before.
+
+    Each document is read on its own, in windows of `context` tokens that follow one another and
+    know nothing of those before, as the rows of training do. Every token of a document but the
+    first is scored once, its end token included. Head i is scored where there is a token i places
+    ahead in the document, be it beyond the window. All metrics are over the tokens of all documents
+    at once.
+
+    - `bits_per_byte`, of head 1: the bits of the scored tokens, by the bytes of their text. It
+      compares tokenizers. An end token has bits and no bytes. Where the edge of a window cuts a
+      character, the bytes are wrong by two at most.
+    - `bits_per_token` of head 1, and `bits_per_token@head2` and so on: minus the mean log2
+      probability.
+    - `accuracy@head1` and so on: share of tokens that are the most probable one.
+    - `true_text_tokens_per_forward@k2` and so on: what self-speculative decoding with k heads would
+      get out of a forward if the text were what head 1 says. Each window is walked along: a forward
+      gives the next token, and those of heads 2 to k before the first wrong one. Unlike decoding
+      it cannot profit from a model that repeats itself.
+
+    Args:
+        batch_size: windows read together; changes speed and memory only.
+        context: tokens of a window.
+        max_tokens: score only so many, in windows spread evenly over the documents; None for all.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    def __init__(self, batch_size: int, context: int, max_tokens: int | None = None) -> None:
+        for name, value in (("batch_size", batch_size), ("context", context)):
+            if value < 1:
+                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        if max_tokens is not None and max_tokens < context:
+            raise UsageError(
+                f"evaluator.max_tokens={max_tokens} is less than a window: give at least "
+                f"evaluator.context={context}"
+            )
+        self.batch_size = batch_size
+        self.context = context
+        self.max_tokens = max_tokens
+
+    def __call__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        examples: datasets.Dataset,
+        device: torch.device | str,
+    ) -> Evaluation:
+        """Scores documents (columns text, task).
+
+        Predictions hold, for each document that was met, its task, the tokens and bytes scored, and
+        for each head the bits and the number of right tokens.
+
+        Raises:
+            UsageError: the documents are empty, or are nothing for the model.
+        """
+        check_model(model, self.context, "evaluator.context")
+        n = model.head.n
+        windows, documents = self._windows(tokenizer, examples, n)
+        if not windows:
+            raise UsageError("the held-out documents are empty: use more data")
+        shape = len(documents), n
+        count, bits, right = np.zeros(shape, int), np.zeros(shape), np.zeros(shape, int)
+        size = np.zeros(len(documents), int)
+        forwards = np.zeros(n, int)
+        for window, found in zip(windows, self._read(model, windows, device), strict=True):
+            count[window.document] += found.known.sum(0)
+            bits[window.document] += found.bits.sum(0)
+            right[window.document] += found.right.sum(0)
+            size[window.document] += window.bytes
+            forwards += [walk(found.right[:, 1 : k + 1]) for k in range(n)]
+        metrics: dict[str, float] = {}
+        if size.any():
+            metrics["bits_per_byte"] = float(bits[:, 0].sum() / size.sum())
+        for i, total in enumerate(count.sum(0)):
+            if total:  # else no document is long enough for this head
+                name = f"bits_per_token@head{i + 1}" if i else "bits_per_token"
+                metrics[name] = float(bits[:, i].sum() / total)
+                metrics[f"accuracy@head{i + 1}"] = float(right[:, i].sum() / total)
+        for k in range(2, n + 1):
+            gain = count[:, 0].sum() / forwards[k - 1]
+            metrics[f"true_text_tokens_per_forward@k{k}"] = float(gain)
+        predictions = pd.DataFrame({"task": documents, "tokens": count[:, 0], "bytes": size})
+        for i in range(n):
+            predictions[f"bits@head{i + 1}"] = bits[:, i]
+            predictions[f"right@head{i + 1}"] = right[:, i]
+        return Evaluation(metrics, predictions[predictions["tokens"] > 0].reset_index(drop=True))
+
+    def _windows(
+        self, tokenizer: Tokenizer, examples: datasets.Dataset, n: int
+    ) -> tuple[list[Window], list[str]]:
+        """The windows to score, and the names of the documents that they number."""
+        most = None if self.max_tokens is None else self.max_tokens // self.context
+        examples = spread(examples, most)  # of more documents no window would be left
+        texts = tokenizer.encode(list(examples["text"]))
+        tokens = [[*document, tokenizer.eos_id] for document in texts]
+        places = [
+            (i, start)
+            for i, document in enumerate(tokens)
+            for start in range(0, len(document) - 1, self.context)
+        ]
+        if most is not None and len(places) > most:
+            chosen = np.linspace(0, len(places) - 1, most).round().astype(int)
+            places = [places[i] for i in chosen]
+        windows = []
+        for i, start in places:
+            end = start + self.context
+            first, scored = tokens[i][start : start + 1], tokens[i][start : end + 1]
+            windows.append(
+                Window(
+                    document=i,
+                    inputs=tokens[i][start : min(end, len(tokens[i]) - 1)],
+                    future=tokens[i][start + 1 : end + n],
+                    # Not of the scored tokens alone: a tokenizer may drop the space before a text.
+                    bytes=_size(tokenizer, scored) - _size(tokenizer, first),
+                )
+            )
+        # Of one length together; the longest first, which fails at once if it does.
+        windows.sort(key=lambda window: len(window.inputs), reverse=True)
+        return windows, list(examples["task"])
+
+    @torch.inference_mode()
+    def _read(
+        self, model: LanguageModel, windows: list[Window], device: torch.device | str
+    ) -> Iterator[Found]:
+        """What each window's heads know, in the order of the windows."""
+        n = model.head.n
+        model = model.to(device)
+        training = model.training
+        model.eval()
+        try:
+            for start in range(0, len(windows), self.batch_size):
+                part = windows[start : start + self.batch_size]
+                inputs = [window.inputs for window in part]
+                batch = Batch(
+                    input_ids=pad(inputs, model.pad_id),
+                    attention_mask=token_mask(inputs),
+                    labels=_labels([window.future for window in part], len(inputs[0]), n),
+                ).to(device)
+                hidden = model.trunk(batch)
+                bits = torch.zeros(batch.labels.shape, dtype=torch.float64, device=device)
+                right = torch.zeros_like(bits, dtype=torch.bool)
+                for i in range(n):
+                    known = batch.labels[..., i] != IGNORED
+                    features = model.head.features(hidden, i)[known]
+                    scored = _score(model, features, batch.labels[..., i][known], i)
+                    bits[..., i][known], right[..., i][known] = scored
+                every = [each.cpu().numpy() for each in (batch.labels != IGNORED, bits, right)]
+                for row, tokens in enumerate(inputs):
+                    yield Found(*(each[row, : len(tokens)] for each in every))
+        finally:
+            model.train(training)
+
+
+def check_model(model: LanguageModel, length: int, name: str) -> None:
+    """Refuse models that predict no tokens, or that cannot read as many as the setting `name` says.
+
+    Raises:
+        UsageError: what does not fit, in one line.
+    """
+    if model.head.target != "tokens":
+        raise UsageError(
+            f"the model's head predicts {model.head.target}, this evaluator needs one that "
+            "predicts tokens: choose head=lm, or another evaluator"
+        )
+    if model.max_length is not None and length > model.max_length:
+        raise UsageError(
+            f"{name}={length} exceeds the model's context of {model.max_length} "
+            "tokens: lower it"
+        )
+
+
+def walk(right: np.ndarray) -> int:
+    """Forwards from the beginning of a text to its end, where each gives the next token and the
+    drafted ones before the first wrong one.
+
+    Args:
+        right: bool [T, drafts]; which of the tokens drafted after each position are right.
+    """
+    gains = (1 + np.cumprod(right, axis=1, dtype=int).sum(1)).tolist()
+    forwards = position = 0
+    while position < len(gains):
+        position += gains[position]
+        forwards += 1
+    return forwards
+
+
+def _labels(futures: list[list[int]], length: int, n: int) -> Tensor:
+    """Long [B, length, n]: the next n tokens after each position, IGNORED where there is none."""
+    width = length + n - 1
+    rows = [future + [IGNORED] * (width - len(future)) for future in futures]
+    return torch.tensor(rows).unfold(1, n, 1)
+
+
+def _score(
+    model: LanguageModel, features: Tensor, labels: Tensor, offset: int
+) -> tuple[Tensor, Tensor]:
+    """Bits (float64 [P]) of labels and whether they are the most probable token (bool [P]), from
+    features [P, D] of one head; never holds all logits."""
+    bits, right = [], []
+    for start in range(0, len(labels), width := max(1, _LOGITS_AT_ONCE // model.vocab_size)):
+        part = labels[start : start + width]
+        logits = _logits(model.head, features[start : start + width], offset).float()
+        bits.append(F.cross_entropy(logits, part, reduction="none").double() / math.log(2))
+        right.append(logits[:, : model.vocab_size].argmax(-1) == part)
+    if not bits:
+        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.bool)
+    return torch.cat(bits), torch.cat(right)
+
+
+def _logits(head: Head, features: Tensor, offset: int) -> Tensor:
+    matrix = head.unembedding(offset)
+    return head.logits(features[None], offset)[0] if matrix is None else features @ matrix.T
+
+
+def _size(tokenizer: Tokenizer, ids: list[int]) -> int:
+    return len(tokenizer.decode(ids).encode("utf-8", "surrogateescape"))
