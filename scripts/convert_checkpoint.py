@@ -1,0 +1,49 @@
+"""Convert a decoder between the layouts of Meta's Llama, Hugging Face and this repository.
+
+    python scripts/convert_checkpoint.py 7B_1T_4 mtp-7b --to native
+    python scripts/convert_checkpoint.py 7B_1T_4 mtp-7b-hf --to hf --dtype bfloat16
+    python scripts/convert_checkpoint.py results/runs/0123456789abcdef small --to llama
+
+The files in SOURCE tell what it is: params.json and consolidated.*.pth (Llama and the released
+multi-token models), config.json and safetensors or torch files (Hugging Face, or converted here),
+or a run's folder. Hugging Face's layout gets the next token's head only, as an ordinary Llama; the
+others get all heads.
+"""
+
+import argparse
+from pathlib import Path
+
+from beyond_ce.configuration import one_line_errors
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder to read")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="new folder to write")
+    parser.add_argument("--to", choices=("hf", "llama", "native"), required=True)
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: as they are")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="of a run")
+    args = parser.parse_args()
+
+    import torch
+
+    from beyond_ce.conversion import convert
+    from beyond_ce.models.checkpoints import load_decoder
+
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    source = convert(args.source, args.target, args.to, dtype, args.checkpoint).model
+    for path in sorted(path for path in args.target.iterdir() if path.is_file()):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+    written = load_decoder(args.target)
+    for name, model in (("read", source), ("written", written)):
+        count = sum(value.numel() for value in model.parameters())
+        print(f"{name}: {count:,} parameters, {model.head.n} head(s)")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
