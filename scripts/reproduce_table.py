@@ -34,8 +34,9 @@ def main() -> None:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
     todo = plans(args)
 
-    from beyond_ce.experiment import prepare, run
+    from beyond_ce.experiment import run
     from beyond_ce.measurement import measure
+    from beyond_ce.preparation import prepare
 
     failures = []
     for plan in todo:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from beyond_ce.assembly import build_loss
 from beyond_ce.configuration import one_line_errors, run_folder
 from beyond_ce.data.sampler import LengthGroupedBatches
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.experiment import build_loss, run
+from beyond_ce.experiment import run
 from beyond_ce.models.t5 import T5
 from beyond_ce.tokenizers import DigitTokenizer
 from beyond_ce.training.batches import PromptAnswerBatches

@@ -13,9 +13,10 @@ import torch
 from omegaconf import DictConfig
 from transformers import LlamaForCausalLM
 
+from beyond_ce.assembly import load_run
 from beyond_ce.conversion import convert
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.experiment import load_run, run
+from beyond_ce.experiment import run
 from beyond_ce.models import load_decoder, load_llama_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "convert_checkpoint.py"

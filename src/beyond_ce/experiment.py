@@ -5,32 +5,27 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pandas as pd
 import torch
-from hydra.utils import get_object
-from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
+from beyond_ce.assembly import build_objective, load_model, load_run
 from beyond_ce.compatibility import check_parts
 from beyond_ce.configuration import build, check, reconfigure, run_folder
-from beyond_ce.data import Corpus, PromptAnswerData
 from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.data.packed import PackedTokens
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.baselines import Baseline
 from beyond_ce.evaluation.evaluator import NumberAnswers, check_columns, spread
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import LanguageModel
+from beyond_ce.preparation import Prepared, prepare
 from beyond_ce.reporting.run_store import (
     is_done,
     open_run,
@@ -39,151 +34,11 @@ from beyond_ce.reporting.run_store import (
     write_atomically,
     write_report,
 )
-from beyond_ce.tokenizers import Tokenizer
-from beyond_ce.training import Trainer, load_checkpoint
-from beyond_ce.training.batches import PromptAnswerBatches, tokenize
-from beyond_ce.training.packed_batches import PackedBatches, pack_tokens
+from beyond_ce.training import Trainer
+from beyond_ce.training.batches import PromptAnswerBatches
+from beyond_ce.training.packed_batches import PackedBatches
 from beyond_ce.training.records import peak_memory_mb, read_records
 from beyond_ce.training.trainer import Batches
-
-
-@dataclass
-class Prepared:
-    """What runs share: the splits as text, the training and validation splits as tokens (of a
-    corpus `PackedTokens`, else the columns of `tokenize`), the tokenizer, and the data's
-    fingerprint. It is cached, so that preparing it again is cheap."""
-
-    splits: dict[str, datasets.Dataset]
-    train: Any
-    validation: Any
-    test_splits: tuple[str, ...]
-    tokenizer: Tokenizer
-    fingerprint: str
-
-
-def prepare(config: DictConfig) -> Prepared:
-    """Generate or read the data and fit the tokenizer, or find both in `cache_dir`.
-
-    Calling it before several runs start keeps them from preparing the same things side by side.
-    """
-    data = build(config.dataset, "dataset")
-    cache = Path(config.cache_dir)
-    splits = data.load()
-    key = data.fingerprint()
-    tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
-    return Prepared(
-        splits=splits,
-        train=_tokens(data, splits["train"], tokenizer, cache, f"{key}-train"),
-        validation=_tokens(data, splits["validation"], tokenizer, cache, f"{key}-validation"),
-        test_splits=data.test_splits,
-        tokenizer=tokenizer,
-        fingerprint=key,
-    )
-
-
-def _texts(split: datasets.Dataset) -> Iterator[str]:
-    columns = [name for name in split.column_names if name != "task"]
-    for rows in split.select_columns(columns).iter(batch_size=1000):
-        for column in columns:
-            yield from rows[column]
-
-
-def _tokens(
-    data: Corpus | PromptAnswerData,
-    split: datasets.Dataset,
-    tokenizer: Tokenizer,
-    cache: Path,
-    key: str,
-) -> datasets.Dataset | PackedTokens:
-    if isinstance(data, Corpus):
-        return pack_tokens(split, tokenizer, data.sequence_length, cache, key)
-    return tokenize(split, tokenizer, cache, key)
-
-
-def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: int) -> Batches:
-    data = prepared.train, prepared.validation, trainer.batch_size, seed
-    if isinstance(prepared.train, PackedTokens):
-        # Rows are long: as many at once as of a training step, which fit the device.
-        part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
-        return PackedBatches(model, *data, validation_batch_size=part)
-    return PromptAnswerBatches(model, *data)
-
-
-def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
-    """The config's model with its head, sized for the tokenizer and with its encodings."""
-    model: LanguageModel = build(
-        config.model,
-        "model",
-        vocab_size=tokenizer.vocab_size,
-        pad_id=tokenizer.pad_id,
-        eos_id=tokenizer.eos_id,
-        head=build(config.head, "head"),
-    )
-    encodings = tokenizer.number_encodings(model.embedding.embedding_dim)
-    if encodings is not None:
-        model.add_encodings(encodings)
-    return model
-
-
-def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
-    """The config's model and loss.
-
-    Raises:
-        UsageError: the tokenizer, model, head and loss do not fit together.
-    """
-    check_parts(config)
-    model = build_model(config, tokenizer)
-    return Objective(model, build_loss(config, tokenizer))
-
-
-def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Any:
-    """The config's loss, with what it wants to know of the tokenizer.
-
-    Raises:
-        UsageError: the loss can do nothing with this tokenizer.
-    """
-    tables = {"number_values": tokenizer.number_values()}
-    if "decimal_points" in signature(get_object(config.loss._target_)).parameters:
-        tables["decimal_points"] = tokenizer.decimal_points()
-    try:
-        return build(config.loss, "loss", **tables)
-    except UsageError as error:  # losses never see a tokenizer, so that they cannot name it
-        raise UsageError(f"with tokenizer {type(tokenizer).__name__}: {error}") from error
-
-
-def load_model(
-    config: DictConfig, tokenizer: Tokenizer, checkpoint: Path
-) -> tuple[LanguageModel, int]:
-    """The config's model with the weights of a checkpoint, and the step it is from.
-
-    The model is whole and on the CPU, however many devices have trained it in shards.
-    """
-    objective = build_objective(config, tokenizer)
-    fabric = Fabric(accelerator="cpu", devices=1)
-    rest = load_checkpoint(fabric, checkpoint, {"module": objective})
-    return objective.model, rest["progress"]["step"]
-
-
-def load_run(folder: Path, checkpoint: str) -> tuple[LanguageModel, Tokenizer, int]:
-    """The model of a trained run, whole and on the CPU, its tokenizer, and the step it is from.
-
-    Args:
-        folder: of a run, finished or not.
-        checkpoint: last or best.
-
-    Raises:
-        UsageError: there is no such run or checkpoint.
-        RunError: its files are damaged.
-    """
-    config = read_config(folder)
-    if "baseline" in config:
-        raise UsageError(f"{folder} has a baseline and no model: give the folder of another run")
-    path = folder / f"{checkpoint}.ckpt"
-    if not path.exists():
-        raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
-    tokenizer = Tokenizer.load(folder / "tokenizer")
-    model, step = load_model(config, tokenizer, path)
-    return model, tokenizer, step
 
 
 def run(config: DictConfig) -> Path:
@@ -264,6 +119,15 @@ def run(config: DictConfig) -> Path:
                 }
                 write_report(folder, report)
     return folder
+
+
+def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: int) -> Batches:
+    data = prepared.train, prepared.validation, trainer.batch_size, seed
+    if isinstance(prepared.train, PackedTokens):
+        # Rows are long: as many at once as of a training step, which fit the device.
+        part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
+        return PackedBatches(model, *data, validation_batch_size=part)
+    return PromptAnswerBatches(model, *data)
 
 
 def _report(config: DictConfig, metrics: dict[str, float], data: str) -> dict[str, Any]:

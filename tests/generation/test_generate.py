@@ -4,13 +4,14 @@ import itertools
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from beyond_ce.errors import UsageError
-from beyond_ce.generation import generate
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.generation import generate, longest_continuation
 from beyond_ce.models import T5, Decoder, LanguageModel
 from beyond_ce.models.heads import LMHead
 
@@ -174,6 +175,98 @@ def test_more_heads_than_the_model_has() -> None:
         generate(decoder(), [[5]], 2, heads=2)
 
 
-def test_prompt_beyond_the_context() -> None:
-    with pytest.raises(UsageError, match="context of 24"):
-        generate(decoder(), [[5] * 20], 6)
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), -float("inf")])
+def test_temperatures_out_of_range(value: float) -> None:
+    with pytest.raises(UsageError, match="temperature=.*give a positive number, or 0"):
+        generate(decoder(), [[5]], 2, temperature=value)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, 1.01, float("nan"), float("inf")])
+def test_shares_out_of_range(value: float) -> None:
+    with pytest.raises(UsageError, match="top_p=.*above 0 and at most 1"):
+        generate(decoder(), [[5]], 2, temperature=1.0, top_p=value)
+
+
+def test_negative_seed() -> None:
+    with pytest.raises(UsageError, match="seed=-1: give at least 0"):
+        generate(decoder(), [[5]], 2, temperature=1.0, seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fix"),
+    [
+        ({"num_beams": 2, "temperature": 0.5}, "set num_beams=1 or temperature=0"),
+        ({"heads": 2, "temperature": 0.5}, "set heads=1 or temperature=0"),
+        ({"heads": 2, "num_beams": 2}, "set heads=1 or num_beams=1"),
+    ],
+)
+def test_methods_that_exclude_each_other(settings: dict[str, Any], fix: str) -> None:
+    model = decoder()
+    model.head.n = 2
+    with pytest.raises(UsageError, match=fix):
+        generate(model, [[5]], 2, **settings)
+
+
+def test_empty_prompts_are_refused_before_anything_is_decoded() -> None:
+    told: list[int] = []
+    with pytest.raises(UsageError, match="prompt 2 is empty.*leave it out"):
+        generate(
+            decoder(), [[5], [6], [], [7]], 2, batch_size=1, on_tokens=lambda i, _: told.append(i)
+        )
+    assert not told
+
+
+def test_an_encoder_reads_empty_prompts(t5_folder: Path) -> None:
+    model = t5(t5_folder)
+    together = generate(model, [[5], [], [6, 7]], 5).tokens
+    assert together[1] == generate(model, [[]], 5).tokens[0]
+
+
+def test_prompts_beyond_the_context() -> None:
+    with pytest.raises(UsageError, match="prompt 1 of 20 .*context of 24: set max_new_tokens=5"):
+        generate(decoder(), [[5], [5] * 20], 6)
+    with pytest.raises(UsageError, match="prompt 0 of 25 .*context of 24: shorten the prompt"):
+        generate(decoder(), [[5] * 25], 1)
+    assert len(generate(decoder(), [[5] * 20], 5).tokens[0]) == 5
+    assert longest_continuation(decoder(), [5] * 20) == 5
+
+
+def test_an_encoder_has_no_limit(t5_folder: Path) -> None:
+    assert longest_continuation(t5(t5_folder), [5] * 1000) is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.5}, {"num_beams": 2}]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_logits_name_the_prompt(settings: dict[str, Any], value: float) -> None:
+    model = decoder()
+    model.embedding.weight.data[7] = value
+    prompts = [[5, 6, 4], [4], [5, 7], [6, 2]]
+    with pytest.raises(RunError, match="logits for prompt 2 are not finite: use another"):
+        generate(model, prompts, 3, **settings)
+    assert generate(model, prompts[:1], 1, **settings).tokens
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0}, {"num_beams": 2}])
+def test_tokens_are_told_as_they_come(settings: dict[str, Any]) -> None:
+    model, prompts = decoder(), random_prompts(7)
+    eos_id = generate(model, prompts, 6, **settings).tokens[0][3]
+    told: list[list[list[int]]] = [[] for _ in prompts]
+    tokens = generate(
+        model, prompts, 6, eos_id=eos_id, batch_size=3, **settings,
+        on_tokens=lambda i, new: told[i].append(new),
+    ).tokens  # fmt: skip
+    assert [[token for new in calls for token in new] for calls in told] == tokens
+    if "num_beams" not in settings:
+        assert all(len(new) == 1 for calls in told for new in calls)
+
+
+def test_what_is_told_may_end_it_all() -> None:
+    def stop(i: int, new: list[int]) -> None:
+        raise KeyboardInterrupt
+
+    model = decoder().train()
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, [[5]], 3, on_tokens=stop)
+    assert model.training

@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder
-from beyond_ce.models.layers import rotary_table, rotate
 from beyond_ce.models.heads import LMHead
+from beyond_ce.models.layers import rotary_table, rotate
 
 PAD, EOS, VOCAB = 0, 1, 30
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]

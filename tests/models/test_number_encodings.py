@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig
 from transformers import T5Config, T5ForConditionalGeneration
 
-from beyond_ce.experiment import build_model
+from beyond_ce.assembly import build_model
 from beyond_ce.generation import generate
 from beyond_ce.losses import CrossEntropy
 from beyond_ce.losses.objective import Objective

@@ -16,9 +16,10 @@ from beyond_ce.configuration import compose
 from beyond_ce.data.batch import IGNORED
 from beyond_ce.data.packed import PackedTokens
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.experiment import prepare, run
+from beyond_ce.experiment import run
 from beyond_ce.models import CausalLM, Decoder
 from beyond_ce.models.heads import LMHead
+from beyond_ce.preparation import prepare
 from beyond_ce.tokenizers import ByteTokenizer
 from beyond_ce.training import Stopped, Trainer
 from beyond_ce.training.packed_batches import PackedBatches, pack_tokens

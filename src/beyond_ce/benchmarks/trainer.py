@@ -26,10 +26,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.data.batch import IGNORED, Batch
-from beyond_ce.experiment import Prepared, build_model, prepare
 from beyond_ce.losses.objective import Objective
+from beyond_ce.preparation import Prepared, prepare
 from beyond_ce.reporting.run_store import provenance
 from beyond_ce.training.batches import PromptAnswerBatches
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from beyond_ce.generation.token_by_token import NotFinite
 from beyond_ce.models import LanguageModel
 
 IMPOSSIBLE = -1e9
@@ -30,7 +31,10 @@ def decode_beams(
     That is a heuristic: scores are means, so a running beam could still come back.
 
     Returns:
-        As `decode_greedily`; a forward of all beams of a prompt counts once.
+        As `decode_token_by_token`; a forward of all beams of a prompt counts once.
+
+    Raises:
+        NotFinite: the model is broken.
     """
     state, logits = model.prefill(prompts, max_new_tokens)
     device, vocab_size = logits.device, logits.shape[-1]
@@ -50,6 +54,9 @@ def decode_beams(
         scores = (running_scores[:, :, None] + log_probs).flatten(1)
         # Twice the beams, as K of these may end here and K must be left to go on.
         scores, flat = scores.topk(2 * num_beams)
+        broken = scores[:, 0].isnan()  # the largest of scores with a NaN is NaN
+        if broken.any():
+            raise NotFinite(int(going[broken][0]))
         parents, tokens = flat // vocab_size, flat % vocab_size
         sequences = _take(running, parents)
         sequences[:, :, t] = tokens

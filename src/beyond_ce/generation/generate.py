@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.generation.beam import decode_beams
-from beyond_ce.generation.greedy import decode_greedily
+from beyond_ce.generation.sampling import Sampler
+from beyond_ce.generation.self_speculative import decode_self_speculatively
+from beyond_ce.generation.token_by_token import NotFinite, OnTokens, decode_token_by_token
 from beyond_ce.models import LanguageModel
 
 SEQUENCES_AT_ONCE = 256
@@ -23,8 +26,8 @@ class Generation:
         tokens: the new tokens of each prompt, in the order of the prompts, EOS included when
             produced.
         tokens_per_forward: new tokens divided by forward passes, each pass counted once for every
-            prompt in it: 1 for greedy decoding, less for beam search, where it looks past the end
-            of the sequence it chooses.
+            prompt in it: 1 for one head, up to k for k heads, and less than 1 for beam search,
+            where it looks past the end of the sequence it chooses.
     """
 
     tokens: list[list[int]]
@@ -40,20 +43,34 @@ def generate(
     heads: int = 1,
     num_beams: int = 1,
     batch_size: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    on_tokens: OnTokens | None = None,
 ) -> Generation:
-    """Continues every prompt, greedily or with beam search, on the model's device.
+    """Continues every prompt, on the model's device: greedily, with several heads (greedily too,
+    in fewer forwards), with beam search, or at random.
 
     Args:
-        prompts: token lists of any lengths.
+        prompts: token lists of any lengths. For several samples of a prompt, repeat it.
         max_new_tokens: longest continuation, EOS included.
         eos_id: the token that ends a continuation; None to always give `max_new_tokens`.
-        heads: the model's heads to decode with.
-        num_beams: width of the beam search, 1 for greedy decoding.
+        heads: the model's heads to decode with. More than one changes the time, not the result
+            (up to rounding).
+        num_beams: width of the beam search, 1 for none.
         batch_size: prompts decoded together, by default as many as make 256 sequences. It changes
             time and memory, not the result (up to rounding).
+        temperature: 0 for the most probable token, else tokens are drawn from the softmax of
+            logits / temperature.
+        top_p: draw from the smallest set of tokens that holds this share of the probability.
+        seed: the sample of prompt i depends on the seed, i and the prompt alone (up to rounding).
+        on_tokens: is told of new tokens as they come, a call per prompt and forward; with beam
+            search, of all tokens when a batch is done.
 
     Raises:
-        UsageError: a number is out of range, or a prompt does not fit the model.
+        UsageError: a number is out of range, settings exclude each other, or a prompt does not
+            fit the model.
+        RunError: the model's logits are not finite.
     """
     if batch_size is None:
         batch_size = max(1, SEQUENCES_AT_ONCE // max(1, num_beams))
@@ -66,13 +83,29 @@ def generate(
     for name, value in numbers.items():
         if value < 1:
             raise UsageError(f"{name}={value}: give at least 1")
-    if model.head.target != "tokens":
-        raise UsageError(
-            f"{type(model.head).__name__} predicts no tokens to generate: use answer()"
-        )
-    if heads > model.head.n:
-        raise UsageError(f"heads={heads} > {model.head.n}: the model has {model.head.n} head(s)")
+    _check_sampling(temperature, top_p, seed)
+    _check_method(heads, num_beams, temperature)
+    _check_fit(model, prompts, max_new_tokens, heads)
     stop = -1 if eos_id is None else eos_id  # no token has the id -1
+
+    def decode(rows: list[int]) -> tuple[list[list[int]], int]:
+        """Decodes the prompts at some places as one batch."""
+        batch = [prompts[i] for i in rows]
+
+        def tell(row: int, new: list[int]) -> None:
+            if on_tokens is not None:
+                on_tokens(rows[row], new)
+
+        if num_beams > 1:
+            new, passes = decode_beams(model, batch, max_new_tokens, stop, num_beams)
+            for row, found in enumerate(new):
+                tell(row, found)
+            return new, passes
+        if heads > 1:
+            return decode_self_speculatively(model, batch, max_new_tokens, stop, heads, tell)
+        sampler = Sampler(temperature, top_p, seed, rows, max_new_tokens) if temperature else None
+        return decode_token_by_token(model, batch, max_new_tokens, stop, sampler, tell)
+
     tokens: list[list[int]] = [[] for _ in prompts]
     forwards = 0
     # Prompts of one length share a batch with little padding; the longest first, so that a batch
@@ -83,14 +116,76 @@ def generate(
     try:
         for start in range(0, len(prompts), batch_size):
             rows = by_length[start : start + batch_size]
-            batch = [prompts[i] for i in rows]
-            if num_beams == 1:
-                new, passes = decode_greedily(model, batch, max_new_tokens, stop)
-            else:
-                new, passes = decode_beams(model, batch, max_new_tokens, stop, num_beams)
+            try:
+                new, passes = decode(rows)
+            except NotFinite as error:
+                raise RunError(
+                    f"the model's logits for prompt {rows[error.row]} are not finite: "
+                    "use another checkpoint, or more precision"
+                ) from error
             forwards += passes
             for i, row in zip(rows, new, strict=True):
                 tokens[i] = row
     finally:
         model.train(training)
     return Generation(tokens, sum(map(len, tokens)) / max(1, forwards))
+
+
+def longest_continuation(model: LanguageModel, prompt: list[int]) -> int | None:
+    """The largest `max_new_tokens` with which a prompt fits the model; None for no limit."""
+    # The last new token is never read.
+    return None if model.max_length is None else model.max_length - len(prompt) + 1
+
+
+def _check_sampling(temperature: float, top_p: float, seed: int) -> None:
+    if not 0 <= temperature < math.inf:
+        raise UsageError(
+            f"temperature={temperature}: give a positive number, or 0 for greedy decoding"
+        )
+    if not 0 < top_p <= 1:
+        raise UsageError(f"top_p={top_p}: give a share of the probability above 0 and at most 1")
+    if seed < 0:
+        raise UsageError(f"seed={seed}: give at least 0")
+
+
+def _check_method(heads: int, num_beams: int, temperature: float) -> None:
+    if num_beams > 1 and temperature > 0:
+        raise UsageError(
+            f"num_beams={num_beams} with temperature={temperature}: beam search does not sample, "
+            "set num_beams=1 or temperature=0"
+        )
+    if heads > 1 and num_beams > 1:
+        raise UsageError(
+            f"heads={heads} with num_beams={num_beams}: several heads decode greedily, "
+            "set heads=1 or num_beams=1"
+        )
+    if heads > 1 and temperature > 0:
+        raise UsageError(
+            f"heads={heads} with temperature={temperature}: several heads decode greedily, "
+            "set heads=1 or temperature=0"
+        )
+
+
+def _check_fit(
+    model: LanguageModel, prompts: list[list[int]], max_new_tokens: int, heads: int
+) -> None:
+    if model.head.target != "tokens":
+        raise UsageError(
+            f"{type(model.head).__name__} predicts no tokens to generate: use answer()"
+        )
+    if heads > model.head.n:
+        raise UsageError(f"heads={heads} > {model.head.n}: the model has {model.head.n} head(s)")
+    # Before anything is decoded, as some prompts come hours after others.
+    for i, prompt in enumerate(prompts):
+        if not prompt and model.needs_prompt:
+            raise UsageError(
+                f"prompt {i} is empty, and a decoder-only model has nothing to go on from: "
+                "leave it out, or start it with a token such as the tokenizer's eos_id"
+            )
+        room = longest_continuation(model, prompt)
+        if room is not None and room < max_new_tokens:
+            raise UsageError(
+                f"prompt {i} of {len(prompt)} tokens and max_new_tokens={max_new_tokens} exceed "
+                f"the model's context of {model.max_length}: "
+                + (f"set max_new_tokens={room} at most" if room > 0 else "shorten the prompt")
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ from beyond_ce.models.base import (
     causal_packed_batch,
     last_state,
 )
+from beyond_ce.models.decoding import DecoderState
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
-from beyond_ce.models.key_value_cache import DecoderState, KeyValueCache, Past
 from beyond_ce.models.layers import DecoderLayer, Rotary
 
 
@@ -54,6 +55,7 @@ class Decoder(LanguageModel):
     """
 
     lends_layers = True
+    max_length: int
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Decoder(LanguageModel):
             )
         self.max_length = max_length
         self.checkpoint_activations = checkpoint_activations
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "dim": dim,
             "num_heads": num_heads,
             "max_length": max_length,
@@ -140,7 +142,7 @@ class Decoder(LanguageModel):
             return self
         if not isinstance(self.head, MultiTokenHead):
             raise UsageError(f"{type(self.head).__name__} predicts no next token")
-        blocks = [self.head.blocks[i] for i in self._path(0)]
+        blocks = [self.head.blocks[i] for i in self.head.path(0)]
         if any(isinstance(block, nn.Linear) for block in blocks):
             raise UsageError("the next token's head has linear blocks: no ordinary model is left")
         layers = [*self.layers, *(block for block in blocks if isinstance(block, DecoderLayer))]
@@ -160,35 +162,34 @@ class Decoder(LanguageModel):
         model.head.share(self.head.unembedding())
         return model.train(self.training)
 
-    def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[DecoderState, Tensor]:
+    @torch.no_grad()
+    def prefill(
+        self, prompts: list[list[int]], max_new_tokens: int, heads: int = 1
+    ) -> tuple[DecoderState, Tensor]:
+        """Reads the prompts; returns the state and the logits [B, V] of each first new token.
+
+        Args:
+            heads: to decode with (see `decode_self_speculatively`).
+        """
         if not all(prompts):
             raise UsageError("a decoder-only model cannot go on from an empty prompt")
-        device = self.embedding.weight.device
-        tokens = pad(prompts, self.pad_id).to(device)
-        capacity = tokens.shape[1] + max_new_tokens - 1  # the last new token is never read
-        self._check_length(capacity)
-        running = len(self.layers) + len(self._path(0))
-        state = DecoderState(
-            lengths=torch.zeros(len(prompts), dtype=torch.long, device=device),
-            past=[KeyValueCache(capacity) for _ in range(running)],
-        )
-        features = self._extend(state, tokens)
-        # Rows differ in length: what padding wrote to the cache is overwritten before it is seen.
-        state.lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        last = features[torch.arange(len(prompts), device=device), state.lengths - 1]
-        return state, self._next_token_logits(last)
+        longest = max(map(len, prompts))
+        self._check_length(longest + max_new_tokens - 1)  # the last new token is never read
+        # Rows that have read all they need may have to read on with the others.
+        state = DecoderState(self, len(prompts), longest + max_new_tokens + heads - 2, heads)
+        features = state.read(pad(prompts, self.pad_id).to(self.embedding.weight.device))
+        # Rows differ in length: what padding left in the cache is overwritten before it is seen.
+        state.lengths = [len(prompt) for prompt in prompts]
+        last = torch.tensor(state.lengths, device=features.device) - 1
+        features = features[torch.arange(len(prompts), device=features.device), last]
+        return state, state.logits(features[:, None])[:, 0]
 
+    @torch.no_grad()
     def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
         assert isinstance(state, DecoderState)
-        features = self._extend(state, tokens[:, None])
-        state.lengths = state.lengths + 1
-        return self._next_token_logits(features[:, 0])
-
-    def _next_token_logits(self, features: Tensor) -> Tensor:
-        matrix = self.head.unembedding()
-        if matrix is None:
-            return self.next_token_logits(features)
-        return (features @ matrix.T)[:, : self.vocab_size]
+        features = state.read(tokens[:, None])
+        state.lengths = [length + 1 for length in state.lengths]
+        return state.logits(features)[:, 0]
 
     def _read(self, tokens: Tensor) -> Tensor:
         """The trunk's states [B, T, D] of sequences that start here, before the final norm."""
@@ -200,30 +201,6 @@ class Decoder(LanguageModel):
             else:
                 hidden = layer(hidden)
         return hidden
-
-    def _extend(self, state: DecoderState, tokens: Tensor) -> Tensor:
-        """Features [B, T, D] of the next token's head, of tokens that follow the first
-        `state.lengths` of each row."""
-        steps = torch.arange(tokens.shape[1], device=tokens.device)
-        positions = state.lengths[:, None] + steps
-        state.width += tokens.shape[1]
-        rotations = self.rotary.at(positions)
-        visible = torch.arange(state.width, device=tokens.device) <= positions[:, None, :, None]
-        past = [Past(cache, positions, rotations, visible) for cache in state.past]
-        hidden = self.embedding(tokens)
-        for layer, own in zip(self.layers, past, strict=False):
-            hidden = layer(hidden, own)
-        hidden = self.norm(hidden)
-        for offset, own in zip(self._path(0), past[len(self.layers) :], strict=True):
-            hidden = self.head.advance(hidden, offset, own)
-        return self.head.output(hidden)
-
-    def _path(self, offset: int) -> list[int]:
-        """The offsets whose blocks lead from the trunk's output to the offset's state, in order."""
-        path = [offset]
-        while (source := self.head.source(path[0])) is not None:
-            path.insert(0, source)
-        return path
 
     def _check_length(self, length: int) -> None:
         if length > self.max_length:

@@ -1,84 +1,93 @@
-"""What a decoder-only transformer remembers while it decodes.
+"""What a layer remembers while it decodes, and where in it the tokens of one forward stand.
 
-Shapes: B sequences, T new positions, K positions in the cache, H attention heads, E head size.
+Shapes: B sequences, T new tokens, K positions in the cache, H attention heads, E head size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from beyond_ce.models.base import DecodingState
+from beyond_ce.models.layers import Rotary
 
 
 class KeyValueCache:
-    """One layer's keys and values [B, K, H, E], allocated once for the longest row."""
+    """One layer's keys and values [B, 2, H, K, E], allocated once for the longest row."""
 
-    keys: Tensor
-    values: Tensor
+    both: Tensor
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
 
-    def write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
-        """Puts [B, T, H, E] at the positions [B, T] of their rows."""
-        if not hasattr(self, "keys"):
+    def write(self, both: Tensor, span: Span) -> None:
+        """Puts keys and values [B, T, 2, H, E] at the span's positions."""
+        if not hasattr(self, "both"):
             # Zeros, as a masked position still enters the weighted sum, with weight 0.
-            shape = (keys.shape[0], self.capacity, *keys.shape[2:])
-            self.keys = keys.new_zeros(shape)
-            self.values = values.new_zeros(shape)
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-        self.keys[rows, positions] = keys
-        self.values[rows, positions] = values
+            rows, _, *shape = both.shape
+            self.both = both.new_zeros(rows, *shape[:2], self.capacity, shape[2])
+        if span.level:
+            self.both[:, :, :, span.starts[0] : span.width] = both.permute(0, 2, 3, 1, 4)
+        else:
+            rows = torch.arange(both.shape[0], device=both.device)[:, None]
+            self.both[rows, :, :, span.positions] = both
+
+    def read(self, width: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, width, E] of the first positions."""
+        keys, values = self.both[:, :, :, :width].unbind(1)
+        return keys, values
 
     def select(self, rows: Tensor) -> None:
-        if not hasattr(self, "keys"):  # of a block without attention
-            return
-        self.keys = self.keys.index_select(0, rows)
-        self.values = self.values.index_select(0, rows)
+        if hasattr(self, "both"):
+            self.both = self.both.index_select(0, rows)
 
 
-class DecoderState(DecodingState):
-    """What a `Decoder` remembers while it decodes.
-
-    Rows stand at positions of their own: all start at 0 whatever the length of their prompts.
+class Span:
+    """T neighbouring positions of each row, as all layers of one forward see them.
 
     Args:
-        lengths: long [B], tokens that each row has read.
-        past: a cache for each layer that runs, those of the head included.
-    """
-
-    def __init__(self, lengths: Tensor, past: list[KeyValueCache]) -> None:
-        self.lengths = lengths
-        self.past = past
-        self.width = 0
-        """Cache positions in use by the longest row."""
-
-    def select(self, rows: Tensor) -> None:
-        self.lengths = self.lengths[rows]
-        for cache in self.past:
-            cache.select(rows)
-
-
-@dataclass
-class Past:
-    """One layer's cache as one forward uses it.
+        starts: of the B rows.
+        length: T.
+        rotary: the model's.
 
     Attributes:
-        positions: long [B, T], where the new tokens stand.
-        rotations: [B, T, 1, E / 2, 2], the rotary angles of these positions.
-        visible: bool [B, 1, T, width], which of the first `width` positions each token sees.
+        level: whether all rows stand at the same positions.
+        width: cache positions in use up to here.
+        positions: long [B, T].
+        rotations: [B, T, 1, 1, E / 2, 2], the rotary angles of these positions.
     """
 
-    cache: KeyValueCache
-    positions: Tensor
-    rotations: Tensor
-    visible: Tensor
+    def __init__(self, starts: list[int], length: int, rotary: Rotary) -> None:
+        self.starts = starts
+        self.length = length
+        self.rotary = rotary
+        self.level = min(starts) == max(starts)
+        self.width = max(starts) + length
+        device = rotary.table.device
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
+            length, device=device
+        )
+        # Beyond the context stand only tokens that will be rejected (see `Decoder.prefill`).
+        self.rotations = rotary.at(self.positions.clamp(max=rotary.length - 1))[:, :, None]
+        self._mask: Tensor | None = None
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores the new keys and values [B, T, H, E]; returns all [B, width, H, E]."""
-        self.cache.write(keys, values, self.positions)
-        width = self.visible.shape[-1]
-        return self.cache.keys[:, :width], self.cache.values[:, :width]
+    def at(self, places: list[int]) -> Span:
+        """One token of each row, by its place among the T."""
+        starts = [start + place for start, place in zip(self.starts, places, strict=True)]
+        return Span(starts, 1, self.rotary)
+
+    @property
+    def causal(self) -> bool:
+        """Whether each token sees those before it in the span and nothing else."""
+        return self.width == self.length
+
+    def mask(self, dtype: torch.dtype) -> Tensor | None:
+        """What is added to scores [B, H, T, width]: nothing where a token sees the position, else
+        minus infinity. None if all is seen, or `causal` says it all."""
+        if self.causal or (self.level and self.length == 1):
+            return None
+        if self._mask is None or self._mask.dtype != dtype:
+            places = torch.arange(self.width, device=self.positions.device)
+            hidden = places > self.positions[:, None, :, None]
+            self._mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            self._mask.masked_fill_(hidden, -torch.inf)
+        return self._mask

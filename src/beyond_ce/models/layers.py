@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.models.key_value_cache import Past
-
 
 class DecoderLayer(nn.Module):
     """Self-attention and SwiGLU, each behind an RMSNorm and around a residual.
@@ -49,10 +47,10 @@ class DecoderLayer(nn.Module):
                 scale = (2 * depth) ** -0.5 if linear in writers else 1.0
                 nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
 
-    def forward(self, hidden: Tensor, past: Past | None = None) -> Tensor:
-        """[B, T, D] to [B, T, D]; without `past` the sequences start here."""
-        rotations = self.rotary(hidden.shape[1]) if past is None else past.rotations
-        hidden = hidden + self.attention(self.attention_norm(hidden), rotations, past)
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[B, T, D] to [B, T, D] of whole sequences; `DecodingLayer` reads on from a cache."""
+        rotations = self.rotary(hidden.shape[1])
+        hidden = hidden + self.attention(self.attention_norm(hidden), rotations)
         return hidden + self.feed_forward(self.ffn_norm(hidden))
 
 
@@ -67,21 +65,16 @@ class Attention(nn.Module):
         self.wv = nn.Linear(dim, dim, bias=False)
         self.wo = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, hidden: Tensor, rotations: Tensor, past: Past | None) -> Tensor:
+    def forward(self, hidden: Tensor, rotations: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D]; `rotations` are broadcastable to [B, T, H, E / 2, 2]."""
         queries = rotate(self.wq(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
         keys = rotate(self.wk(hidden).unflatten(-1, (-1, self.head_dim)), rotations)
         values = self.wv(hidden).unflatten(-1, (-1, self.head_dim))
-        visible = None
-        if past is not None:
-            keys, values = past.extend(keys, values)
-            visible = past.visible
         mixed = F.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys.transpose(1, 2),
             values.transpose(1, 2),
-            attn_mask=visible,
-            is_causal=visible is None,
+            is_causal=True,
         )
         return self.wo(mixed.transpose(1, 2).flatten(-2))
 

@@ -84,6 +84,8 @@ class T5(LanguageModel):
         UsageError: `pretrained` cannot be loaded or is no T5.
     """
 
+    needs_prompt = False
+
     def __init__(
         self,
         vocab_size: int,

@@ -47,6 +47,7 @@ class XVal(LanguageModel):
 
     targets = ("tokens and values",)
     reads_numbers = True
+    max_length: int
 
     def __init__(
         self,

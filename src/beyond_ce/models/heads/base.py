@@ -6,12 +6,9 @@ Shapes: B examples, T positions, D hidden size, V vocabulary (padded embeddings 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from beyond_ce.models.key_value_cache import Past
 
 
 class Head(nn.Module, ABC):
@@ -50,12 +47,13 @@ class Head(nn.Module, ABC):
         """The offset whose state this one starts from; None for the trunk's output."""
         return None
 
-    def advance(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
-        """The offset's state [B, T, D] from that of its source.
+    def path(self, offset: int) -> list[int]:
+        """The offsets whose states lead from the trunk's output to this one's, in order."""
+        source = self.source(offset)
+        return [offset] if source is None else [*self.path(source), offset]
 
-        Args:
-            past: of this offset's block, when decoding with a cache.
-        """
+    def advance(self, hidden: Tensor, offset: int) -> Tensor:
+        """The offset's state [B, T, D] from that of its source."""
         return hidden
 
     def output(self, state: Tensor) -> Tensor:

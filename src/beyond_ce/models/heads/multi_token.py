@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from torch.nn import functional as F
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
-
-if TYPE_CHECKING:
-    from beyond_ce.models.key_value_cache import Past
 
 
 class MultiTokenHead(Head):
@@ -86,8 +83,8 @@ class MultiTokenHead(Head):
     def source(self, offset: int) -> int | None:
         return None
 
-    def advance(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
-        return self.blocks(hidden, offset, past)
+    def advance(self, hidden: Tensor, offset: int) -> Tensor:
+        return self.blocks(hidden, offset)
 
     def output(self, state: Tensor) -> Tensor:
         return self.norm(state)
@@ -95,7 +92,7 @@ class MultiTokenHead(Head):
     def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
         return F.linear(self.features(hidden, offset), self.unembedding(offset))
 
-    def unembedding(self, offset: int = 0) -> Tensor:
+    def unembedding(self, offset: int = 0) -> nn.Parameter:
         if not 0 <= offset < self.n:
             raise IndexError(f"the head predicts {self.n} token(s), not offset {offset}")
         return self.unembeddings.matrix(offset)
@@ -137,7 +134,7 @@ class Blocks(nn.ModuleList, ABC):
         """Takes what it needs off the end of the trunk's layers."""
 
     @abstractmethod
-    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor: ...
+    def forward(self, hidden: Tensor, offset: int) -> Tensor: ...
 
 
 class TransformerBlocks(Blocks):
@@ -159,8 +156,8 @@ class TransformerBlocks(Blocks):
         self.extend(layers[first:])
         del layers[first:]
 
-    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
-        return self[offset](hidden, past)
+    def forward(self, hidden: Tensor, offset: int) -> Tensor:
+        return self[offset](hidden)
 
 
 class LinearBlocks(Blocks):
@@ -184,7 +181,7 @@ class LinearBlocks(Blocks):
     def graft(self, layers: nn.ModuleList) -> None:
         """Takes none."""
 
-    def forward(self, hidden: Tensor, offset: int, past: Past | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, offset: int) -> Tensor:
         return self[offset](hidden)
 
 

@@ -1,0 +1,94 @@
+"""Showing text while it is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from beyond_ce.tokenizers import Tokenizer
+
+_COLOURS = ("\x1b[36m", "\x1b[33m")  # cyan and yellow
+_RESET = "\x1b[0m"
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+_BYTES_BEFORE_THE_LAST = 3  # of a character in UTF-8, at most
+
+
+class LiveText:
+    """Turns tokens that come piece by piece into text, whole characters only.
+
+    Args:
+        context: tokens of the text that goes on, which decide whether it goes on with a space.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self.tokens = list(context)
+        self.shown = len(tokenizer.decode(context))
+
+    def add(self, tokens: Sequence[int], last: bool) -> str:
+        """The text that is certain by now and was not before; all that is left if these tokens
+        are the `last`."""
+        self.tokens += tokens
+        text = self.tokenizer.decode(self.tokens)
+        if not last:
+            # The bytes of half a character are decoded as unknown, together or one by one.
+            head, tail = text[:-_BYTES_BEFORE_THE_LAST], text[-_BYTES_BEFORE_THE_LAST:]
+            text = head + tail.rstrip(_UNKNOWN)
+        new = text[self.shown :]
+        self.shown += len(new)
+        return new
+
+
+class LivePrinter:
+    """Prints continuations to stdout as they come: an `on_tokens` for `generate`.
+
+    Of several prompts, which are decoded side by side, one is shown after the other, each under a
+    line with its text; the first that is not finished is live.
+
+    Args:
+        texts: the prompts.
+        contexts: tokens that each continuation goes on from; none if it is a text of its own.
+        max_new_tokens: the one that `generate` is called with, besides the tokenizer's `eos_id`.
+        colour: whether the colour alternates from forward to forward.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        texts: Sequence[str],
+        contexts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        colour: bool,
+    ) -> None:
+        self.eos_id = tokenizer.eos_id
+        self.colour = colour
+        self.texts = [LiveText(tokenizer, context) for context in contexts]
+        self.left = [max_new_tokens] * len(texts)
+        self.forwards = [0] * len(texts)
+        self.waiting = [f"==> {text} <==\n" if len(texts) > 1 else "" for text in texts]
+        self.current = 0
+        self.within_line = False
+
+    def __call__(self, i: int, tokens: list[int]) -> None:
+        self.left[i] = 0 if tokens[-1] == self.eos_id else self.left[i] - len(tokens)
+        text = self.texts[i].add(tokens, last=self.left[i] == 0)
+        if self.colour and text:
+            text = _COLOURS[self.forwards[i] % 2] + text + _RESET
+        self.forwards[i] += 1
+        self.waiting[i] += text
+        while self.current < len(self.left):
+            self._print(self.waiting[self.current])
+            self.waiting[self.current] = ""
+            if self.left[self.current] > 0:
+                break
+            self.end_line()
+            self.current += 1
+
+    def end_line(self) -> None:
+        """Ends the line that was begun, if any: after a finished prompt, or an interruption."""
+        if self.within_line:
+            self._print("\n")
+
+    def _print(self, text: str) -> None:
+        if text:
+            print(text, end="", flush=True)
+            self.within_line = not text.removesuffix(_RESET).endswith("\n")

@@ -1,0 +1,73 @@
+"""Decoding one token per forward: the most probable one, or one drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from beyond_ce.generation.sampling import Sampler
+from beyond_ce.models import LanguageModel
+
+OnTokens = Callable[[int, list[int]], None]
+"""Told of new tokens as they come: `on_tokens(i, tokens)`, with the prompt's place i."""
+
+
+class NotFinite(Exception):
+    """The logits of a prompt hold a NaN, or their largest is infinite; `row` is its place."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row}")
+        self.row = row
+
+
+def decode_token_by_token(
+    model: LanguageModel,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    eos_id: int,
+    sampler: Sampler | None,
+    on_tokens: OnTokens,
+) -> tuple[list[list[int]], int]:
+    """Continues every prompt of one batch up to EOS or `max_new_tokens`.
+
+    Finished sequences leave the batch, so that the rest gets faster.
+
+    Args:
+        sampler: for this batch; None for greedy decoding.
+        on_tokens: is called after each forward for each sequence that took part.
+
+    Returns:
+        The new tokens of each prompt, EOS included when produced, and the forward passes summed
+        over the sequences that took part in them.
+
+    Raises:
+        NotFinite: the model is broken.
+    """
+    state, logits = model.prefill(prompts, max_new_tokens)
+    forwards = len(prompts)
+    going = list(range(len(prompts)))
+    new: list[list[int]] = [[] for _ in prompts]
+    for t in range(max_new_tokens):
+        largest, tokens = logits.max(dim=-1)
+        if sampler is not None:
+            tokens = sampler(logits, going, t)
+        # All that the host wants to know in one transfer: -1 stands for broken logits.
+        chosen = tokens.masked_fill(~largest.isfinite(), -1).tolist()
+        for row, token in zip(going, chosen, strict=True):
+            if token < 0:
+                raise NotFinite(row)
+            new[row].append(token)
+            on_tokens(row, [token])
+        if t + 1 == max_new_tokens:
+            break
+        rows = [i for i, token in enumerate(chosen) if token != eos_id]
+        if len(rows) < len(going):
+            if not rows:
+                break
+            kept = torch.tensor(rows, device=tokens.device)
+            state.select(kept)
+            tokens, going = tokens[kept], [going[i] for i in rows]
+        logits = model.step(state, tokens)
+        forwards += len(going)
+    return new, forwards
