@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+from collections import defaultdict
+from dataclasses import asdict
+from typing import Any
+
+import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from beyond_ce.configuration import build
 from beyond_ce.reporting.run_store import open_run, provenance, write_report
-from beyond_ce.reproduction import Plan
+from beyond_ce.reporting.statistics import summarize
+from beyond_ce.reproduction import Plan, plan
 
 
 def measure(plan: Plan) -> None:
@@ -37,3 +44,39 @@ def measure(plan: Plan) -> None:
                     **fields,
                 }
                 write_report(folder, report)
+
+
+def benchmark(table_id: str, name: str, args: list[str], description: str | None) -> dict[str, Any]:
+    """What a table would measure, without writing it.
+
+    Args:
+        name: of the benchmark, for its help.
+        args: of its command line.
+
+    Returns:
+        Row -> metric -> mean and interval over repeats, under "rows".
+    """
+    parser = argparse.ArgumentParser(prog=f"benchmark.py {name}", description=description)
+    parser.add_argument("--scale", default="cpu", help="smoke, cpu (default), gpu or paper")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="default: the scale's")
+    options = parser.parse_args(args)
+    threads = [f"trainer.num_threads={options.threads}"] if options.threads else []
+    planned = plan(table_id, options.scale, range(options.repeats), threads)
+    configs = {job.row: config for job, config in planned.configs.items()}
+    measurement = build(next(iter(configs.values())).measure, "measure")
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _, reports in measurement(configs, range(options.repeats)):
+        for row, report in reports.items():
+            for metric, value in report["metrics"].items():
+                values[row][metric].append(value)
+    return {
+        "rows": {
+            row: {metric: asdict(summarize(each)) for metric, each in metrics.items()}
+            for row, metrics in values.items()
+        },
+        "scale": options.scale,
+        "repeats": options.repeats,
+        "threads": torch.get_num_threads(),
+        **provenance(),
+    }

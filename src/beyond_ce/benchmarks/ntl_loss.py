@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gc
 import importlib.util
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from beyond_ce.losses import (
     Loss,
     WassersteinLoss,
 )
+from beyond_ce.profiling import Step, peak_growth_mib
 from beyond_ce.reporting.run_store import provenance
 
 VOCABULARY = 32_128  # T5's padded embedding
@@ -39,7 +38,6 @@ DIGITS = torch.arange(100, 110)
 WEIGHT = 0.3
 
 Shape = tuple[int, ...]
-Step = Callable[[], Any]
 
 
 def main(args: list[str]) -> dict[str, Any]:
@@ -269,31 +267,17 @@ def _interleaved(steps: dict[str, Step], repeats: int) -> dict[str, dict[str, fl
 
 
 def _peak_mib(kind: str, method: str, shape: Shape, threads: int) -> float | None:
-    """Peak growth of resident memory in one forward and backward; None where /proc is missing."""
-    if not Path("/proc/self/clear_refs").exists():
-        return None
+    """Peak growth of resident memory in one forward and backward, in a process of its own."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_peak, (kind, method, shape, threads))
 
 
-def _measure_peak(kind: str, method: str, shape: Shape, threads: int) -> float:
+def _measure_peak(kind: str, method: str, shape: Shape, threads: int) -> float | None:
     torch.set_num_threads(threads)
     methods = LOGIT_METHODS if kind == "logits" else HIDDEN_METHODS
     rows = (2,) * (len(shape) - (1 if kind == "logits" else 2))
     methods[method]((*rows, *shape[len(rows) :]))()  # libraries and thread pools are not counted
-    step = methods[method](shape)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes the present size
-    before = _resident_mib("VmRSS")
-    step()
-    return round(_resident_mib("VmHWM") - before, 2)
-
-
-def _resident_mib(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError(f"no {field} in /proc/self/status")
+    return peak_growth_mib(methods[method](shape), torch.device("cpu"))
 
 
 def _ratios(values: dict[str, float | None], baseline: str) -> dict[str, float | None]:

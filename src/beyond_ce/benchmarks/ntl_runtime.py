@@ -12,13 +12,9 @@ repeat, so that a machine that slows down slows numerator and denominator.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -32,11 +28,9 @@ from beyond_ce.configuration import build
 from beyond_ce.data.batch import Batch
 from beyond_ce.losses import LossOutput
 from beyond_ce.losses.objective import Objective
-from beyond_ce.reporting.run_store import provenance
-from beyond_ce.reporting.statistics import summarize
-from beyond_ce.reproduction import plan
+from beyond_ce.measurement import benchmark
+from beyond_ce.profiling import Step, in_turns
 
-Step = Callable[[], Any]
 Report = dict[str, Any]
 
 
@@ -153,15 +147,7 @@ class Runtime:
         device: torch.device,
     ) -> dict[str, dict[str, list[float]]]:
         """Part -> row -> seconds of each iteration."""
-        seconds: dict[str, dict[str, list[float]]] = {part: defaultdict(list) for part in parts}
-        for part, rows in parts.items():
-            for _ in range(iterations):
-                # In random order, as what a loss leaves in the caches is met by the next one.
-                for row in draw.sample(list(rows), len(rows)):
-                    start = _now(device)
-                    rows[row]()
-                    seconds[part][row].append(_now(device) - start)
-        return seconds
+        return {part: in_turns(rows, iterations, draw, device) for part, rows in parts.items()}
 
     def _metrics(self, seconds: dict[str, dict[str, list[float]]], row: str) -> dict[str, float]:
         metrics = {}
@@ -176,13 +162,6 @@ class Runtime:
                 if reference in medians
             }
         return metrics
-
-
-def _now(device: torch.device) -> float:
-    """The time once the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
@@ -226,27 +205,4 @@ class PackageWasserstein(_FromLogits):
 
 def main(args: list[str]) -> dict[str, Any]:
     """Measure without writing a table; returns row -> metric -> mean and interval over repeats."""
-    parser = argparse.ArgumentParser(prog="benchmark.py ntl_runtime", description=__doc__)
-    parser.add_argument("--scale", default="cpu", help="smoke, cpu (default), gpu or paper")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="default: the scale's")
-    options = parser.parse_args(args)
-    threads = [f"trainer.num_threads={options.threads}"] if options.threads else []
-    planned = plan("ntl-runtime", options.scale, range(options.repeats), threads)
-    configs = {job.row: config for job, config in planned.configs.items()}
-    runtime: Runtime = build(next(iter(configs.values())).measure, "measure")
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _, reports in runtime(configs, range(options.repeats)):
-        for row, report in reports.items():
-            for name, value in report["metrics"].items():
-                values[row][name].append(value)
-    return {
-        "rows": {
-            row: {name: asdict(summarize(each)) for name, each in metrics.items()}
-            for row, metrics in values.items()
-        },
-        "scale": options.scale,
-        "repeats": options.repeats,
-        "threads": torch.get_num_threads(),
-        **provenance(),
-    }
+    return benchmark("ntl-runtime", "ntl_runtime", args, __doc__)

@@ -1,0 +1,84 @@
+"""Time, memory and operations, as the benchmarks and the measured tables take them."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+Step = Callable[[], Any]
+
+_RESET = Path("/proc/self/clear_refs")
+
+
+def now(device: torch.device) -> float:
+    """The time in seconds once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def in_turns(
+    steps: Mapping[str, Step], iterations: int, draw: random.Random, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds that each step takes in each of the iterations.
+
+    They run in an order drawn anew for every iteration, as what a step leaves in the caches is met
+    by the next one, and as a machine that slows down shall slow all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(iterations):
+        for name in draw.sample(list(steps), len(steps)):
+            start = now(device)
+            steps[name]()
+            seconds[name].append(now(device) - start)
+    return seconds
+
+
+def peak_growth_mib(step: Step, device: torch.device) -> float | None:
+    """MiB that one run of the step needs at its peak beyond what is held before.
+
+    On a CPU that is of the process's resident memory: what an earlier step has freed may still be
+    resident, so each step that is compared needs a fresh process. None where the system has no
+    /proc to tell.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
+    if not _RESET.exists():
+        return None
+    _RESET.write_text("5")  # the peak becomes the present size
+    resident = _resident_mib("VmRSS")
+    step()
+    return round(_resident_mib("VmHWM") - resident, 2)
+
+
+def _resident_mib(field: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def training_flops(model: Any, shape: tuple[int, int]) -> int:
+    """Floating-point operations of the matrix products in a forward and backward pass.
+
+    All heads' logits are counted, attention with all of its T x T scores, and what activation
+    checkpointing computes again.
+
+    Args:
+        model: a `Decoder` on the meta device, so that nothing is computed.
+        shape: [B, T] of its tokens.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model.logits(torch.zeros(shape, dtype=torch.long)).sum().backward()
+    return counter.get_total_flops()
