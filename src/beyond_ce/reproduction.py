@@ -178,9 +178,8 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
             f"no finished run of {plan.table.id} at scale {plan.scale}: first `{plan.command}`"
         )
     frame = tabulate(plan.table, reports)
-    texts = {
-        "md": to_markdown(plan.table, frame, reports, plan.scale, plan.command, len(plan.configs))
-    }
+    expected = len({plan.folder(job) for job in plan.configs})
+    texts = {"md": to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected)}
     if latex:
         texts["tex"] = to_latex(plan.table, frame)
     stem = plan.results / "tables" / plan.scale / plan.table.id
@@ -229,7 +228,10 @@ def _reports(table: Table, scale: str, results: Path) -> Reports:
 
 
 def default_jobs(plan: Plan) -> int:
-    """Runs at a time: as many as have cores of their own, one where a GPU does the work."""
+    """Runs at a time: as many as have cores of their own, one where a GPU does the work or where
+    they take times."""
+    if plan.table.alone:
+        return 1
     import torch
     from joblib import cpu_count  # honours CPU quotas of containers, os.cpu_count does not
 

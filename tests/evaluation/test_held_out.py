@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import HeldOut
 from beyond_ce.evaluation.held_out import walk
-from beyond_ce.experiment import build_model
 from beyond_ce.models import Decoder
 from beyond_ce.tokenizers import ByteTokenizer, Tokenizer
 

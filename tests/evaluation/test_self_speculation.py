@@ -4,11 +4,11 @@ import datasets
 import pytest
 import torch
 
+from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators, SelfSpeculation, self_speculation
 from beyond_ce.evaluation.self_speculation import differences, near_tie, repeated
-from beyond_ce.experiment import build_model
 from beyond_ce.generation import Generation, generate
 from beyond_ce.models import Decoder
 from beyond_ce.tokenizers import ByteTokenizer
@@ -49,23 +49,22 @@ def test_prompts_are_pieces_of_the_documents_and_continuations_come_in_pieces() 
     model, tokenizer = decoder().double(), ByteTokenizer()
     found = small(max_prompts=3)(model, tokenizer, DOCUMENTS, "cpu").predictions
     assert list(found["task"]) == ["0.py", "2.py", "4.py"]
-    for task, prompt, continuation, pieces in found.itertuples(index=False):
+    for task, prompt, continuation, pieces, sizes in found.itertuples(index=False):
         text = TEXTS[int(task[0])]
         assert len(prompt) == 16 and text.index(prompt) % 28 == 0
         new = generate(model, tokenizer.encode([prompt]), 12).tokens[0]
         assert continuation == tokenizer.decode(new)
-        assert 3 <= len(pieces) <= 12
+        assert sum(sizes) == 12 and max(sizes) <= 4
+        assert len(pieces) == len(sizes)
 
 
 def test_only_the_heads_that_exist_are_used_and_the_first_always() -> None:
     some = small(heads=[2, 8])(decoder("head.n=2"), ByteTokenizer(), DOCUMENTS, "cpu").metrics
     assert {name.split("@")[1] for name in some if name.startswith("speedup")} == {"k1", "k2"}
     plain = small()(decoder("head=lm"), ByteTokenizer(), DOCUMENTS, "cpu").metrics
-    assert {name for name in plain if not name.startswith("repeated")} == {
-        "tokens_per_forward@k1",
-        "tokens_per_second@k1",
-        "speedup@k1",
-    }
+    assert plain["tokens_per_forward@k1"] == plain["speedup@k1"] == 1
+    assert plain["different@k1"] == plain["unexplained@k1"] == 0
+    assert not any("@k2" in name for name in plain)
 
 
 def test_time_is_the_median_of_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,4 +141,4 @@ def test_together_with_held_out() -> None:
     assert {"bits_per_byte", "speedup@k2b2", "true_text_tokens_per_forward@k2"} <= set(
         found.metrics
     )
-    assert list(found.predictions.columns) == ["task", "prompt", "continuation", "pieces"]
+    assert list(found.predictions.columns) == ["task", "prompt", "continuation", "pieces", "sizes"]

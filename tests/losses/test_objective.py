@@ -204,3 +204,11 @@ def test_at_no_time_are_two_heads_logits_alive(monkeypatch: pytest.MonkeyPatch) 
     assert events == [
         each for i in range(3) for each in (f"forward {i}", "backward", "backward")
     ]  # fmt: skip
+
+
+def test_torch_compile_leaves_the_gradients_as_they_are() -> None:
+    step = objective("multi_token", "head.n=2")
+    batch = batch_of(step)
+    expected = gradients(step, step(batch)[0])
+    total, _ = torch.compile(step, backend="eager")(batch)
+    assert_same(gradients(step, total), expected, relative=1e-10)

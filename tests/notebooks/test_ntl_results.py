@@ -55,7 +55,8 @@ def make_up(table_id, results):
         made.folder(job).mkdir(parents=True, exist_ok=True)
         report = made.folder(job) / "report.json"
         before = json.loads(report.read_text())["metrics"] if report.exists() else {}
-        report.write_text(json.dumps({**ORIGIN, "metrics": before | metrics}))
+        origin = {**ORIGIN, "run": made.folder(job).name}
+        report.write_text(json.dumps({**origin, "metrics": before | metrics}))
     if table_id == "ntl-5":
         for job in [job for job in made.configs if job.row.startswith("Decoder")]:
             if job.seed == 0:

@@ -43,6 +43,7 @@ def table(tmp_path, monkeypatch):
 
 def report(accuracy, mae=1.0, **changes):
     return {
+        "run": f"{accuracy}-{mae}",
         "metrics": {"test/accuracy": accuracy, "test/mae": mae, "test/invalid": 0.0},
         "commit": "0123456789abcdef",
         "dirty": False,

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.tables import Column, Job, Part, tabulate
+from beyond_ce.reporting.tables import Column, Job, Part, Row, tabulate
 
 SNAPSHOT = Path(__file__).with_name("toy.md")
 
@@ -46,3 +46,21 @@ def test_further_experiments_and_the_breakdown_have_their_place(table, reports):
     assert "0.0" not in jokes
     assert "[toy-tasks.csv](toy-tasks.csv)" in jokes
     assert "**6 of 12 missing.**" in text
+
+
+def test_a_row_of_other_scales_is_left_to_the_paper(table, reports):
+    table.rows[1].scales = ["gpu"]
+    table.rows.append(Row("Large", ["model=large"], scales=["gpu"]))
+    table.baseline, table.contrasts = None, []
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 3)
+    assert "| NTL λ=0.5 | " in text[: text.index("Beside")]
+    assert "NTL λ=0.5" not in text[text.index("Beside") :]
+    assert "Large" not in text
+
+
+def test_rows_that_are_one_run_count_once(table, reports):
+    reports = {job: {**report, "run": job.seed} for job, report in reports.items()}
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 3)
+    assert "- Runs: 3, seeds [0, 1, 2]" in text
+    assert "- Minutes: 1.5," in text
+    assert "missing" not in text

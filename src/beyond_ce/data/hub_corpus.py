@@ -31,6 +31,7 @@ class HubCorpus(Corpus):
         path: a folder with the rows in files .parquet, or .jsonl or .json (an object a line, plain
             or .gz); null for the folder `name` in $BEYOND_CE_DATA if there is one, else the hub.
         name: of the corpus.
+        test_split: what its test split is called.
         settings: as for `Corpus`.
 
     Raises:
@@ -47,6 +48,7 @@ class HubCorpus(Corpus):
         split: str = "train",
         max_documents: int | None = None,
         path: str | Path | None = None,
+        test_split: str = "test",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -58,6 +60,7 @@ class HubCorpus(Corpus):
         self.column = column
         self.max_documents = max_documents
         self.name = name
+        self.test_splits = (test_split,)
         folder = files.data_folder(path, name)
         self.paths = [] if folder is None else _row_files(folder)
 

@@ -79,7 +79,7 @@ class HeldOut:
     - `bits_per_token` of head 1, and `bits_per_token@head2` and so on: minus the mean log2
       probability.
     - `accuracy@head1` and so on: share of tokens that are the most probable one.
-    - `true_text_tokens_per_forward@k2` and so on: what self-speculative decoding with k heads would
+    - `true_text_tokens_per_forward@k1` and so on: what self-speculative decoding with k heads would
       get out of a forward if the text were what head 1 says. Each window is walked along: a forward
       gives the next token, and those of heads 2 to k before the first wrong one. Unlike decoding
       it cannot profit from a model that repeats itself.
@@ -143,7 +143,7 @@ class HeldOut:
                 name = f"bits_per_token@head{i + 1}" if i else "bits_per_token"
                 metrics[name] = float(bits[:, i].sum() / total)
                 metrics[f"accuracy@head{i + 1}"] = float(right[:, i].sum() / total)
-        for k in range(2, n + 1):
+        for k in range(1, n + 1):
             gain = count[:, 0].sum() / forwards[k - 1]
             metrics[f"true_text_tokens_per_forward@k{k}"] = float(gain)
         predictions = pd.DataFrame({"task": documents, "tokens": count[:, 0], "bytes": size})
@@ -231,8 +231,7 @@ def check_model(model: LanguageModel, length: int, name: str) -> None:
         )
     if model.max_length is not None and length > model.max_length:
         raise UsageError(
-            f"{name}={length} exceeds the model's context of {model.max_length} "
-            "tokens: lower it"
+            f"{name}={length} exceeds the model's context of {model.max_length} tokens: lower it"
         )
 
 

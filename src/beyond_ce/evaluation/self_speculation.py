@@ -106,8 +106,8 @@ class SelfSpeculation:
     ) -> Evaluation:
         """Continues prompts from documents (columns text, task).
 
-        Predictions hold, for each prompt, its task, its text, the greedy continuation, and the
-        pieces in which the most heads gave it, one per forward.
+        Predictions hold, for each prompt, its task, its text, the continuation with the most heads,
+        and the pieces that it came in, one per forward, as texts and as numbers of tokens.
 
         Raises:
             UsageError: the documents are too short, or are nothing for the model.
@@ -122,16 +122,17 @@ class SelfSpeculation:
         metrics: dict[str, float] = {}
         for batch_size in self.batch_sizes:
             metrics |= self._compare(model, prompts, heads, batch_size, torch.device(device))
-        greedy, pieces = self._pieces(model, prompts, heads[-1])
+        texts, pieces = self._pieces(model, prompts, heads[-1])
         if self.max_new_tokens >= _REPEATED:
-            metrics["repeated@greedy"] = float(np.mean([repeated(each) for each in greedy]))
+            metrics["repeated@greedy"] = float(np.mean([repeated(each) for each in texts]))
             metrics["repeated@true_text"] = float(np.mean([repeated(each) for each in true]))
         predictions = pd.DataFrame(
             {
                 "task": tasks,
                 "prompt": [tokenizer.decode(each) for each in prompts],
-                "continuation": [tokenizer.decode(each) for each in greedy],
+                "continuation": [tokenizer.decode(each) for each in texts],
                 "pieces": [[tokenizer.decode(piece) for piece in each] for each in pieces],
+                "sizes": [[len(piece) for piece in each] for each in pieces],
             }
         )
         return Evaluation(metrics, predictions)
@@ -184,11 +185,10 @@ class SelfSpeculation:
             metrics[f"tokens_per_second@{name}"] = count / statistics.median(own)
             ratios = [before / after for before, after in zip(plain, own, strict=True)]
             metrics[f"speedup@{name}"] = statistics.median(ratios)
-            if k > 1:
-                texts = found[1].tokens, found[k].tokens
-                different, unexplained = differences(model, prompts, *texts)
-                metrics[f"different@{name}"] = different
-                metrics[f"unexplained@{name}"] = unexplained
+            texts = found[1].tokens, found[k].tokens
+            different, unexplained = differences(model, prompts, *texts)
+            metrics[f"different@{name}"] = different
+            metrics[f"unexplained@{name}"] = unexplained
         return metrics
 
     def _pieces(

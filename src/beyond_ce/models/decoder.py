@@ -162,7 +162,6 @@ class Decoder(LanguageModel):
         model.head.share(self.head.unembedding())
         return model.train(self.training)
 
-    @torch.no_grad()
     def prefill(
         self, prompts: list[list[int]], max_new_tokens: int, heads: int = 1
     ) -> tuple[DecoderState, Tensor]:
@@ -184,7 +183,6 @@ class Decoder(LanguageModel):
         features = features[torch.arange(len(prompts), device=features.device), last]
         return state, state.logits(features[:, None])[:, 0]
 
-    @torch.no_grad()
     def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
         assert isinstance(state, DecoderState)
         features = state.read(tokens[:, None])

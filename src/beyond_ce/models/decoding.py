@@ -1,6 +1,7 @@
-"""How a `Decoder` reads a few tokens at a time: with a cache, and its matrices fused and packed.
+"""How a `Decoder` reads a few tokens at a time: with a cache, and its matrices joined and packed.
 
-The arithmetic is that of `layers`, in fewer operations.
+The arithmetic is that of `layers`, in fewer operations. Only heads that draft take a short cut:
+what they say is verified, so that they can read their matrices in bfloat16.
 
 Shapes: B sequences, T new tokens, D hidden size, H attention heads, E = D / H, V vocabulary.
 """
@@ -8,6 +9,8 @@ Shapes: B sequences, T new tokens, D hidden size, H attention heads, E = D / H, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from beyond_ce.models.base import DecodingState
-from beyond_ce.models.heads import Head, MultiTokenHead
+from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.key_value_cache import KeyValueCache, Span
 from beyond_ce.models.layers import DecoderLayer, rotate
 from beyond_ce.models.packed_linear import PackedLinear
@@ -25,16 +28,23 @@ if TYPE_CHECKING:
 
 
 class DecodingLayer:
-    """A `DecoderLayer` and what it remembers."""
+    """A `DecoderLayer` and what it remembers.
 
-    def __init__(self, layer: DecoderLayer, capacity: int) -> None:
+    Args:
+        layer: whose weights it takes.
+        capacity: positions in the cache.
+        rough: see `PackedLinear`.
+    """
+
+    def __init__(self, layer: DecoderLayer, capacity: int, rough: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward
         self.head_dim = attention.head_dim
         self.attention_norm, self.ffn_norm = layer.attention_norm, layer.ffn_norm
-        self.qkv = PackedLinear(attention.wq.weight, attention.wk.weight, attention.wv.weight)
-        self.wo = PackedLinear(attention.wo.weight)
-        self.w13 = PackedLinear(feed_forward.w1.weight, feed_forward.w3.weight)
-        self.w2 = PackedLinear(feed_forward.w2.weight)
+        pack = partial(PackedLinear, rough=rough)
+        self.qkv = pack(attention.wq.weight, attention.wk.weight, attention.wv.weight)
+        self.wo = pack(attention.wo.weight)
+        self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
+        self.w2 = pack(feed_forward.w2.weight)
         self.cache = KeyValueCache(capacity)
 
     def __call__(self, hidden: Tensor, span: Span, only: Choice | None = None) -> Tensor:
@@ -61,8 +71,7 @@ class Choice:
     def __init__(self, span: Span, places: list[int]) -> None:
         self.places = places
         self.span = span.at(places)
-        device = span.positions.device
-        self._index = torch.arange(len(places), device=device), torch.tensor(places, device=device)
+        self._index = span.rows[:, 0], torch.tensor(places, device=span.rows.device)
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, 1, ..] of [B, T, ..]."""
@@ -71,7 +80,8 @@ class Choice:
         return values[self._index][:, None]
 
 
-Block = Callable[[Tensor, Span, Choice | None], Tensor]
+Block = Callable[..., Tensor]
+"""Takes what a `DecodingLayer` takes."""
 
 
 class DecoderState(DecodingState):
@@ -92,25 +102,29 @@ class DecoderState(DecodingState):
 
     def __init__(self, model: Decoder, rows: int, capacity: int, heads: int) -> None:
         self.lengths = [0] * rows
+        self._heads = heads
         self._model = model
-        self._head = model.head
-        self._layers = [DecodingLayer(layer, capacity) for layer in model.layers]
-        paths = [model.head.path(offset) for offset in range(heads)]
-        self._first = paths[0]
-        ahead = dict.fromkeys(offset for path in paths[1:] for offset in path)
-        self._ahead = [offset for offset in ahead if offset not in self._first]
-        self._read_by_others = {model.head.source(offset) for offset in self._ahead}
-        self._blocks = {
-            offset: _block(model.head, offset, capacity) for offset in (*self._first, *self._ahead)
-        }
-        matrices = [model.head.unembedding(offset) for offset in range(heads)]
-        packed = {
-            id(matrix): PackedLinear(matrix[: model.vocab_size])
-            for matrix in matrices
-            if matrix is not None
-        }
-        self._unembeddings = [packed.get(id(matrix)) for matrix in matrices]
+        self._head = head = model.head
+        self._layers = [_decoding(layer, capacity) for layer in model.layers]
+        # Offsets whose blocks the next token needs, and those that drafts need besides, in order.
+        self._first = head.path(0)
+        paths = [head.path(offset) for offset in range(heads)]
+        self._ahead = [
+            offset
+            for offset in dict.fromkeys(chain.from_iterable(paths))
+            if offset not in self._first
+        ]
+        self._sources = {head.source(offset) for offset in self._ahead}
+        blocks = head.blocks if isinstance(head, MultiTokenHead) else [nn.Identity()]
+        self._blocks = {offset: _decoding(blocks[offset], capacity) for offset in self._first}
+        for offset in self._ahead:
+            self._blocks[offset] = _decoding(blocks[offset], capacity, rough=True)
+        self._next = _unembedding(model, 0)
+        # Heads that share a matrix share a product.
+        apart = len({id(head.unembedding(offset)) for offset in range(1, heads)})
+        self._later = [_unembedding(model, 1 + i, rough=True) for i in range(apart)]
 
+    @torch.no_grad()
     def read(self, tokens: Tensor) -> Tensor:
         """Features [B, T, D] of the next token's head after each of `tokens` (long [B, T]), which
         follow the `lengths` of their rows."""
@@ -119,16 +133,16 @@ class DecoderState(DecodingState):
         for layer in self._layers:
             hidden = layer(hidden, self._span)
         hidden = self._model.norm(hidden)
-        # States that the other heads start from, by offset; the trunk's has none.
+        # What the other heads start from, by offset; None stands for the trunk.
         self._states: dict[int | None, Tensor] = {None: hidden}
         for offset in self._first:
-            hidden = self._blocks[offset](hidden, self._span, None)
-            self._states[offset] = hidden
+            hidden = self._states[offset] = self._blocks[offset](hidden, self._span)
         return self._head.output(hidden)
 
+    @torch.no_grad()
     def look_ahead(self, places: list[int]) -> Tensor:
         """Logits [B, heads - 1, V] of the other heads at one of the tokens just read in each row,
-        by its place among the T.
+        by its place among the T; roughly.
 
         Their blocks remember all T tokens, and go on with that one only, unless another head reads
         its neighbour's state.
@@ -136,24 +150,21 @@ class DecoderState(DecodingState):
         choice = Choice(self._span, places)
         chosen = {offset: choice(state) for offset, state in self._states.items()}
         for offset in self._ahead:
-            source = self._head.source(offset)
-            block = self._blocks[offset]
-            if offset in self._read_by_others:
-                self._states[offset] = block(self._states[source], self._span, None)
+            block, state = self._blocks[offset], self._states[self._head.source(offset)]
+            if offset in self._sources:
+                self._states[offset] = block(state, self._span)
                 chosen[offset] = choice(self._states[offset])
             else:
-                chosen[offset] = block(self._states[source], self._span, choice)
-        features = [self._head.output(chosen[i]) for i in range(1, len(self._unembeddings))]
-        if len(set(self._unembeddings)) == 1 and self._unembeddings[0] is not None:
-            return self.logits(torch.cat(features, dim=1))
-        return torch.cat([self.logits(each, i) for i, each in enumerate(features, 1)], dim=1)
+                chosen[offset] = block(state, self._span, choice)
+        later = [chosen[offset] for offset in range(1, self._heads)]
+        features = self._head.output(torch.cat(later, dim=1))
+        parts = zip(self._later, features.chunk(len(self._later), dim=1), strict=True)
+        return torch.cat([unembed(part) for unembed, part in parts], dim=1)
 
-    def logits(self, features: Tensor, offset: int = 0) -> Tensor:
-        """Logits [B, T, V] of a head from its features [B, T, D], padded columns cut off."""
-        unembedding = self._unembeddings[offset]
-        if unembedding is None:
-            return self._head.logits(features, offset)[..., : self._model.vocab_size]
-        return unembedding(features)
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [B, T, V] of the next token from its head's features [B, T, D]."""
+        return self._next(features)
 
     def select(self, rows: Tensor) -> None:
         self.lengths = [self.lengths[row] for row in rows.tolist()]
@@ -162,21 +173,25 @@ class DecoderState(DecodingState):
                 block.cache.select(rows)
 
 
-def _block(head: Head, offset: int, capacity: int) -> Block:
-    """A head's block as decoding runs it."""
-    if not isinstance(head, MultiTokenHead):
-        return lambda hidden, span, only: hidden if only is None else only(hidden)
-    block = head.blocks[offset]
-    if isinstance(block, DecoderLayer):
-        return DecodingLayer(block, capacity)
-    apply = PackedLinear(block.weight) if isinstance(block, nn.Linear) else block
-    return lambda hidden, span, only: apply(hidden if only is None else only(hidden))
+def _decoding(module: nn.Module, capacity: int, rough: bool = False) -> Block:
+    """A layer of the trunk or a head's block as decoding runs it."""
+    if isinstance(module, DecoderLayer):
+        return DecodingLayer(module, capacity, rough)
+    apply = PackedLinear(module.weight, rough=rough) if isinstance(module, nn.Linear) else module
+    return lambda hidden, span, only=None: apply(hidden if only is None else only(hidden))
+
+
+def _unembedding(model: Decoder, offset: int, rough: bool = False) -> Callable[[Tensor], Tensor]:
+    """From a head's features to logits, padded columns cut off."""
+    matrix = model.head.unembedding(offset)
+    if matrix is None:
+        return lambda features: model.head.logits(features, offset)[..., : model.vocab_size]
+    return PackedLinear(matrix[: model.vocab_size], rough=rough)
 
 
 def _rotate(x: Tensor, span: Span) -> None:
     """As `rotate`, of [B, T, .., H, E] in place."""
     if x.dtype in (torch.float32, torch.float64):
-        turns = torch.view_as_complex(span.rotations)
-        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(turns)
+        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(span.turns)
     else:
         x.copy_(rotate(x, span.rotations))

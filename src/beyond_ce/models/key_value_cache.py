@@ -23,13 +23,12 @@ class KeyValueCache:
         """Puts keys and values [B, T, 2, H, E] at the span's positions."""
         if not hasattr(self, "both"):
             # Zeros, as a masked position still enters the weighted sum, with weight 0.
-            rows, _, *shape = both.shape
-            self.both = both.new_zeros(rows, *shape[:2], self.capacity, shape[2])
+            batch, _, two, heads, size = both.shape
+            self.both = both.new_zeros(batch, two, heads, self.capacity, size)
         if span.level:
             self.both[:, :, :, span.starts[0] : span.width] = both.permute(0, 2, 3, 1, 4)
         else:
-            rows = torch.arange(both.shape[0], device=both.device)[:, None]
-            self.both[rows, :, :, span.positions] = both
+            self.both[span.rows, :, :, span.positions] = both
 
     def read(self, width: int) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, width, E] of the first positions."""
@@ -52,8 +51,9 @@ class Span:
     Attributes:
         level: whether all rows stand at the same positions.
         width: cache positions in use up to here.
-        positions: long [B, T].
-        rotations: [B, T, 1, 1, E / 2, 2], the rotary angles of these positions.
+        rows, positions: long [B, 1] and [B, T], where the tokens stand in a cache.
+        rotations: [B, T, 1, 1, E / 2, 2], the rotary angles of the positions.
+        turns: the same as complex numbers [B, T, 1, 1, E / 2].
     """
 
     def __init__(self, starts: list[int], length: int, rotary: Rotary) -> None:
@@ -63,11 +63,12 @@ class Span:
         self.level = min(starts) == max(starts)
         self.width = max(starts) + length
         device = rotary.table.device
-        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(
-            length, device=device
-        )
+        self.rows = torch.arange(len(starts), device=device)[:, None]
+        steps = torch.arange(length, device=device)
+        self.positions = torch.tensor(starts, device=device)[:, None] + steps
         # Beyond the context stand only tokens that will be rejected (see `Decoder.prefill`).
         self.rotations = rotary.at(self.positions.clamp(max=rotary.length - 1))[:, :, None]
+        self.turns = torch.view_as_complex(self.rotations)
         self._mask: Tensor | None = None
 
     def at(self, places: list[int]) -> Span:

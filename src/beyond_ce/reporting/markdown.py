@@ -32,8 +32,9 @@ def to_markdown(
 
     Args:
         frame: the numbers, from `tables.tabulate`.
-        expected: how many runs the table has when complete.
+        expected: how many runs the table has when complete; rows may share one.
     """
+    table = table.at(scale)
     numbers, paper = cells(frame), Paper(table.paper)
     parts = [
         f"# {table.id}: {table.title}",
@@ -168,7 +169,7 @@ def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
 
 
 def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
-    found = list(reports.values())
+    found = list({report["run"]: report for report in reports.values()}.values())
 
     def distinct(values: Sequence[str]) -> str:
         return "; ".join(sorted(set(values))) or NOTHING

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,12 +37,18 @@ class Row:
             scale, which Hydra knows and this file does not, is written `\\${scale}`.
         paper: column -> value, the key of this row in the paper's csv.
         overrides_for: experiment -> overrides that follow the others in this experiment alone.
+        scales: those at which it is run; null for all. At others it is shown with the paper's
+            numbers alone.
+        variant: its metrics are read as `<split>/<metric>@<variant>` where its reports have such:
+            rows with the same overrides are one run, shown in several ways.
     """
 
     label: str
     overrides: list[str] | None = None
     paper: dict[str, Any] = field(default_factory=dict)
     overrides_for: dict[str, list[str]] = field(default_factory=dict)
+    scales: list[str] | None = None
+    variant: str | None = None
 
 
 @dataclass
@@ -111,6 +117,7 @@ class Table(Part):
         breakdown: metrics that are written for each task of a split as well.
         measure: scale -> what to instantiate and call with the rows' configs and the seeds, for a
             table that is measured and not trained; see `measurement.measure`.
+        alone: run one at a time, because the runs take times.
     """
 
     id: str
@@ -125,10 +132,18 @@ class Table(Part):
     also: list[Part] = field(default_factory=list)
     breakdown: list[str] = field(default_factory=list)
     measure: dict[str, dict[str, Any]] = field(default_factory=dict)
+    alone: bool = False
 
     @property
     def parts(self) -> list[Part]:
         return [self, *self.also]
+
+    def at(self, scale: str) -> Table:
+        """With the rows that run at this scale, and the paper's numbers of those that do not."""
+        rows = [
+            r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in self.rows
+        ]
+        return replace(self, rows=[row for row in rows if row.overrides is not None or row.paper])
 
 
 @dataclass(frozen=True)
@@ -205,7 +220,7 @@ def jobs(
             ),
         )
         for part in table.parts
-        for row in table.rows
+        for row in table.at(scale).rows
         if row.overrides is not None
         for seed in (table.seeds[scale] if seeds is None else seeds)
     ]
@@ -329,8 +344,9 @@ class Numbers:
             UsageError: two experiments report it, and which is meant nobody can tell.
         """
         values: dict[int, float] = {}
+        own = f"{metric}@{self.rows[row].variant}"
         for job, report in self.reports.items():
-            value = report["metrics"].get(metric)
+            value = report["metrics"].get(own, report["metrics"].get(metric))
             if job.row != row or value is None or not math.isfinite(value):
                 continue
             if job.seed in values:

@@ -3,6 +3,7 @@
 from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure
 from beyond_ce.reporting.figures.claims import claims_figure
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
+from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
 from beyond_ce.reporting.figures.style import COLORS
 from beyond_ce.reporting.figures.tables import dot_plot, task_map
@@ -10,9 +11,11 @@ from beyond_ce.reporting.figures.tables import dot_plot, task_map
 __all__ = [
     "COLORS",
     "claims_figure",
+    "colored_text",
     "digit_grid",
     "digit_grids",
     "dot_plot",
+    "head_curves",
     "loss_landscape",
     "losses_at",
     "number_mass",
@@ -20,4 +23,5 @@ __all__ = [
     "predicted_against_true",
     "table2_figure",
     "task_map",
+    "tokens_of_each_head",
 ]
