@@ -68,7 +68,7 @@ def decode_self_speculatively(
         # No more drafts than the furthest row back can use; the others may have some too many.
         drafts: list[list[int]] = [[] for _ in going]
         if (count := min(heads, max(missing)) - 1) > 0:
-            drafts = _most_probable(state.look_ahead(places)[:, :count])
+            drafts = state.look_ahead(places)[:, :count].argmax(dim=-1).tolist()
         kept = [i for i, tokens in enumerate(missing) if tokens]
         if len(kept) < len(going):
             state.select(torch.tensor(kept, device=logits.device))

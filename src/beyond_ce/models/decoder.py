@@ -24,7 +24,8 @@ from beyond_ce.models.base import (
     causal_packed_batch,
     last_state,
 )
-from beyond_ce.models.decoding import DecoderState
+from beyond_ce.models.decoder_state import DecoderState
+from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
 
@@ -161,6 +162,12 @@ class Decoder(LanguageModel):
         model.norm = self.head.norm
         model.head.share(self.head.unembedding())
         return model.train(self.training)
+
+    def train(self, mode: bool = True) -> Decoder:
+        if mode:
+            forget_decoding_weights(self)
+        super().train(mode)
+        return self
 
     def prefill(
         self, prompts: list[list[int]], max_new_tokens: int, heads: int = 1

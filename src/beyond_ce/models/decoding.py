@@ -3,21 +3,22 @@
 The arithmetic is that of `layers`, in fewer operations. Only heads that draft take a short cut:
 what they say is verified, so that they can read their matrices in bfloat16.
 
-Shapes: B sequences, T new tokens, D hidden size, H attention heads, E = D / H, V vocabulary.
+Shapes: B sequences, T new tokens, D hidden size, H attention heads, E = D / H, V vocabulary,
+k heads to decode with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
-from beyond_ce.models.base import DecodingState
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.key_value_cache import KeyValueCache, Span
 from beyond_ce.models.layers import DecoderLayer, rotate
@@ -26,17 +27,18 @@ from beyond_ce.models.packed_linear import PackedLinear
 if TYPE_CHECKING:
     from beyond_ce.models.decoder import Decoder
 
+Versions = list[tuple[StorageWeakRef, int]]
+
 
 class DecodingLayer:
-    """A `DecoderLayer` and what it remembers.
+    """A `DecoderLayer` that reads on from a cache.
 
     Args:
         layer: whose weights it takes.
-        capacity: positions in the cache.
         rough: see `PackedLinear`.
     """
 
-    def __init__(self, layer: DecoderLayer, capacity: int, rough: bool) -> None:
+    def __init__(self, layer: DecoderLayer, rough: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward
         self.head_dim = attention.head_dim
         self.attention_norm, self.ffn_norm = layer.attention_norm, layer.ffn_norm
@@ -45,18 +47,19 @@ class DecodingLayer:
         self.wo = pack(attention.wo.weight)
         self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
         self.w2 = pack(feed_forward.w2.weight)
-        self.cache = KeyValueCache(capacity)
 
-    def __call__(self, hidden: Tensor, span: Span, only: Choice | None = None) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, span: Span, cache: KeyValueCache, only: Choice | None = None
+    ) -> Tensor:
         """[B, T, D] to [B, T, D], or to [B, 1, D] for `only` one token of each row."""
         projected = self.qkv(self.attention_norm(hidden))
         qkv = projected.unflatten(-1, (3, -1, self.head_dim))
         _rotate(qkv[:, :, :2], span)
-        self.cache.write(qkv[:, :, 1:], span)
+        cache.write(qkv[:, :, 1:], span)
         queries, seen = qkv[:, :, 0], span
         if only is not None:
             queries, hidden, seen = only(queries), only(hidden), only.span
-        keys, values = self.cache.read(seen.width)
+        keys, values = cache.read(seen.width)
         mixed = F.scaled_dot_product_attention(
             queries.transpose(1, 2), keys, values, seen.mask(queries.dtype), is_causal=seen.causal
         )
@@ -84,109 +87,80 @@ Block = Callable[..., Tensor]
 """Takes what a `DecodingLayer` takes."""
 
 
-class DecoderState(DecodingState):
-    """What a `Decoder` remembers of B sequences while it decodes.
+class DecodingWeights:
+    """A model's layers and matrices as decoding uses them, those of the heads when first needed.
 
-    Rows stand at positions of their own: all start at 0 whatever the length of their prompts, and
-    those that read several tokens may keep fewer of them. What is beyond a row's length in the
-    cache is never seen, and overwritten later.
-
-    It holds copies of the weights (see `PackedLinear`), and therefore is of no use after training.
-
-    Args:
-        model: what decodes.
-        rows: B.
-        capacity: tokens that a row may read, rejected ones included.
-        heads: how many of the model's heads decode.
+    On a CPU they are copies (see `PackedLinear`).
     """
 
-    def __init__(self, model: Decoder, rows: int, capacity: int, heads: int) -> None:
-        self.lengths = [0] * rows
-        self._heads = heads
-        self._model = model
-        self._head = head = model.head
-        self._layers = [_decoding(layer, capacity) for layer in model.layers]
-        # Offsets whose blocks the next token needs, and those that drafts need besides, in order.
-        self._first = head.path(0)
-        paths = [head.path(offset) for offset in range(heads)]
-        self._ahead = [
-            offset
-            for offset in dict.fromkeys(chain.from_iterable(paths))
-            if offset not in self._first
-        ]
-        self._sources = {head.source(offset) for offset in self._ahead}
-        blocks = head.blocks if isinstance(head, MultiTokenHead) else [nn.Identity()]
-        self._blocks = {offset: _decoding(blocks[offset], capacity) for offset in self._first}
-        for offset in self._ahead:
-            self._blocks[offset] = _decoding(blocks[offset], capacity, rough=True)
-        self._next = _unembedding(model, 0)
-        # Heads that share a matrix share a product.
-        apart = len({id(head.unembedding(offset)) for offset in range(1, heads)})
-        self._later = [_unembedding(model, 1 + i, rough=True) for i in range(apart)]
+    def __init__(self, model: Decoder) -> None:
+        self.layers = [_decoding(layer) for layer in model.layers]
+        self._head, self._vocab_size = model.head, model.vocab_size
+        self._blocks: dict[tuple[int, bool], Block] = {}
+        self._unembeddings: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
 
-    @torch.no_grad()
-    def read(self, tokens: Tensor) -> Tensor:
-        """Features [B, T, D] of the next token's head after each of `tokens` (long [B, T]), which
-        follow the `lengths` of their rows."""
-        self._span = Span(self.lengths, tokens.shape[1], self._model.rotary)
-        hidden = self._model.embedding(tokens)
-        for layer in self._layers:
-            hidden = layer(hidden, self._span)
-        hidden = self._model.norm(hidden)
-        # What the other heads start from, by offset; None stands for the trunk.
-        self._states: dict[int | None, Tensor] = {None: hidden}
-        for offset in self._first:
-            hidden = self._states[offset] = self._blocks[offset](hidden, self._span)
-        return self._head.output(hidden)
+    def block(self, offset: int, rough: bool = False) -> Block:
+        """The block of a head."""
+        if (offset, rough) not in self._blocks:
+            head = self._head
+            block = head.blocks[offset] if isinstance(head, MultiTokenHead) else nn.Identity()
+            self._blocks[offset, rough] = _decoding(block, rough)
+        return self._blocks[offset, rough]
 
-    @torch.no_grad()
-    def look_ahead(self, places: list[int]) -> Tensor:
-        """Logits [B, heads - 1, V] of the other heads at one of the tokens just read in each row,
-        by its place among the T; roughly.
-
-        Their blocks remember all T tokens, and go on with that one only, unless another head reads
-        its neighbour's state.
-        """
-        choice = Choice(self._span, places)
-        chosen = {offset: choice(state) for offset, state in self._states.items()}
-        for offset in self._ahead:
-            block, state = self._blocks[offset], self._states[self._head.source(offset)]
-            if offset in self._sources:
-                self._states[offset] = block(state, self._span)
-                chosen[offset] = choice(self._states[offset])
-            else:
-                chosen[offset] = block(state, self._span, choice)
-        later = [chosen[offset] for offset in range(1, self._heads)]
-        features = self._head.output(torch.cat(later, dim=1))
-        parts = zip(self._later, features.chunk(len(self._later), dim=1), strict=True)
-        return torch.cat([unembed(part) for unembed, part in parts], dim=1)
-
-    @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:
         """Logits [B, T, V] of the next token from its head's features [B, T, D]."""
-        return self._next(features)
+        return self._unembedding(0, rough=False)(features)
 
-    def select(self, rows: Tensor) -> None:
-        self.lengths = [self.lengths[row] for row in rows.tolist()]
-        for block in (*self._layers, *self._blocks.values()):
-            if isinstance(block, DecodingLayer):
-                block.cache.select(rows)
+    def draft_logits(self, features: Tensor) -> Tensor:
+        """Logits [B, k - 1, V] of heads 2 to k from the features [B, k - 1, D] of each."""
+        # Heads that share a matrix share a product.
+        offsets = range(1, 1 + features.shape[1])
+        products = len({id(self._head.unembedding(offset)) for offset in offsets})
+        parts = zip(offsets, features.chunk(products, dim=1), strict=False)
+        return torch.cat([self._unembedding(i, rough=True)(part) for i, part in parts], dim=1)
+
+    def _unembedding(self, offset: int, rough: bool) -> Callable[[Tensor], Tensor]:
+        """From a head's features to logits, padded columns cut off."""
+        if (offset, rough) not in self._unembeddings:
+            head, size = self._head, self._vocab_size
+            matrix = head.unembedding(offset)
+            self._unembeddings[offset, rough] = (
+                (lambda features: head.logits(features, offset)[..., :size])
+                if matrix is None
+                else PackedLinear(matrix[:size], rough=rough)
+            )
+        return self._unembeddings[offset, rough]
 
 
-def _decoding(module: nn.Module, capacity: int, rough: bool = False) -> Block:
+_KEPT: WeakKeyDictionary[Decoder, tuple[Versions, DecodingWeights]] = WeakKeyDictionary()
+
+
+def decoding_weights(model: Decoder) -> DecodingWeights:
+    """The model's weights for decoding, kept until they change, or until it is told to train.
+
+    A change through `Tensor.data`, which torch counts nowhere, is not noticed.
+    """
+    parameters = list(model.parameters())
+    if torch.is_autocast_enabled("cpu") or any(weight.is_inference() for weight in parameters):
+        return DecodingWeights(model)  # not for later, or with no way to tell that they change
+    versions = [(StorageWeakRef(p.untyped_storage()), p._version) for p in parameters]
+    kept = _KEPT.get(model)
+    if kept is None or kept[0] != versions:
+        kept = _KEPT[model] = versions, DecodingWeights(model)
+    return kept[1]
+
+
+def forget_decoding_weights(model: Decoder) -> None:
+    """Frees what is kept of the model."""
+    _KEPT.pop(model, None)
+
+
+def _decoding(module: nn.Module, rough: bool = False) -> Block:
     """A layer of the trunk or a head's block as decoding runs it."""
     if isinstance(module, DecoderLayer):
-        return DecodingLayer(module, capacity, rough)
+        return DecodingLayer(module, rough)
     apply = PackedLinear(module.weight, rough=rough) if isinstance(module, nn.Linear) else module
-    return lambda hidden, span, only=None: apply(hidden if only is None else only(hidden))
-
-
-def _unembedding(model: Decoder, offset: int, rough: bool = False) -> Callable[[Tensor], Tensor]:
-    """From a head's features to logits, padded columns cut off."""
-    matrix = model.head.unembedding(offset)
-    if matrix is None:
-        return lambda features: model.head.logits(features, offset)[..., : model.vocab_size]
-    return PackedLinear(matrix[: model.vocab_size], rough=rough)
+    return lambda hidden, span, cache, only=None: apply(hidden if only is None else only(hidden))
 
 
 def _rotate(x: Tensor, span: Span) -> None:

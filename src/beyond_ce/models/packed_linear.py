@@ -1,8 +1,8 @@
 """Linear maps for a few rows at a time, as decoding has them.
 
-The product of a few rows and a matrix takes as long as reading the matrix. On CPUs the kernels
-behind `F.linear` take several times that in float32, and half as much again in bfloat16; oneDNN's,
-on a matrix laid out for them, do not. torch uses these itself in compiled models.
+The product of a few rows and a matrix need not take longer than reading the matrix. On CPUs the
+kernels behind `F.linear` take up to several times that in float32, and half as much again in
+bfloat16; oneDNN's, on a matrix laid out for them, do not. torch has them for compiled models.
 """
 
 from __future__ import annotations

@@ -1,0 +1,210 @@
+"""The speed of greedy decoding, with one head and with several.
+
+plain   our cached decoding beside transformers' `LlamaForCausalLM.generate`, the same weights, with
+        the same tokens as result;
+cost    a forward that verifies k - 1 drafts and makes the next ones, of a model with n heads,
+        beside a forward for one token: several heads pay where they give more tokens per forward;
+run     with --run: tokens per second and per forward of a trained model on held-out documents
+        (see `SelfSpeculation`).
+
+What is compared takes turns in random order. Figures are medians over the repeats, ratios those of
+ratios within a repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from beyond_ce.assembly import load_run
+from beyond_ce.configuration import build, compose
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
+from beyond_ce.generation import generate
+from beyond_ce.models import Decoder
+from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
+from beyond_ce.profiling import Step, in_turns
+from beyond_ce.reporting.run_store import provenance, read_config
+
+SIZES = ("1m", "3m", "10m", "30m", "100m")
+BARS = {"plain": 1.5, "cost": 1.35}  # at least; at most, with 4 heads at 100M and batch size 1
+
+Figures = dict[str, Any]
+
+
+def main(args: list[str]) -> Figures:
+    """Run the benchmark and return its figures: tokens per second, milliseconds and ratios."""
+    parser = argparse.ArgumentParser(prog="benchmark.py decode", description=__doc__)
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="presets decoder_<size>")
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[258, 32000])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--heads", type=int, default=4, help="n of the part 'cost'")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--max-prompts", type=int, default=16, help="of the part 'run'")
+    parser.add_argument("--repeats", type=int, default=5, help="of each decoding")
+    parser.add_argument("--forwards", type=int, default=25, help="of each kind, in the part 'cost'")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--parts", nargs="+", choices=["plain", "cost", "run"])
+    parser.add_argument("--run", type=Path, help="a trained run's folder")
+    parser.add_argument("--small", action="store_true", help="few tokens, to try the benchmark")
+    options = parser.parse_args(args)
+    if options.small:
+        options.sizes, options.vocabularies, options.batches = ["1m"], [258], [1, 2]
+        options.prompt_tokens, options.new_tokens, options.max_prompts = 8, 6, 2
+        options.repeats, options.forwards = 1, 2
+    parts = options.parts or ["plain", "cost", *(["run"] if options.run else [])]
+    if "run" in parts and options.run is None:
+        raise UsageError("part 'run' needs a trained model: give --run and its folder")
+    torch.set_num_threads(options.threads)
+    figures: Figures = {part: {} for part in parts}
+    for size in options.sizes if {"plain", "cost"} & set(parts) else ():
+        for vocabulary in options.vocabularies:
+            name = f"{size} {vocabulary}"
+            if "plain" in parts:
+                figures["plain"][name] = _plain(size, vocabulary, options)
+            if "cost" in parts:
+                figures["cost"][name] = _cost(size, vocabulary, options)
+    if "run" in parts:
+        figures["run"] = _run(options)
+    settings = {k: v for k, v in vars(options).items() if k not in ("parts", "run", "small")}
+    return {**figures, "bars": BARS, **settings, **provenance()}
+
+
+def _model(size: str, vocabulary: int, *head: str) -> tuple[Figures, Decoder]:
+    """A preset with random weights, and its config (see `Checkpoint`)."""
+    config = compose([f"model=decoder_{size}", *head])
+    sizes = {"vocab_size": vocabulary, "pad_id": 0, "eos_id": 1}
+    torch.manual_seed(0)
+    model = build(config.model, "model", **sizes, head=build(config.head, "head"))
+    parts = {part: OmegaConf.to_container(config[part], resolve=True) for part in ("model", "head")}
+    return {**sizes, **parts}, model.eval()
+
+
+def _prompts(vocabulary: int, batch: int, length: int) -> list[list[int]]:
+    draw = torch.Generator().manual_seed(0)
+    prompts: list[list[int]] = torch.randint(
+        2, vocabulary, (batch, length), generator=draw
+    ).tolist()
+    return prompts
+
+
+def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
+    """Tokens per second, ours and theirs, by batch size."""
+    from transformers import LlamaForCausalLM
+
+    config, model = _model(size, vocabulary, "head=lm")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "model"
+        write_checkpoint(Checkpoint(config, model), place, "hf")
+        peer: Any = LlamaForCausalLM.from_pretrained(place).eval()
+    peer.generation_config.eos_token_id = None
+    count = options.new_tokens
+    figures = {}
+    for batch in options.batches:
+        prompts = _prompts(vocabulary, batch, options.prompt_tokens)
+        found: dict[str, list[list[int]]] = {}
+
+        def ours(prompts: list[list[int]], found: Any) -> None:
+            found["ours"] = generate(model, prompts, count, batch_size=len(prompts)).tokens
+
+        def theirs(prompts: list[list[int]], found: Any) -> None:
+            ids = torch.tensor(prompts)
+            tokens = peer.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False
+            )
+            found["transformers"] = tokens[:, ids.shape[1] :].tolist()
+
+        steps: dict[str, Step] = {
+            "ours": partial(ours, prompts, found),
+            "transformers": partial(theirs, prompts, found),
+        }
+        seconds = _timed(steps, options.repeats)
+        different, unexplained = differences(model, prompts, found["ours"], found["transformers"])
+        if unexplained:
+            raise RunError(f"{size}: not the tokens of transformers, and no near-tie; fix decoding")
+        figures[f"b{batch}"] = {
+            "tokens_per_s": {
+                name: round(batch * count / statistics.median(s), 1) for name, s in seconds.items()
+            },
+            "ratio": _ratio(seconds["transformers"], seconds["ours"]),
+            "different_at_near_ties": different,
+        }
+        _say(f"plain {size} {vocabulary} b{batch}", figures[f"b{batch}"])
+    return figures
+
+
+def _cost(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
+    """Milliseconds of a forward for one token, and the ratio of one for k to it."""
+    _, model = _model(size, vocabulary, "head=multi_token", f"head.n={options.heads}")
+    figures = {}
+    for batch in options.batches:
+        prompts = _prompts(vocabulary, batch, options.prompt_tokens)
+        steps: dict[str, Step] = {
+            str(k): _forward(model, prompts, k) for k in range(1, options.heads + 1)
+        }
+        seconds = _timed(steps, options.forwards)
+        figures[f"b{batch}"] = {
+            "milliseconds": round(1e3 * statistics.median(seconds["1"]), 3),
+            "ratio": {k: _ratio(s, seconds["1"]) for k, s in seconds.items() if k != "1"},
+        }
+        _say(f"cost {size} {vocabulary} b{batch}", figures[f"b{batch}"])
+    return figures
+
+
+def _forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
+    """One forward with k heads of a decoding that has read the prompts, always the same one."""
+    state, _ = model.prefill(prompts, 2 * k, k)
+    tokens = torch.tensor([prompt[:k] for prompt in prompts])
+
+    @torch.inference_mode()
+    def step() -> None:
+        state.logits(state.read(tokens)).max(dim=-1)[1].tolist()
+        if k > 1:
+            state.look_ahead([k // 2] * len(prompts)).max(dim=-1)[1].tolist()
+
+    return step
+
+
+def _run(options: argparse.Namespace) -> Figures:
+    """Metrics of a trained model by test split."""
+    config = read_config(options.run)
+    model, tokenizer, _ = load_run(options.run, "last")
+    data = build(config.dataset, "dataset")
+    examples = data.load()
+    evaluator = SelfSpeculation(
+        options.batches,
+        options.prompt_tokens,
+        options.new_tokens,
+        options.max_prompts,
+        repeats=options.repeats,
+    )
+    figures = {}
+    for split in data.test_splits:
+        figures[split] = evaluator(model, tokenizer, examples[split], "cpu").metrics
+        _say(f"run {split}", figures[split])
+    return figures
+
+
+def _timed(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each step in each repeat, after one to warm up."""
+    device = torch.device("cpu")
+    in_turns(steps, 1, random.Random(0), device)
+    return in_turns(steps, repeats, random.Random(1), device)
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3)
+
+
+def _say(name: str, figures: Figures) -> None:
+    print(name, figures, file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""Copies of the weights for decoding are kept, and never out of date."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from functools import partial
+
+import pytest
+import torch
+
+from beyond_ce.generation import generate
+from beyond_ce.models import Decoder
+from beyond_ce.models.decoding import decoding_weights
+from beyond_ce.models.heads import (
+    LinearBlocks,
+    LMHead,
+    MultiTokenHead,
+    ReplicatedUnembedding,
+    SharedUnembedding,
+    TransformerBlocks,
+)
+
+PAD, EOS, VOCAB = 0, 1, 40
+PROMPTS = [[5, 6, 7], [8]]
+
+
+def make() -> Decoder:
+    torch.manual_seed(0)
+    head = partial(MultiTokenHead, n=2, block=TransformerBlocks, unembedding=SharedUnembedding)
+    return Decoder(VOCAB, PAD, EOS, head, dim=384, num_layers=3, num_heads=4, max_length=16).eval()
+
+
+@pytest.fixture
+def model() -> Decoder:
+    return make()
+
+
+def is_fresh(model: Decoder) -> bool:
+    """Whether cached decoding tells the next token from the present weights."""
+    with torch.no_grad():
+        expected = torch.stack([model.logits(torch.tensor([p]))[0, -1, 0] for p in PROMPTS])
+        return torch.allclose(model.prefill(PROMPTS, 1)[1], expected, atol=1e-3)
+
+
+def test_are_kept(model: Decoder) -> None:
+    generate(model, PROMPTS, 4)
+    weights = decoding_weights(model)
+    generate(model, PROMPTS, 4, heads=2)
+    assert decoding_weights(model) is weights
+    assert is_fresh(model)
+
+
+def step(model: Decoder) -> None:
+    model.logits(torch.tensor([[5, 6, 7]])).square().mean().backward()
+    torch.optim.AdamW(model.parameters(), lr=0.1).step()
+
+
+def load(model: Decoder) -> None:
+    other = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    model.load_state_dict(other)
+
+
+def assign(model: Decoder) -> None:
+    other = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    model.load_state_dict(other, assign=True)
+
+
+def round_off(model: Decoder) -> None:
+    model.bfloat16().float()  # may end up at the same address
+
+
+def train(model: Decoder) -> None:
+    """As code that goes around torch's count of changes."""
+    model.train()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    model.eval()
+
+
+@pytest.mark.parametrize("change", [step, load, assign, round_off, train])
+def test_change_with_the_model(model: Decoder, change) -> None:
+    assert is_fresh(model)
+    weights = decoding_weights(model)
+    change(model)
+    assert is_fresh(model)
+    assert decoding_weights(model) is not weights
+
+
+def test_weights_without_a_count_of_changes() -> None:
+    with torch.inference_mode():
+        model = Decoder(
+            VOCAB, PAD, EOS, partial(LMHead), dim=384, num_layers=1, num_heads=4, max_length=16
+        ).eval()
+        assert is_fresh(model)
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+        assert is_fresh(model)
+
+
+def test_are_freed_and_not_copied() -> None:
+    model = make()
+    generate(model, PROMPTS, 2, heads=2)
+    weights = weakref.ref(decoding_weights(model))
+    assert is_fresh(copy.deepcopy(model).double())
+    assert weights() is decoding_weights(model)
+    model.train()
+    assert weights() is None
+    weights = weakref.ref(decoding_weights(model))
+    del model
+    gc.collect()
+    assert weights() is None
+
+
+@pytest.mark.parametrize("block", [TransformerBlocks, LinearBlocks])
+@pytest.mark.parametrize("unembedding", [SharedUnembedding, ReplicatedUnembedding])
+def test_drafts_are_what_the_heads_say(block, unembedding) -> None:
+    """Of all heads, at the places asked for, in rows of different lengths."""
+    torch.manual_seed(0)
+    head = partial(MultiTokenHead, n=3, block=block, unembedding=unembedding)
+    model = Decoder(
+        VOCAB, PAD, EOS, head, dim=16, num_layers=4, num_heads=2, max_length=16, multiple_of=8
+    )
+    model.double().eval()
+    state, _ = model.prefill(PROMPTS, 8, heads=3)
+    drafts = [state.look_ahead([2, 0])]
+    new = torch.tensor([[9, 10, 11], [12, 13, 14]])
+    features = state.read(new)
+    drafts.append(state.look_ahead([1, 2]))
+    texts = [[*prompt, *tokens] for prompt, tokens in zip(PROMPTS, new.tolist(), strict=True)]
+    for row, (text, place) in enumerate(zip(texts, (1, 2), strict=True)):
+        expected = model.logits(torch.tensor([text]))[0]
+        first = len(PROMPTS[row])
+        torch.testing.assert_close(state.logits(features)[row], expected[first:, 0])
+        torch.testing.assert_close(drafts[0][row], expected[first - 1, 1:])
+        torch.testing.assert_close(drafts[1][row], expected[first + place, 1:])
