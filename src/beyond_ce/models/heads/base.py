@@ -62,12 +62,10 @@ class Head(nn.Module, ABC):
 
     def features(self, hidden: Tensor, offset: int = 0) -> Tensor:
         """What the unembedding takes, [B, T, D], from the trunk's output [B, T, D]."""
-        return self.output(self._state(hidden, offset))
-
-    def _state(self, hidden: Tensor, offset: int) -> Tensor:
-        source = self.source(offset)
-        before = hidden if source is None else self._state(hidden, source)
-        return self.advance(before, offset)
+        state = hidden
+        for step in self.path(offset):
+            state = self.advance(state, step)
+        return self.output(state)
 
     def share(self, unembedding: nn.Parameter) -> None:
         """Takes the trunk's matrix [V, D] in place of the head's own, for tied embeddings and
