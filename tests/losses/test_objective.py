@@ -190,9 +190,9 @@ def test_at_no_time_are_two_heads_logits_alive(monkeypatch: pytest.MonkeyPatch) 
     step = objective("multi_token", "head.n=3")
     advance, backward = type(step.model.head).advance, torch.autograd.grad
 
-    def noted(self: Any, hidden: Tensor, offset: int, past: Any = None) -> Tensor:
+    def noted(self: Any, hidden: Tensor, offset: int) -> Tensor:
         events.append(f"forward {offset}")
-        return advance(self, hidden, offset, past)
+        return advance(self, hidden, offset)
 
     def taken(*args: Any, **kwargs: Any) -> Any:
         events.append("backward")

@@ -1,15 +1,11 @@
-import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 
 from beyond_ce.reporting.tables import Job, load_table, tabulate, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "ntl_arithmetic.ipynb"
 COMMITTED = ROOT / "results" / "tables" / "cpu" / "ntl-2.csv"
 
 
@@ -30,20 +26,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_the_notebook_runs_and_draws(results, monkeypatch):
-    monkeypatch.setenv("BEYOND_CE_RESULTS", str(results))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
-    assert sum("text/html" in output.get("data", {}) for output in outputs) == 2
-    assert not [output for output in outputs if output.get("name") == "stderr"]
-
-
-def test_the_notebook_is_stored_without_outputs():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert code
-    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+def test_the_notebook_runs_and_draws(results, execute):
+    shown = execute("ntl_arithmetic", results)
+    assert shown.drawn == 2
+    assert shown.count("text/html") == 2

@@ -1,18 +1,15 @@
 import json
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from nbclient import NotebookClient
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.reporting.tables import Numbers
 from beyond_ce.reproduction import plan, write
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "ntl_results.ipynb"
 TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("ntl-*.yaml"))
 TASKS = {
     "ntl-1": {
@@ -22,18 +19,9 @@ TASKS = {
     "ntl-5": {"interpolate": ["1x1", "1x2", "2x1", "2x2"], "extrapolate": ["1x3", "3x3"]},
     "ntl-efficiency": {"probe": ["1x1", "2x2", "3x3"]},
 }
-ORIGIN = {
-    "commit": None,
-    "dirty": False,
-    "hardware": {"cpu": "a CPU", "cores": 1},
-    "parameters": 1,
-    "steps": 1,
-    "samples": 1,
-    "wall_clock_s": 1.0,
-}
 
 
-def make_up(table_id, results):
+def make_up(table_id, results, origin):
     """Every run of a table with numbers near the paper's, and the table's files."""
     made = plan(table_id, "cpu", overrides=[f"results_dir={results}"])
     rng = np.random.default_rng(0)
@@ -55,8 +43,8 @@ def make_up(table_id, results):
         made.folder(job).mkdir(parents=True, exist_ok=True)
         report = made.folder(job) / "report.json"
         before = json.loads(report.read_text())["metrics"] if report.exists() else {}
-        origin = {**ORIGIN, "run": made.folder(job).name}
-        report.write_text(json.dumps({**origin, "metrics": before | metrics}))
+        whole = {**origin, "run": made.folder(job).name}
+        report.write_text(json.dumps({**whole, "metrics": before | metrics}))
     if table_id == "ntl-5":
         for job in [job for job in made.configs if job.row.startswith("Decoder")]:
             if job.seed == 0:
@@ -70,46 +58,25 @@ def make_up(table_id, results):
     write(made)
 
 
-def executed(results, monkeypatch):
-    monkeypatch.setenv("BEYOND_CE_RESULTS", str(results))
-    monkeypatch.setenv("BEYOND_CE_SCALE", "cpu")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}
-    ).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output.get("name") == "stderr"]
-    drawn = sum("image/png" in output.get("data", {}) for output in outputs)
-    printed = "".join(output.get("text", "") for output in outputs)
-    return drawn, printed
-
-
 @pytest.mark.slow
-def test_complete_results_are_all_drawn(tmp_path, monkeypatch):
+def test_complete_results_are_all_drawn(tmp_path, origin, execute):
     for table_id in TABLES:
-        make_up(table_id, tmp_path)
-    drawn, printed = executed(tmp_path, monkeypatch)
+        make_up(table_id, tmp_path, origin)
+    shown = execute("ntl_results", tmp_path)
     # A figure per table, five more of tasks, answers and probabilities, and the claims.
-    assert drawn == len(TABLES) + 5 + 1
-    assert printed == ""
+    assert shown.drawn == len(TABLES) + 5 + 1
+    assert shown.printed == ""
 
 
-def test_what_is_missing_is_a_line_with_its_command(tmp_path, monkeypatch):
-    drawn, printed = executed(tmp_path, monkeypatch)
-    assert drawn == 1  # the claims, none of them run
+def test_what_is_missing_is_a_line_with_its_command(tmp_path, execute):
+    shown = execute("ntl_results", tmp_path)
+    assert shown.drawn == 1  # the claims, none of them run
     for table_id in TABLES:
-        assert f"make reproduce-table-{table_id} SCALE=cpu" in printed
+        assert f"make reproduce-table-{table_id} SCALE=cpu" in shown.printed
 
 
-def test_the_repositorys_own_results_are_drawn(monkeypatch):
-    drawn, printed = executed(ROOT / "results", monkeypatch)
+def test_the_repositorys_own_results_are_drawn(execute):
+    shown = execute("ntl_results", ROOT / "results")
     tables = [name for name in TABLES if (ROOT / "results/tables/cpu" / f"{name}.csv").exists()]
-    assert drawn >= 1 + len(tables)
-    assert all(f"{name}.csv" not in printed for name in tables)
-
-
-def test_the_notebook_is_stored_without_outputs():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert code
-    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert shown.drawn >= 1 + len(tables)
+    assert all(f"{name}.csv" not in shown.printed for name in tables)
