@@ -13,3 +13,15 @@ class RunError(Exception):
 
     The message is one line that says what is broken and how to go on. Exit code 1.
     """
+
+
+def check_at_least_one(group: str = "", **numbers: int | None) -> None:
+    """Raises UsageError for the first of `numbers` below 1; None stands for no limit.
+
+    Args:
+        group: the part of the configuration that they belong to, as "evaluator".
+    """
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            key = f"{group}.{name}" if group else name
+            raise UsageError(f"{key}={value}: give at least 1")

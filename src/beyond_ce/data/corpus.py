@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from beyond_ce.data.cache import load_or_write
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 
 if TYPE_CHECKING:
     import datasets
@@ -61,8 +61,7 @@ class Corpus(ABC):
         validation_share: float,
         test_share: float,
     ) -> None:
-        if sequence_length < 1:
-            raise UsageError(f"dataset.sequence_length={sequence_length}: give at least 1")
+        check_at_least_one("dataset", sequence_length=sequence_length)
         shares = {"validation_share": validation_share, "test_share": test_share}
         for key, share in shares.items():
             if not 0 < share < 1:

@@ -14,7 +14,7 @@ import numpy as np
 from beyond_ce.data.cache import Splits, load_or_write
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import Rows, text_of
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 
 if TYPE_CHECKING:
     import datasets
@@ -64,9 +64,7 @@ class GSM8K:
             "max_train": max_train,
             "max_test": max_test,
         }
-        for key, value in self.sizes.items():
-            if value is not None and value < 1:
-                raise UsageError(f"dataset.{key}={value}: give at least 1")
+        check_at_least_one("dataset", **self.sizes)
         self.validation_size = validation_size
         self.seed = seed
         self.cache_dir = Path(cache_dir)

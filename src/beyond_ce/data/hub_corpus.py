@@ -10,7 +10,7 @@ from typing import Any
 
 from beyond_ce.data import files
 from beyond_ce.data.corpus import Corpus, Document
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -52,8 +52,7 @@ class HubCorpus(Corpus):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if max_documents is not None and max_documents < 1:
-            raise UsageError(f"dataset.max_documents={max_documents}: give at least 1")
+        check_at_least_one("dataset", max_documents=max_documents)
         self.hub = hub
         self.config = config
         self.split = split

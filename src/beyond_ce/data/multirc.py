@@ -17,7 +17,7 @@ import numpy as np
 from beyond_ce.data.cache import Splits, load_or_write
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import Rows
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 
 if TYPE_CHECKING:
     import datasets
@@ -73,10 +73,9 @@ class MultiRC:
         max_prompt_words: int | None = None,
         path: str | Path | None = None,
     ) -> None:
-        sizes = {"validation_size": validation_size, "max_prompt_words": max_prompt_words}
-        for key, value in sizes.items():
-            if value is not None and value < 1:
-                raise UsageError(f"dataset.{key}={value}: give at least 1")
+        check_at_least_one(
+            "dataset", validation_size=validation_size, max_prompt_words=max_prompt_words
+        )
         self.validation_size = validation_size
         self.max_prompt_words = max_prompt_words
         self.seed = seed

@@ -17,7 +17,7 @@ from beyond_ce.data.cache import Splits, load_or_write
 from beyond_ce.data.drawing import distinct, raw_bits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, find_file, read_lines
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, check_at_least_one
 
 if TYPE_CHECKING:
     import datasets
@@ -82,9 +82,7 @@ class RJokes:
             "max_test": max_test,
             "max_characters": max_characters,
         }
-        for key, size in self.sizes.items():
-            if size is not None and size < 1:
-                raise UsageError(f"dataset.{key}={size}: give at least 1")
+        check_at_least_one("dataset", **self.sizes)
         self.validation_size = validation_size
         self.max_train = max_train
         self.max_test = max_test

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.metrics import DISTANCES
 from beyond_ce.generation import answer
 
@@ -66,15 +66,13 @@ class AnswerEvaluator(ABC):
         num_beams: int = 1,
         max_examples: int | None = None,
     ) -> None:
-        sizes = {
-            "batch_size": batch_size,
-            "max_new_tokens": max_new_tokens,
-            "num_beams": num_beams,
-            "max_examples": 1 if max_examples is None else max_examples,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        check_at_least_one(
+            "evaluator",
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            max_examples=max_examples,
+        )
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         self.num_beams = num_beams

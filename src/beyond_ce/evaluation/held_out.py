@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from beyond_ce.data.batch import IGNORED, Batch, pad, token_mask
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.evaluator import Evaluation, spread
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ class HeldOut:
     columns: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(self, batch_size: int, context: int, max_tokens: int | None = None) -> None:
-        for name, value in (("batch_size", batch_size), ("context", context)):
-            if value < 1:
-                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        check_at_least_one("evaluator", batch_size=batch_size, context=context)
         if max_tokens is not None and max_tokens < context:
             raise UsageError(
                 f"evaluator.max_tokens={max_tokens} is less than a window: give at least "

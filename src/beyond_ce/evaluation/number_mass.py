@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.evaluator import Evaluation, spread
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
@@ -45,9 +45,7 @@ class NumberMass:
     columns: ClassVar[tuple[str, ...]] = ("prompt", "answer")
 
     def __init__(self, batch_size: int, max_examples: int | None = None) -> None:
-        for name, value in (("batch_size", batch_size), ("max_examples", max_examples)):
-            if value is not None and value < 1:
-                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        check_at_least_one("evaluator", batch_size=batch_size, max_examples=max_examples)
         self.batch_size = batch_size
         self.max_examples = max_examples
 

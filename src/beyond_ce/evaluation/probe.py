@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.metrics import DISTANCES
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class Probe:
         splits: Sequence[str] | None,
         examples_per_task: int,
     ) -> None:
-        for name, value in (("every", every), ("examples_per_task", examples_per_task)):
-            if value < 1:
-                raise UsageError(f"probe.{name}={value}: give at least 1")
+        check_at_least_one("probe", every=every, examples_per_task=examples_per_task)
         if metric not in DISTANCES:
             # Else it would be taken for one that is never defined, and no task for learned.
             raise UsageError(f"probe.metric={metric}: choose one of {', '.join(DISTANCES)}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.data.batch import Batch
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.evaluator import Evaluation, spread
 from beyond_ce.evaluation.held_out import check_model
 from beyond_ce.generation import Generation, generate
@@ -79,17 +79,15 @@ class SelfSpeculation:
         heads: Sequence[int] | None = None,
         repeats: int = 3,
     ) -> None:
-        sizes = {
-            "batch_sizes": min(batch_sizes, default=0),
-            "heads": 1 if heads is None else min(heads, default=0),
-            "prompt_tokens": prompt_tokens,
-            "max_new_tokens": max_new_tokens,
-            "max_prompts": max_prompts,
-            "repeats": repeats,
-        }
-        for name, value in sizes.items():
-            if value < 1:
-                raise UsageError(f"evaluator.{name}={value}: give at least 1")
+        check_at_least_one(
+            "evaluator",
+            batch_sizes=min(batch_sizes, default=0),
+            heads=None if heads is None else min(heads, default=0),
+            prompt_tokens=prompt_tokens,
+            max_new_tokens=max_new_tokens,
+            max_prompts=max_prompts,
+            repeats=repeats,
+        )
         self.batch_sizes = list(batch_sizes)
         self.prompt_tokens = prompt_tokens
         self.max_new_tokens = max_new_tokens

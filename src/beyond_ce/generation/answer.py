@@ -11,7 +11,7 @@ import torch
 
 from beyond_ce.data.batch import Numbers
 from beyond_ce.data.numbers import plain
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import check_at_least_one
 from beyond_ce.generation.generate import SEQUENCES_AT_ONCE, generate
 from beyond_ce.models import LanguageModel
 from beyond_ce.models.heads import Head, RegressionHead, XValHead
@@ -130,8 +130,7 @@ def _in_batches(
 ) -> list[str]:
     """`predict` of all rows of `prompts`, some at a time and the longest first."""
     size = SEQUENCES_AT_ONCE if settings.batch_size is None else settings.batch_size
-    if size < 1:
-        raise UsageError(f"batch_size={size}: give at least 1")
+    check_at_least_one(batch_size=size)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     answers = [""] * len(prompts)
     training = model.training

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, check_at_least_one
 from beyond_ce.generation.beam import decode_beams
 from beyond_ce.generation.sampling import Sampler
 from beyond_ce.generation.self_speculative import decode_self_speculatively
@@ -74,15 +74,9 @@ def generate(
     """
     if batch_size is None:
         batch_size = max(1, SEQUENCES_AT_ONCE // max(1, num_beams))
-    numbers = {
-        "max_new_tokens": max_new_tokens,
-        "heads": heads,
-        "num_beams": num_beams,
-        "batch_size": batch_size,
-    }
-    for name, value in numbers.items():
-        if value < 1:
-            raise UsageError(f"{name}={value}: give at least 1")
+    check_at_least_one(
+        max_new_tokens=max_new_tokens, heads=heads, num_beams=num_beams, batch_size=batch_size
+    )
     _check_sampling(temperature, top_p, seed)
     _check_method(heads, num_beams, temperature)
     _check_fit(model, prompts, max_new_tokens, heads)

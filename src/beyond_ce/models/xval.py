@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.data.numbers import log_scale
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.models.base import DecodingState, LanguageModel
 from beyond_ce.models.heads import Head
 
@@ -68,8 +68,7 @@ class XVal(LanguageModel):
             raise UsageError(
                 f"model.dim={dim} does not divide into {num_heads} heads: make it a multiple"
             )
-        if answer_slots < 1:
-            raise UsageError(f"model.answer_slots={answer_slots}: give at least 1")
+        check_at_least_one("model", answer_slots=answer_slots)
         self.answer_slots = answer_slots
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size + answer_slots, dim)  # the masks come last

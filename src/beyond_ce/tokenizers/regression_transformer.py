@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import check_at_least_one
 from beyond_ce.tokenizers.digit import DigitTokenizer
 from beyond_ce.tokenizers.sentence_piece import DIGITS
 
@@ -53,8 +53,7 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         max_places: int = 12,
         log_scale: bool = True,
     ) -> None:
-        if max_places < 1:
-            raise UsageError(f"tokenizer.max_places={max_places}: give at least 1")
+        check_at_least_one("tokenizer", max_places=max_places)
         super().__init__(vocab_size, model)
         self.max_places = max_places
         self.log_scale = log_scale

@@ -136,6 +136,15 @@ def test_half_precision_keeps_the_positions_apart() -> None:
     assert copy.deepcopy(model).rotary.table.dtype == torch.float32
 
 
+@pytest.mark.parametrize("block", ["transformer", "linear"])
+def test_autocast_leaves_the_last_norm_its_precision(block: str) -> None:
+    model = make("multi_token", f"head/block={block}").float()
+    hidden = torch.randn(2, 7, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        for offset in range(4):
+            assert model.head.blocks(hidden, offset).dtype == torch.float32
+
+
 def test_linear_blocks_in_front_of_the_next_token_leave_no_ordinary_model() -> None:
     with pytest.raises(UsageError, match="linear"):
         make("multi_token_anticausal", "head/block=linear").next_token_model()

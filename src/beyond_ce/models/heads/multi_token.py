@@ -182,7 +182,9 @@ class LinearBlocks(Blocks):
         """Takes none."""
 
     def forward(self, hidden: Tensor, offset: int) -> Tensor:
-        return self[offset](hidden)
+        # Autocast multiplies in half precision; the norm that follows gets the trunk's, as in every
+        # other head.
+        return self[offset](hidden).to(hidden.dtype)
 
 
 class Unembedding(nn.Module, ABC):
