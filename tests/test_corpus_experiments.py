@@ -13,7 +13,7 @@ from beyond_ce.experiment import run
 from beyond_ce.reporting.run_store import read_report
 
 DECODED = ["batch_sizes=[1]", "heads=[1,2]", "prompt_tokens=8", "max_new_tokens=8", "repeats=1"]
-EVALUATOR = {"mtp/code": DECODED, "mtp/prose": DECODED, "mtp/bytes": DECODED}
+EVALUATOR = dict.fromkeys(("mtp/code", "mtp/prose", "mtp/bytes", "mtp/decoding"), DECODED)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scale", ["gpu", "paper"])
-@pytest.mark.parametrize("experiment", ["mtp/code", "mtp/prose", "mtp/bytes", "mtp/architectures"])
+@pytest.mark.parametrize(
+    "experiment", ["mtp/code", "mtp/prose", "mtp/bytes", "mtp/decoding", "mtp/architectures"]
+)
 def test_one_step_and_a_report(
     experiment: str, scale: str, documents: Path, cache_dir: Path, tmp_path: Path
 ) -> None:

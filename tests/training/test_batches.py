@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from beyond_ce.errors import UsageError
 from beyond_ce.experiment import run
 from beyond_ce.tokenizers import DigitTokenizer, Tokenizer, XValTokenizer
-from beyond_ce.training import Stopped, Trainer
 from beyond_ce.training.batches import tokenize
 
 XVAL = ["tokenizer=xval", "model=by_scale/xval_smoke", "head=xval", "loss=xval"]
@@ -59,23 +58,13 @@ def test_a_run_ends_with_numbers(
 
 
 def test_an_interrupted_regression_ends_as_if_it_had_not_been(
-    smoke_config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smoke_config: Callable[..., DictConfig],
+    run_in_two: Callable[[DictConfig], Path],
+    tmp_path: Path,
 ) -> None:
     settings = [*VALUE, "trainer.max_steps=8", "trainer.checkpoint_every=3"]
     whole = run(smoke_config(*settings, "trainer.accumulate=1"))
-    config = smoke_config(*settings, f"results_dir={tmp_path / 'second'}")
-    step = Trainer._step
-
-    def interrupted(self: Trainer, *args: object) -> object:
-        if args[-1] == 5:
-            raise Stopped("killed")
-        return step(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Stopped):
-        run(config)
-    monkeypatch.setattr(Trainer, "_step", step)
-    resumed = run(config)
+    resumed = run_in_two(smoke_config(*settings, f"results_dir={tmp_path / 'second'}"))
     metrics = [
         json.loads((folder / "report.json").read_text())["metrics"] for folder in (whole, resumed)
     ]

@@ -21,7 +21,6 @@ from beyond_ce.models import CausalLM, Decoder
 from beyond_ce.models.heads import LMHead
 from beyond_ce.preparation import prepare
 from beyond_ce.tokenizers import ByteTokenizer
-from beyond_ce.training import Stopped, Trainer
 from beyond_ce.training.packed_batches import PackedBatches, pack_tokens
 
 TEXTS = [f"Document {i} says {i * i}.\n" * (1 + i % 5) for i in range(40)]
@@ -154,24 +153,16 @@ def test_a_run_on_a_corpus_ends_with_a_report(corpus_config: Callable[..., DictC
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    corpus_config: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus_config: Callable[..., DictConfig],
+    run_in_two: Callable[[DictConfig], Path],
+    tmp_path: Path,
 ) -> None:
     whole = run(corpus_config("trainer.accumulate=2"))
-    config = corpus_config("trainer.accumulate=2", f"results_dir={tmp_path / 'second'}")
-    step = Trainer._step
-
-    def interrupted(self: Trainer, *args: object) -> object:
-        if args[-1] == 5:
-            raise Stopped("killed")
-        return step(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Trainer, "_step", interrupted)
-    with pytest.raises(Stopped):
-        run(config)
-    monkeypatch.setattr(Trainer, "_step", step)
+    resumed = run_in_two(
+        corpus_config("trainer.accumulate=2", f"results_dir={tmp_path / 'second'}")
+    )
     metrics = [
-        json.loads((folder / "report.json").read_text())["metrics"]
-        for folder in (whole, run(config))
+        json.loads((folder / "report.json").read_text())["metrics"] for folder in (whole, resumed)
     ]
     assert metrics[0] == metrics[1]
 

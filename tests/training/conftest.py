@@ -1,0 +1,32 @@
+"""A run that is interrupted and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from beyond_ce.experiment import run
+from beyond_ce.training import Stopped, Trainer
+
+
+@pytest.fixture
+def run_in_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig], Path]:
+    """`run` of a config, stopped before step 5 and started again."""
+
+    step = Trainer._step
+
+    def stopped(self: Trainer, *args: object) -> object:
+        if args[-1] == 5:
+            raise Stopped("killed")
+        return step(self, *args)  # type: ignore[arg-type]
+
+    def run_twice(config: DictConfig) -> Path:
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(Trainer, "_step", stopped)
+            run(config)
+        return run(config)
+
+    return run_twice
