@@ -26,6 +26,7 @@ import torch
 from omegaconf import OmegaConf
 
 from beyond_ce.assembly import load_run
+from beyond_ce.benchmarks.mtp_cost import forward, forward_seconds, random_decoder, random_prompts
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
@@ -83,19 +84,11 @@ def main(args: list[str]) -> Figures:
 def _model(size: str, vocabulary: int, *head: str) -> tuple[Figures, Decoder]:
     """A preset with random weights, and its config (see `Checkpoint`)."""
     config = compose([f"model=decoder_{size}", *head])
-    sizes = {"vocab_size": vocabulary, "pad_id": 0, "eos_id": 1}
     torch.manual_seed(0)
-    model = build(config.model, "model", **sizes, head=build(config.head, "head"))
+    model = random_decoder(config, vocabulary)
+    sizes = {"vocab_size": vocabulary, "pad_id": model.pad_id, "eos_id": model.eos_id}
     parts = {part: OmegaConf.to_container(config[part], resolve=True) for part in ("model", "head")}
-    return {**sizes, **parts}, model.eval()
-
-
-def _prompts(vocabulary: int, batch: int, length: int) -> list[list[int]]:
-    draw = torch.Generator().manual_seed(0)
-    prompts: list[list[int]] = torch.randint(
-        2, vocabulary, (batch, length), generator=draw
-    ).tolist()
-    return prompts
+    return {**sizes, **parts}, model
 
 
 def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
@@ -111,7 +104,7 @@ def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
     count = options.new_tokens
     figures = {}
     for batch in options.batches:
-        prompts = _prompts(vocabulary, batch, options.prompt_tokens)
+        prompts = random_prompts(vocabulary, batch, options.prompt_tokens)
         found: dict[str, list[list[int]]] = {}
 
         def ours(prompts: list[list[int]], found: Any) -> None:
@@ -148,31 +141,15 @@ def _cost(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
     _, model = _model(size, vocabulary, "head=multi_token", f"head.n={options.heads}")
     figures = {}
     for batch in options.batches:
-        prompts = _prompts(vocabulary, batch, options.prompt_tokens)
-        steps: dict[str, Step] = {
-            str(k): _forward(model, prompts, k) for k in range(1, options.heads + 1)
-        }
-        seconds = _timed(steps, options.forwards)
+        prompts = random_prompts(vocabulary, batch, options.prompt_tokens)
+        steps = {k: forward(model, prompts, k) for k in range(1, options.heads + 1)}
+        seconds = forward_seconds(steps, options.forwards, random.Random(0), torch.device("cpu"))
         figures[f"b{batch}"] = {
-            "milliseconds": round(1e3 * statistics.median(seconds["1"]), 3),
-            "ratio": {k: _ratio(s, seconds["1"]) for k, s in seconds.items() if k != "1"},
+            "milliseconds": round(1e3 * statistics.median(seconds[1]), 3),
+            "ratio": {str(k): _ratio(s, seconds[1]) for k, s in seconds.items() if k > 1},
         }
         _say(f"cost {size} {vocabulary} b{batch}", figures[f"b{batch}"])
     return figures
-
-
-def _forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
-    """One forward with k heads of a decoding that has read the prompts, always the same one."""
-    state, _ = model.prefill(prompts, 2 * k, k)
-    tokens = torch.tensor([prompt[:k] for prompt in prompts])
-
-    @torch.inference_mode()
-    def step() -> None:
-        state.logits(state.read(tokens)).max(dim=-1)[1].tolist()
-        if k > 1:
-            state.look_ahead([k // 2] * len(prompts)).max(dim=-1)[1].tolist()
-
-    return step
 
 
 def _run(options: argparse.Namespace) -> Figures:
