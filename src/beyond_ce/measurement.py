@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from beyond_ce.configuration import build
@@ -44,6 +46,22 @@ def measure(plan: Plan) -> None:
                     **fields,
                 }
                 write_report(folder, report)
+
+
+class RowByRow(ABC):
+    """A measurement whose rows need nothing of each other: those of a repeat follow one another, as
+    only one model may fit the device."""
+
+    def __call__(
+        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
+    ) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
+        """Yields (repeat, row -> fields of report.json) as they come."""
+        for repeat in repeats:
+            yield repeat, {row: self.measure(each, repeat) for row, each in configs.items()}
+
+    @abstractmethod
+    def measure(self, config: DictConfig, repeat: int) -> dict[str, Any]:
+        """Fields of report.json, `metrics` among them."""
 
 
 def benchmark(table_id: str, name: str, args: list[str], description: str | None) -> dict[str, Any]:

@@ -5,16 +5,17 @@ A table that reads the recipes themselves shows at once where one has drifted fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import build
+from beyond_ce.measurement import RowByRow
 
 
-class Reading:
+class Reading(RowByRow):
     """The measurement behind tables of settings: every repeat gives the same.
 
     Args:
@@ -24,16 +25,9 @@ class Reading:
     def __init__(self, read: Callable[[DictConfig], dict[str, float]]) -> None:
         self.read = read
 
-    def __call__(
-        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
-    ) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
-        """Yields (repeat, row -> report)."""
+    def measure(self, config: DictConfig, repeat: int) -> dict[str, Any]:
         nothing_ran = {"parameters": 0, "steps": 0, "samples": 0, "wall_clock_s": 0.0}
-        for repeat in repeats:
-            yield (
-                repeat,
-                {row: {"metrics": self.read(each), **nothing_ran} for row, each in configs.items()},
-            )
+        return {"metrics": self.read(config), **nothing_ran}
 
 
 def hyperparameters(config: DictConfig) -> dict[str, float]:

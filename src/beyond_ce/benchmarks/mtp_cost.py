@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import build
-from beyond_ce.measurement import benchmark
+from beyond_ce.measurement import RowByRow, benchmark
 from beyond_ce.models import Decoder
 from beyond_ce.profiling import Step, in_turns
 
 Report = dict[str, Any]
 
 
-class DecodingCost:
+class DecodingCost(RowByRow):
     """The measurement behind table mtp-cost.
 
     Args:
@@ -41,17 +41,7 @@ class DecodingCost:
         self.prompt_tokens = prompt_tokens
         self.forwards = forwards
 
-    def __call__(
-        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
-    ) -> Iterator[tuple[int, dict[str, Report]]]:
-        """Measures the model of each row's config; yields (repeat, row -> report) as they come.
-
-        The rows of a repeat follow each other, as only one model may fit the device.
-        """
-        for repeat in repeats:
-            yield repeat, {row: self._model(each, repeat) for row, each in configs.items()}
-
-    def _model(self, config: DictConfig, repeat: int) -> Report:
+    def measure(self, config: DictConfig, repeat: int) -> Report:
         fabric = build(config.trainer, "trainer").fabric
         fabric.seed_everything(repeat, verbose=False)
         with fabric.init_module():

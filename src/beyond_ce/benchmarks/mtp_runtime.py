@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,13 +23,13 @@ from omegaconf import DictConfig
 from beyond_ce.benchmarks.mtp_step import meta_flops, models_of_one, random_batch
 from beyond_ce.configuration import build
 from beyond_ce.losses.objective import Objective
-from beyond_ce.measurement import benchmark
+from beyond_ce.measurement import RowByRow, benchmark
 from beyond_ce.profiling import Step, in_turns
 
 Report = dict[str, Any]
 
 
-class TrainingTime:
+class TrainingTime(RowByRow):
     """The measurement behind table mtp-s5.
 
     Args:
@@ -47,17 +47,7 @@ class TrainingTime:
         self.heads = heads
         self.iterations = iterations
 
-    def __call__(
-        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
-    ) -> Iterator[tuple[int, dict[str, Report]]]:
-        """Measures the model of each row's config; yields (repeat, row -> report) as they come.
-
-        The rows of a repeat follow each other, as only one model may fit the device.
-        """
-        for repeat in repeats:
-            yield repeat, {row: self._size(each, repeat) for row, each in configs.items()}
-
-    def _size(self, config: DictConfig, repeat: int) -> Report:
+    def measure(self, config: DictConfig, repeat: int) -> Report:
         fabric = build(config.trainer, "trainer").fabric
         fabric.seed_everything(repeat, verbose=False)
         steps, parameters = self._steps(fabric, config)

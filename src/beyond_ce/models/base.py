@@ -102,6 +102,52 @@ class LanguageModel(nn.Module, ABC):
         return self.head.logits(hidden[:, None])[:, 0, : self.vocab_size]
 
 
+class CausalModel(LanguageModel):
+    """A decoder-only model: reads a prompt and its answer as one sequence, or rows of a corpus.
+
+    Attributes:
+        max_length: tokens of its context, or None if it has no limit.
+    """
+
+    max_length: int | None
+
+    def make_batch(
+        self,
+        prompts: list[list[int]],
+        answers: list[list[int]],
+        numbers: Numbers | None = None,
+    ) -> Batch:
+        if isinstance(self.head, RegressionHead):
+            batch = value_batch(prompts, self.head.targets(numbers), self.pad_id)
+        else:
+            batch = decoder_only_batch(prompts, answers, self.pad_id)
+        self.check_length(batch.input_ids.shape[1])
+        return batch
+
+    def packed_batch(self, rows: Tensor) -> Batch:
+        """The training batch of rows of a corpus, long [B, T + 1] (see `PackedTokens`).
+
+        Raises:
+            UsageError: the rows are too long for the model, or the head predicts no tokens.
+        """
+        length = rows.shape[1] - 1
+        if self.max_length is not None and length > self.max_length:
+            raise UsageError(
+                f"dataset.sequence_length={length} exceeds the model's context of "
+                f"{self.max_length} tokens: lower it, or choose another model or model.max_length"
+            )
+        if self.head.target != "tokens":
+            raise UsageError(
+                f"head {type(self.head).__name__} predicts no tokens, and a corpus has nothing "
+                "else: choose head=lm and loss=ce, or another dataset"
+            )
+        return packed_batch(rows, self.eos_id)
+
+    @abstractmethod
+    def check_length(self, length: int) -> None:
+        """Raises UsageError if prompt and answer together do not fit the context."""
+
+
 class EncodedEmbedding(nn.Embedding):
     """An embedding plus a fixed encoding of each token.
 
@@ -123,39 +169,6 @@ class EncodedEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) + F.embedding(input, self.encodings)
-
-
-def causal_batch(
-    head: Head,
-    prompts: list[list[int]],
-    answers: list[list[int]],
-    numbers: Numbers | None,
-    pad_id: int,
-) -> Batch:
-    """The batch of a decoder-only model: prompts and answers, or prompts and values to regress."""
-    if isinstance(head, RegressionHead):
-        return value_batch(prompts, head.targets(numbers), pad_id)
-    return decoder_only_batch(prompts, answers, pad_id)
-
-
-def causal_packed_batch(head: Head, rows: Tensor, max_length: int | None, eos_id: int) -> Batch:
-    """The batch of a decoder-only model with a context of `max_length`: rows of a corpus.
-
-    Raises:
-        UsageError: the rows are too long for the model, or the head predicts no tokens.
-    """
-    length = rows.shape[1] - 1
-    if max_length is not None and length > max_length:
-        raise UsageError(
-            f"dataset.sequence_length={length} exceeds the model's context of {max_length} "
-            "tokens: lower it, or choose another model or model.max_length"
-        )
-    if head.target != "tokens":
-        raise UsageError(
-            f"head {type(head).__name__} predicts no tokens, and a corpus has nothing else: "
-            "choose head=lm and loss=ce, or another dataset"
-        )
-    return packed_batch(rows, eos_id)
 
 
 def last_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:

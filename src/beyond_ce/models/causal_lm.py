@@ -24,19 +24,13 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
 
-from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
+from beyond_ce.data.batch import Batch, pad, token_mask
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import (
-    DecodingState,
-    LanguageModel,
-    causal_batch,
-    causal_packed_batch,
-    last_state,
-)
+from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.heads import Head
 
 
-class CausalLM(LanguageModel):
+class CausalLM(CausalModel):
     """A decoder-only model of transformers with any head; the `lm` head takes the model's own
     unembedding, which stays tied to the embedding if it was.
 
@@ -92,19 +86,6 @@ class CausalLM(LanguageModel):
             )
         super().add_encodings(encodings)
 
-    def make_batch(
-        self,
-        prompts: list[list[int]],
-        answers: list[list[int]],
-        numbers: Numbers | None = None,
-    ) -> Batch:
-        batch = causal_batch(self.head, prompts, answers, numbers, self.pad_id)
-        self._check_length(batch.input_ids.shape[1])
-        return batch
-
-    def packed_batch(self, rows: Tensor) -> Batch:
-        return causal_packed_batch(self.head, rows, self.max_length, self.eos_id)
-
     def trunk(self, batch: Batch) -> Tensor:
         # Padding stands on the right, where causal attention never looks back from: no mask, so
         # that the fastest kernels can be used.
@@ -120,7 +101,7 @@ class CausalLM(LanguageModel):
         # Padding on the left, as the library's cache appends to all rows at the same place.
         mirrored = [prompt[::-1] for prompt in prompts]
         tokens = pad(mirrored, self.pad_id).flip(1).to(device)
-        self._check_length(tokens.shape[1] + max_new_tokens - 1)  # the last token is never read
+        self.check_length(tokens.shape[1] + max_new_tokens - 1)  # the last token is never read
         state = CausalLMState(
             mask=token_mask(prompts).flip(1).to(device),
             cache=DynamicCache(config=self.decoder.config),
@@ -152,7 +133,7 @@ class CausalLM(LanguageModel):
         output = self.decoder(inputs_embeds=embeddings, **kwargs)
         return output.last_hidden_state * self.hidden_scale
 
-    def _check_length(self, length: int) -> None:
+    def check_length(self, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
             raise UsageError(
                 f"a sequence of {length} tokens, prompt and answer together, exceeds the model's "

@@ -15,22 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from beyond_ce.data.batch import Batch, Numbers, pad
+from beyond_ce.data.batch import Batch, pad
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import (
-    DecodingState,
-    LanguageModel,
-    causal_batch,
-    causal_packed_batch,
-    last_state,
-)
+from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
 
 
-class Decoder(LanguageModel):
+class Decoder(CausalModel):
     """A Llama-like trunk with any head.
 
     Args:
@@ -108,19 +102,6 @@ class Decoder(LanguageModel):
 
             start_from(self, pretrained)
 
-    def make_batch(
-        self,
-        prompts: list[list[int]],
-        answers: list[list[int]],
-        numbers: Numbers | None = None,
-    ) -> Batch:
-        batch = causal_batch(self.head, prompts, answers, numbers, self.pad_id)
-        self._check_length(batch.input_ids.shape[1])
-        return batch
-
-    def packed_batch(self, rows: Tensor) -> Batch:
-        return causal_packed_batch(self.head, rows, self.max_length, self.eos_id)
-
     def trunk(self, batch: Batch) -> Tensor:
         # Padding stands on the right, where causal attention never looks back from.
         hidden = self._read(batch.input_ids)
@@ -180,7 +161,7 @@ class Decoder(LanguageModel):
         if not all(prompts):
             raise UsageError("a decoder-only model cannot go on from an empty prompt")
         longest = max(map(len, prompts))
-        self._check_length(longest + max_new_tokens - 1)  # the last new token is never read
+        self.check_length(longest + max_new_tokens - 1)  # the last new token is never read
         # Rows that have read all they need may have to read on with the others.
         state = DecoderState(self, len(prompts), longest + max_new_tokens + heads - 2, heads)
         features = state.read(pad(prompts, self.pad_id).to(self.embedding.weight.device))
@@ -207,7 +188,7 @@ class Decoder(LanguageModel):
                 hidden = layer(hidden)
         return hidden
 
-    def _check_length(self, length: int) -> None:
+    def check_length(self, length: int) -> None:
         if length > self.max_length:
             raise UsageError(
                 f"a sequence of {length} tokens, prompt and answer together, exceeds the model's "
