@@ -8,7 +8,7 @@ import pytest
 from beyond_ce.reproduction import plan, write
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ["mtp-s2", "mtp-figs10", "mtp-s3", "mtp-s5", "mtp-s4"]
+TABLES = ["mtp-s2", "mtp-figs10", "mtp-cost", "mtp-decoding", "mtp-s3", "mtp-s5", "mtp-s4"]
 
 
 def make_up(table_id, results, origin):
