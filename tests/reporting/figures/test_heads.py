@@ -55,6 +55,7 @@ def test_rows_that_differ_in_one_setting_are_a_line(table_id, x, lines, places, 
     assert list(ax.lines[0].get_xdata()) == places
     if x == "k":
         assert ax.lines[0].get_ydata() == pytest.approx(np.sqrt(places))
+        assert all(tick == int(tick) for tick in ax.get_xticks())
     if table_id == "mtp-s2":
         assert list(ax.lines[1].get_ydata()) == [1.0, 1.85, 2.54, 3.05]  # the paper's
 

@@ -82,6 +82,8 @@ def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: s
     if x == "batch":
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:.0f}")
+    else:
+        ax.locator_params(axis="x", integer=True)
     ax.set_title(heading(part, split))
     ax.set_xlabel(_AXES[x])
     ax.set_ylabel(column.name)
