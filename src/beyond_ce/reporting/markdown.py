@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -171,8 +172,8 @@ def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
 def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
     found = list({report["run"]: report for report in reports.values()}.values())
 
-    def distinct(values: Sequence[str]) -> str:
-        return "; ".join(sorted(set(values))) or NOTHING
+    def distinct(values: Iterable[str]) -> str:
+        return "; ".join(dict.fromkeys(values)) or NOTHING
 
     commits = [
         f"{(r['commit'] or 'unknown')[:12]}{' with local changes' if r['dirty'] else ''}"
@@ -183,10 +184,10 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
         for r in found
     ]
     sizes = [
-        f"{r['parameters'] / 1e6:.2g} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
+        f"{_millions(r['parameters'])} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
         if r["steps"]
         else f"no model, {r['samples']:,} samples"
-        for r in found
+        for r in sorted(found, key=_size)
     ]
     minutes = sum(r["wall_clock_s"] for r in found) / 60
     missing = f" **{expected - len(found)} of {expected} missing.**"
@@ -195,11 +196,22 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
         f"- Runs: {len(found)}, seeds {sorted({job.seed for job in reports})}; "
         f"each: {distinct(sizes)}.{missing if len(found) < expected else ''}",
         f"- Command: `{command}`",
-        f"- Commit: {distinct(commits)}",
-        f"- Hardware: {distinct(machines)}",
+        f"- Commit: {distinct(sorted(commits))}",
+        f"- Hardware: {distinct(sorted(machines))}",
         f"- Minutes: {minutes:.1f}, summed over the runs",
     ]
     return "\n".join(lines)
+
+
+def _size(report: dict[str, Any]) -> tuple[Any, ...]:
+    """Sorts reports by the size of what was trained; those without a model come last."""
+    return not report["steps"], report["parameters"], report["steps"], report["samples"]
+
+
+def _millions(parameters: int) -> str:
+    """Two digits of them, or all whole millions where these are more."""
+    millions = parameters / 1e6
+    return f"{millions:.2g}" if millions < 99.5 else f"{millions:,.0f}"
 
 
 def grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

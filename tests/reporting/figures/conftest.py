@@ -3,6 +3,8 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 import pytest
 
+plt.switch_backend("agg")
+
 
 @pytest.fixture(autouse=True)
 def closed_figures() -> Iterator[None]:

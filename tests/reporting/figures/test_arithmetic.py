@@ -1,11 +1,9 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, loss_landscape, losses_at, table2_figure
 from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table, tabulate
 
-plt.switch_backend("agg")
 digits = np.eye(10)
 
 

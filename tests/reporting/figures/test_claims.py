@@ -1,10 +1,7 @@
-import matplotlib.pyplot as plt
 import pytest
 
 from beyond_ce.reporting.claims import Claim, Condition, judge
 from beyond_ce.reporting.figures import claims_figure
-
-plt.switch_backend("agg")
 
 
 def claim(name, weights, metric="test/accuracy"):

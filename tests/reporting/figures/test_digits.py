@@ -1,10 +1,7 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from beyond_ce.reporting.figures import digit_grid, digit_grids, paper_digit_grids
-
-plt.switch_backend("agg")
 
 
 def test_digit_grids_join_the_splits_and_keep_gaps():

@@ -1,12 +1,9 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from beyond_ce.reporting.figures import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.heads import settings
 from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table, tabulate
-
-plt.switch_backend("agg")
 
 
 def made_up(table_id, **values):

@@ -1,12 +1,9 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, number_mass, predicted_against_true
 from beyond_ce.reporting.tables import Job
-
-plt.switch_backend("agg")
 
 
 def test_predictions_that_cannot_be_shown_are_counted(tmp_path):

@@ -1,11 +1,8 @@
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, dot_plot, task_map
 from beyond_ce.reporting.tables import Job, Part, Row, tabulate
-
-plt.switch_backend("agg")
 
 
 def made(metrics, row="CE"):
