@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from choices import token_losses
+from choices import choices, on_tokens, token_losses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,6 +15,7 @@ from beyond_ce.configuration import build, compose
 from beyond_ce.data.batch import IGNORED, Batch, future_labels
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import T5, Decoder
+from beyond_ce.models.heads import MultiTokenHead
 
 VOCAB, PAD, EOS = 30, 0, 1
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
@@ -61,9 +62,9 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], relative: fl
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
-@pytest.mark.parametrize("unembedding", ["shared", "replicated"])
-@pytest.mark.parametrize("block", ["transformer", "linear"])
-@pytest.mark.parametrize("head", ["multi_token", "multi_token_causal", "multi_token_anticausal"])
+@pytest.mark.parametrize("unembedding", choices("head/unembedding"))
+@pytest.mark.parametrize("block", choices("head/block"))
+@pytest.mark.parametrize("head", choices("head", MultiTokenHead))
 def test_gradients_are_those_of_all_heads_at_once(
     head: str, block: str, unembedding: str, n: int
 ) -> None:
@@ -104,7 +105,7 @@ def test_heads_of_other_models_are_linear() -> None:
     assert_same(gradients(step, total), gradients(step, naive(step, batch)), relative=1e-10)
 
 
-@pytest.mark.parametrize("head", ["lm", "multi_token", "multi_token_causal"])
+@pytest.mark.parametrize("head", on_tokens("head"))
 def test_micro_batches_with_the_counts_of_all_give_the_gradient_of_all(head: str) -> None:
     step = objective(head)
     whole = batch_of(step)

@@ -26,6 +26,15 @@ def target(group: str, name: str) -> type:
     return get_class(OmegaConf.load(CONF / group / f"{name}.yaml")._target_)
 
 
+def classes(group: str, kind: type = object) -> list[type]:
+    """The classes that those choices name."""
+    return [target(group, name) for name in choices(group, kind)]
+
+
+def on_tokens(group: str, kind: type = object) -> list[str]:
+    """The losses or heads whose target are tokens; others, as of a value, have their own tests."""
+    return [name for name in choices(group, kind) if target(group, name).target == "tokens"]
+
+
 def token_losses(kind: type = object) -> list[str]:
-    """The losses on logits and tokens; others, as of a predicted value, have tests of their own."""
-    return [name for name in choices("loss", kind) if target("loss", name).target == "tokens"]
+    return on_tokens("loss", kind)
