@@ -24,12 +24,14 @@ VALUES = torch.full((VOCAB,), torch.nan)
 VALUES[3:8] = torch.arange(5.0)
 
 
-def objective(head: str = "multi_token", *overrides: str, loss: str = "ce") -> Objective:
+def objective(
+    head: str = "multi_token", *overrides: str, loss: str = "ce", num_layers: int = 9
+) -> Objective:
     torch.manual_seed(0)
     config = compose([f"head={head}", f"loss={loss}", *overrides])
     model = Decoder(
-        VOCAB, PAD, EOS, build(config.head, "head"), dim=16, num_layers=9, num_heads=2,
-        max_length=32, multiple_of=8,
+        VOCAB, PAD, EOS, build(config.head, "head"), dim=16, num_layers=num_layers,
+        num_heads=2, max_length=32, multiple_of=8,
     )  # fmt: skip
     return Objective(model, build(config.loss, "loss", number_values=VALUES)).double()
 
@@ -210,7 +212,7 @@ def test_at_no_time_are_two_heads_logits_alive(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_torch_compile_leaves_the_gradients_as_they_are() -> None:
-    step = objective("multi_token", "head.n=2")
+    step = objective("multi_token", "head.n=2", num_layers=3)  # each layer takes time to trace
     batch = batch_of(step)
     expected = gradients(step, step(batch)[0])
     total, _ = torch.compile(step, backend="eager")(batch)
