@@ -8,34 +8,45 @@ from typing import Any
 
 import pytest
 from choices import choices
-from omegaconf import OmegaConf
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.data import Corpus
 
 NAMES = choices("dataset")
+NEEDED = {"hub_corpus": ["dataset.hub=a/b"], "text_files": [f"dataset.path={__file__}"]}
 
 
-def made(name: str, cache_dir: Path) -> Any:
-    needed = {"hub_corpus": ["dataset.hub=a/b"], "text_files": [f"dataset.path={__file__}"]}
-    config = compose([f"dataset={name}", *needed.get(name, []), f"cache_dir={cache_dir}"])
-    assert {"_target_", "cache_dir"} <= set(config.dataset)
-    assert OmegaConf.to_container(config.dataset, resolve=True)["cache_dir"] == str(cache_dir)
-    return build(config.dataset, "dataset")
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def made(cache: Path) -> dict[str, Any]:
+    configs = {
+        name: compose([f"dataset={name}", *NEEDED.get(name, []), f"cache_dir={cache}"]).dataset
+        for name in NAMES
+    }
+    assert all(config.cache_dir == str(cache) for config in configs.values())
+    return {name: build(config, "dataset") for name, config in configs.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_what_a_run_asks_of_it(name: str, tmp_path: Path) -> None:
-    data = made(name, tmp_path)
+def test_it_has_what_a_run_asks_of_it(name: str, made: dict[str, Any]) -> None:
+    data = made[name]
     assert data.name and isinstance(data.name, str)
     assert data.test_splits and not {"train", "validation"} & set(data.test_splits)
     for method in ("fingerprint", "load"):
         assert not inspect.signature(getattr(data, method)).parameters
     if isinstance(data, Corpus):
         assert data.sequence_length > 1
-    assert not list(tmp_path.iterdir()), "making it must not read, write or download"
 
 
-def test_names_are_distinct(tmp_path: Path) -> None:
+def test_making_it_does_nothing_yet(made: dict[str, Any], cache: Path) -> None:
+    """Data are read, generated or downloaded when they are loaded."""
+    assert not list(cache.iterdir())
+
+
+def test_names_are_distinct(made: dict[str, Any]) -> None:
     """Caches are named by them."""
-    assert len({made(name, tmp_path).name for name in NAMES}) == len(NAMES)
+    assert len({data.name for data in made.values()}) == len(NAMES)

@@ -17,10 +17,9 @@ LONG = "A sentence that is long enough to be worth reading. " * 2
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
-    cache = tmp_path_factory.mktemp("cache")
+def corpora(cache_dir: Path) -> dict[str, Corpus]:
     return {
-        name: build(compose([f"dataset={name}", f"cache_dir={cache}"]).dataset, "dataset")
+        name: build(compose([f"dataset={name}", f"cache_dir={cache_dir}"]).dataset, "dataset")
         for name in ("python_source", "python_docs")
     }
 

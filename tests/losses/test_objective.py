@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from choices import choices, on_tokens, token_losses
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig
 from torch import Tensor
 
 from beyond_ce.configuration import build, compose
@@ -24,11 +26,16 @@ VALUES = torch.full((VOCAB,), torch.nan)
 VALUES[3:8] = torch.arange(5.0)
 
 
+@cache
+def composed(*overrides: str) -> DictConfig:
+    return compose(overrides)
+
+
 def objective(
     head: str = "multi_token", *overrides: str, loss: str = "ce", num_layers: int = 9
 ) -> Objective:
     torch.manual_seed(0)
-    config = compose([f"head={head}", f"loss={loss}", *overrides])
+    config = composed(f"head={head}", f"loss={loss}", *overrides)
     model = Decoder(
         VOCAB, PAD, EOS, build(config.head, "head"), dim=16, num_layers=num_layers,
         num_heads=2, max_length=32, multiple_of=8,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
 from choices import choices
+from omegaconf import DictConfig
 from torch.nn import functional as F
 
 from beyond_ce.configuration import build, compose
@@ -25,11 +27,16 @@ ORDERS = {
 }
 
 
+@cache
+def config(head: str, *overrides: str) -> DictConfig:
+    return compose([f"head={head}", *overrides])
+
+
 def make(head: str = "multi_token", *overrides: str, num_layers: int = 9) -> Decoder:
     torch.manual_seed(0)
-    config = compose([f"head={head}", *overrides])
+    built = build(config(head, *overrides).head, "head")
     return Decoder(
-        VOCAB, PAD, EOS, build(config.head, "head"), dim=16, num_layers=num_layers, num_heads=2,
+        VOCAB, PAD, EOS, built, dim=16, num_layers=num_layers, num_heads=2,
         max_length=16, multiple_of=8,
     ).double()  # fmt: skip
 
