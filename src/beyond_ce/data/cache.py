@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import datasets
 
 _ROWS_PER_BATCH = 10_000
-_COLUMNS = ("prompt", "answer", "task")
 
 Splits = Iterator[tuple[str, Iterable[Any]]]
 """Name and rows of each split; a row has the columns as attributes (see `Example`)."""
@@ -25,7 +24,7 @@ Splits = Iterator[tuple[str, Iterable[Any]]]
 def load_or_write(
     folder: Path,
     make_splits: Callable[[], Splits],
-    columns: Sequence[str] = _COLUMNS,
+    columns: Sequence[str],
     rows_per_batch: int | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Read the splits in `folder`; if there is none, first write what `make_splits` yields.
