@@ -7,7 +7,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 
 # For each target (see `Head.target`) a choice to recommend.
 _HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
@@ -57,7 +57,7 @@ def _class(config: DictConfig, group: str) -> Any:
     try:
         return get_object(config[group]._target_)
     except ImportError as error:
-        raise UsageError(f"{group}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{group}: {one_line(error)}") from error
 
 
 def _some(target: str) -> str:

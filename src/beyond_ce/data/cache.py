@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -106,6 +106,6 @@ def _read(folder: Path) -> dict[str, datasets.Dataset]:
         return splits
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise RunError(
-            f"the cached data in {folder} is damaged ({' '.join(str(error).split())}); "
+            f"the cached data in {folder} is damaged ({one_line(error)}); "
             "delete that folder and run again"
         ) from error

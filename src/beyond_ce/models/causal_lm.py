@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
 
 from beyond_ce.data.batch import Batch, pad, token_mask
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.heads import Head
 
@@ -186,7 +186,7 @@ def _build(config: Mapping[str, Any], vocab_size: int, eos_id: int) -> PreTraine
     except UsageError:
         raise
     except Exception as error:  # the library checks values in its own ways, often by crashing
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"model.config makes no {kind} model: {reason}") from error
 
 
@@ -266,7 +266,7 @@ def _logit_scale(model: PreTrainedModel) -> float:
     try:
         logits = model.eval()(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"model.config makes no {kind} model that runs: {reason}") from error
     finally:
         handle.remove()
