@@ -27,6 +27,7 @@ from transformers.modeling_outputs import ModelOutput
 from beyond_ce.data.batch import Batch, pad, token_mask
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
+from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.heads import Head
 
 
@@ -262,15 +263,14 @@ def _logit_scale(model: PreTrainedModel) -> float:
         return output
 
     handle = model.get_decoder().register_forward_hook(replace)
-    training = model.training
     try:
-        logits = model.eval()(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
+        with evaluating(model):
+            logits = model(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
     except Exception as error:
         reason = one_line(error)
         raise UsageError(f"model.config makes no {kind} model that runs: {reason}") from error
     finally:
         handle.remove()
-        model.train(training)
     scale = float((logits.double() * plain).sum() / plain.double().square().sum())
     if not torch.allclose(logits, scale * plain, rtol=1e-4, atol=1e-4 * abs(scale) * 1000):
         raise UsageError(
