@@ -22,8 +22,9 @@ from beyond_ce.configuration import build, check, reconfigure, run_folder
 from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.data.packed import PackedTokens
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation import Evaluator, NumberAnswers, Subject
 from beyond_ce.evaluation.baselines import Baseline
-from beyond_ce.evaluation.evaluator import NumberAnswers, check_columns, spread
+from beyond_ce.evaluation.evaluator import spread
 from beyond_ce.models import LanguageModel
 from beyond_ce.preparation import Prepared, prepare
 from beyond_ce.reporting.run_store import (
@@ -66,14 +67,14 @@ def run(config: DictConfig) -> Path:
         trainer.fabric.seed_everything(config.seed, verbose=False)
         with trainer.fabric.rank_zero_first():  # the others then find it in the cache
             prepared = prepare(config)
-        check_columns(evaluator, prepared.splits["train"])
         objective = build_objective(config, prepared.tokenizer)
         probe = build(config.probe, "probe") if "probe" in config else None
         probing: dict[str, Any] = {}
         if probe is not None:
             sample = probe.sample(prepared.splits, prepared.test_splits)
-            parts = evaluator, objective.model, prepared.tokenizer, sample, trainer.fabric.device
-            probing = {"probe": partial(probe.measure, *parts), "probe_every": probe.every}
+            subject = Subject(objective.model, prepared.tokenizer, trainer.fabric.device)
+            measure = partial(probe.measure, evaluator, subject, sample)
+            probing = {"probe": measure, "probe_every": probe.every}
         logger = build(config.logger, "logger")
         if primary:
             prepared.tokenizer.save(folder / "tokenizer")
@@ -149,16 +150,10 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
     start = time.perf_counter()
     with open_run(config):
         baseline: Baseline = build(config.baseline, "baseline")
-        evaluator = build(config.evaluator, "evaluator")
-        if not isinstance(evaluator, NumberAnswers):
-            raise UsageError(
-                f"{type(baseline).__name__} answers with a number, which "
-                f"{type(evaluator).__name__} does not score: choose evaluator=number_answers"
-            )
+        evaluator: NumberAnswers = build(config.evaluator, "evaluator")
         data = build(config.dataset, "dataset")
         splits = data.load()
         train = splits["train"]
-        check_columns(evaluator, train)
         targets = np.array([number_value(last_number(answer)) for answer in train["answer"]])
         if np.isnan(targets).any():
             raise UsageError(
@@ -191,7 +186,7 @@ def _run_baseline(config: DictConfig, folder: Path) -> Path:
 
 def evaluate(
     model: LanguageModel,
-    evaluator: Any,
+    evaluator: Evaluator,
     prepared: Prepared,
     folder: Path,
     device: torch.device,
@@ -201,11 +196,12 @@ def evaluate(
     Each split's metrics and predictions are kept as evaluation/<split>.json and .parquet, so
     that a run interrupted between two splits does not evaluate the first again.
     """
+    subject = Subject(model, prepared.tokenizer, device)
     metrics: dict[str, float] = {}
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            found = evaluator(model, prepared.tokenizer, prepared.splits[split], device)
+            found = evaluator(subject, prepared.splits[split])
             _keep(found.metrics, found.predictions, path)
         values = json.loads(path.read_text())
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
@@ -244,7 +240,7 @@ def evaluate_again(
     name = "-".join([checkpoint, *sorted(settings)])
     metrics = {}
     for split in splits or data.test_splits:
-        found = evaluator(model, tokenizer, examples[split], device)
+        found = evaluator(Subject(model, tokenizer, device), examples[split])
         metrics[split] = found.metrics
         report = {
             "run": folder.name,

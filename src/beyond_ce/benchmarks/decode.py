@@ -29,6 +29,7 @@ from beyond_ce.assembly import load_run
 from beyond_ce.benchmarks.mtp_cost import forward, forward_seconds, random_decoder, random_prompts
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation import Subject
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
@@ -167,7 +168,7 @@ def _run(options: argparse.Namespace) -> Figures:
     )
     figures = {}
     for split in data.test_splits:
-        figures[split] = evaluator(model, tokenizer, examples[split], "cpu").metrics
+        figures[split] = evaluator(Subject(model, tokenizer, "cpu"), examples[split]).metrics
         _say(f"run {split}", figures[split])
     return figures
 
