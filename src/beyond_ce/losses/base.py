@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from beyond_ce.losses.sparse_cross_entropy import linear_sparse_cross_entropy, sparse_cross_entropy
 
 IGNORED = -100
+"""Label of a position without a target."""
 
 # The way from labels to the logits: `sparse_cross_entropy` less its first argument.
 Core = Callable[..., tuple[Tensor, Tensor]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.checkpoints.checkpoint import Checkpoint
 from beyond_ce.models.checkpoints.files import JsonFile
 from beyond_ce.models.checkpoints.hugging_face import read_hugging_face, write_hugging_face
@@ -101,7 +101,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
         partial.replace(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         # torch and safetensors report a full disk as errors of their own.
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise RunError(f"cannot write {folder}: {reason}; free some space or choose another") from (
             error
         )
