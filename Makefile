@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 SCALE  ?= cpu
 ARGS   ?=
+WORKERS ?= auto
 BIN    := .venv/bin
 READY  := .venv/.ready
 TABLES := $(notdir $(basename $(wildcard conf/table/*.yaml)))
@@ -13,7 +14,7 @@ TABLES := $(notdir $(basename $(wildcard conf/table/*.yaml)))
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z%_-]+:.*## / {printf "  \033[36m%-24s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Tables: $(TABLES)"
-	@echo "Variables: SCALE=$(SCALE) (smoke, cpu, gpu, paper), ARGS='...' (passed on), PYTHON=$(PYTHON)"
+	@echo "Variables: SCALE=$(SCALE) (smoke, cpu, gpu, paper), ARGS='...' (passed on), WORKERS=$(WORKERS) (of tests), PYTHON=$(PYTHON)"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10-3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11, say")'
@@ -31,11 +32,15 @@ lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
 		| grep -v -E '^(nvidia-|cuda-|triton)' >> .lock.tmp
 	@mv .lock.tmp requirements.lock
 
-test: $(READY) ## Run the tests (a few minutes)
-	$(BIN)/python -m pytest $(ARGS)
+# Workers take each other's tests once their own are done, and else go through the files in order,
+# so that a module's fixtures are made once. WORKERS=0 is one process, for a debugger or -s.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --durations 10
+
+test: $(READY) ## Run the tests, one process a core (a few minutes)
+	$(PYTEST) $(ARGS)
 
 test-slow: $(READY) ## Run every test, the long ones included
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

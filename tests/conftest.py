@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+import torch
+from filelock import FileLock
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
 from beyond_ce.runs.experiment import run
 from beyond_ce.training import Stopped, Trainer
 
+# One thread a process, here and in what tests start: `make test` runs a process on every core.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# The same examples every time, so that a test fails for what changed and not by chance.
+# `make test ARGS=--hypothesis-profile=random` looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("random", deadline=None)
+hypothesis.settings.load_profile("fixed")
+
 
 @pytest.fixture(scope="session")
-def official_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def session_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test session share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def official_data(session_dir: Path) -> Path:
     """A folder laid out as mathematics_dataset-v1.0, with a few hundred sums."""
-    folder = tmp_path_factory.mktemp("official") / "mathematics_dataset-v1.0"
+    folder = session_dir / "official" / "mathematics_dataset-v1.0"
+    with FileLock(session_dir / "official.lock"):
+        if not folder.exists():
+            _write_official_data(folder)
+    return folder
+
+
+def _write_official_data(folder: Path) -> None:
     draw = random.Random(0)
     files = {
         "train-easy": (120, 9, "arithmetic__add_sub_multiple"),
@@ -33,13 +61,14 @@ def official_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines += [f"What is {a} + {b} - {count}?", str(a + b - count)]
         (folder / regime).mkdir(parents=True)
         (folder / regime / f"{module}.txt").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache_dir(session_dir: Path) -> Path:
     """One cache for the whole test session, so that data and tokenizers are made once."""
-    return tmp_path_factory.mktemp("cache")
+    folder = session_dir / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
+from choices import choices
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
@@ -28,14 +31,29 @@ def test_a_metric_of_two_evaluators_is_refused(tokenizer, uniform, examples):
         Evaluators({})
 
 
-def test_settings_of_the_combinations_reach_every_evaluator():
-    for first in ("number_answers", "final_answer"):
-        overrides = [
-            f"evaluator={first}_and_mass",
-            "evaluator.batch_size=7",
-            "evaluator.num_beams=3",
-        ]
-        both = build(compose(overrides).evaluator, "evaluator").evaluators
-        assert list(both) == [first, "number_mass"]
-        assert both[first].num_beams == 3
-        assert {each.batch_size for each in both.values()} == {7}
+def test_all_choices_are_called_alike():
+    made = [build(compose([f"evaluator={n}"]).evaluator, "evaluator") for n in choices("evaluator")]
+    called = {tuple(inspect.signature(type(each).__call__).parameters) for each in made}
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("name", choices("evaluator", Evaluators))
+def test_settings_of_the_combinations_reach_every_evaluator(name):
+    """A setting of the whole is that of all parts that have it; one that no part has is no use."""
+    settings = compose([f"evaluator={name}"]).evaluator
+    keys = set(settings) - {"_target_", "evaluators"}
+    numbers = [key for key in keys if isinstance(settings[key], int)]
+    values = {key: i if key in numbers else [i] for i, key in enumerate(sorted(keys), start=2)}
+    changed = compose(
+        [f"evaluator={name}", *(f"evaluator.{key}={value}" for key, value in values.items())]
+    ).evaluator
+    for key in keys:
+        parts = [part for part in changed.evaluators.values() if key in part]
+        assert parts and all(part[key] == values[key] for part in parts), key
+    overrides = [f"evaluator.{key}={values[key]}" for key in numbers]
+    built = build(compose([f"evaluator={name}", *overrides]).evaluator, "evaluator").evaluators
+    assert list(built) == list(settings.evaluators)
+    for key in numbers:
+        for part, each in built.items():
+            if key in settings.evaluators[part]:
+                assert getattr(each, key) == values[key], (part, key)

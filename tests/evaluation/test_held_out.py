@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from choices import on_tokens
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
@@ -50,7 +51,7 @@ def by_hand(model: Decoder, texts: list[str], context: int) -> tuple[list[list[f
     return bits, right
 
 
-@pytest.mark.parametrize("head", ["lm", "multi_token", "multi_token_causal"])
+@pytest.mark.parametrize("head", on_tokens("head"))
 @pytest.mark.parametrize("context", [7, 64])
 def test_every_token_of_every_head_counts_once(head: str, context: int) -> None:
     model = decoder(f"head={head}")

@@ -7,6 +7,7 @@ from itertools import chain
 
 import pytest
 import torch
+from choices import classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -18,19 +19,15 @@ from beyond_ce.generation.self_speculative import decode_self_speculatively
 from beyond_ce.generation.token_by_token import decode_token_by_token
 from beyond_ce.models import T5, Decoder
 from beyond_ce.models.heads import (
-    AnticausalMultiTokenHead,
-    CausalMultiTokenHead,
-    LinearBlocks,
     LMHead,
     MultiTokenHead,
-    ReplicatedUnembedding,
     SharedUnembedding,
     TransformerBlocks,
 )
 
 PAD, EOS = 0, 1
-HEADS = (MultiTokenHead, CausalMultiTokenHead, AnticausalMultiTokenHead)
-BLOCKS = (TransformerBlocks, LinearBlocks)
+HEADS = classes("head", MultiTokenHead)
+BLOCKS = classes("head/block")
 CYCLE = [2, 3, 4, 5, 6, 7, 8]
 
 
@@ -83,7 +80,7 @@ prompts_of = partial(st.lists, st.lists(st.integers(2, 4), min_size=1, max_size=
 @given(
     head=st.sampled_from(HEADS),
     block=st.sampled_from(BLOCKS),
-    unembedding=st.sampled_from([SharedUnembedding, ReplicatedUnembedding]),
+    unembedding=st.sampled_from(classes("head/unembedding")),
     n=st.integers(1, 5),
     seed=st.integers(0, 1000),
     prompts=prompts_of(max_size=8),

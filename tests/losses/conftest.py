@@ -1,42 +1,144 @@
-"""A small vocabulary with digits, all losses from their YAML files, and a float64 brute force."""
+"""A small vocabulary with digits, every loss from its YAML file, and a float64 brute force."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from choices import CONF
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from beyond_ce.losses import Loss
 
-CONFIGS = Path(__file__).parents[2] / "conf" / "loss"
-NAMES = [
-    "ce",
-    "ntl_was",
-    "ntl_mse",
-    "ntl_mae",
-    "ntl_huber",
-    "ntl_was_cdf",
-    "ntl_was_reweigh",
-    "ntl_mse_reweigh",
-    "ntl_number_level",
-    "gce",
-    "gce_ntl_was",
-]
 V, PADDED = 20, 23
 DIGITS = [11, 3, 4, 5, 6, 7, 8, 9, 15, 2]  # token of digit d, deliberately out of order
+VALUES = np.arange(10.0)
+
+
+class Position:
+    """One label that is not ignored and the logits [V'] there."""
+
+    def __init__(self, logits: np.ndarray, label: int) -> None:
+        self.label = label
+        self.y = DIGITS.index(label) if label in DIGITS else None
+        """The label's value, None for a word."""
+        self.log_p = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+        """Log-probabilities [V'] under the softmax over all columns."""
+        digits = np.exp(logits[DIGITS] - logits[DIGITS].max())
+        self.p = digits / digits.sum()
+        """Probabilities [10] of the values under the softmax over the digits alone."""
+
+    def smoothed(self) -> np.ndarray:
+        """The label's target [10] for a sigma of 1."""
+        q = np.exp(-((VALUES - self.y) ** 2) / 2)
+        return q / q.sum()
+
+
+def ce(at: Position) -> float:
+    return -at.log_p[at.label]
+
+
+def gce(at: Position) -> float:
+    return ce(at) if at.y is None else -(at.smoothed() @ at.log_p[DIGITS])
+
+
+def was(at: Position) -> float:
+    return wasserstein_distance(VALUES, [at.y], at.p)
+
+
+def was_to_smoothed(at: Position) -> float:
+    return wasserstein_distance(VALUES, VALUES, at.p, at.smoothed())
+
+
+def mae(at: Position) -> float:
+    return abs(at.p @ VALUES - at.y)
+
+
+def mse(at: Position) -> float:
+    return mae(at) ** 2
+
+
+def huber(at: Position) -> float:
+    return mse(at) / 2 if mae(at) < 1 else mae(at) - 0.5
+
+
+def reweighed(distance: Callable[[Position], float], worst: float) -> Callable[[Position], float]:
+    def ntl(at: Position) -> float:
+        mass = np.exp(at.log_p[DIGITS]).sum()
+        return mass * distance(at) + (1 - mass) * 1.01 * worst
+
+    return ntl
+
+
+def number_level(logits: Tensor, labels: Tensor, point: int | None = None) -> list[float]:
+    """Relative error of each whole number, from spelling it out; `point` is a token."""
+    errors = []
+    for row, row_labels in zip(logits.detach().double(), labels.tolist(), strict=True):
+        spelled = "".join(
+            str(DIGITS.index(i)) if i in DIGITS else "." if i == point else " " for i in row_labels
+        )
+        for match in re.finditer(r"\d+(\.\d+)*", spelled):
+            places = [t for t in range(*match.span()) if spelled[t] != "."]
+            expected = [row[t, DIGITS].softmax(0) @ torch.arange(10.0).double() for t in places]
+            y = sum(int(spelled[t]) * 10.0**-i for i, t in enumerate(places))
+            yhat = sum(float(e) * 10.0**-i for i, e in enumerate(expected))
+            errors.append(abs(yhat - y) / (yhat + y + np.finfo(float).eps))
+    return errors
+
+
+# From logits [B, T, V'] and labels [B, T] to the values that a term is the mean of.
+Term = Callable[[Tensor, Tensor], list[float]]
+
+
+def positions(logits: Tensor, labels: Tensor) -> list[Position]:
+    rows = logits.detach().flatten(0, -2).double().numpy()
+    labelled = zip(rows, labels.flatten().tolist(), strict=True)
+    return [Position(row, label) for row, label in labelled if label != -100]
+
+
+def over_all(value: Callable[[Position], float]) -> Term:
+    return lambda logits, labels: [value(at) for at in positions(logits, labels)]
+
+
+def over_numbers(value: Callable[[Position], float]) -> Term:
+    return lambda logits, labels: [
+        value(at) for at in positions(logits, labels) if at.y is not None
+    ]
+
+
+# Every loss on tokens: its terms by name, the first with weight 1 and the others with `weight`.
+BRUTE_FORCE: dict[str, dict[str, Term]] = {
+    "ce": {"ce": over_all(ce)},
+    "gce": {"gce": over_all(gce)},
+    "gce_ntl_was": {"gce": over_all(gce), "ntl": over_numbers(was_to_smoothed)},
+    "ntl_huber": {"ce": over_all(ce), "ntl": over_numbers(huber)},
+    "ntl_mae": {"ce": over_all(ce), "ntl": over_numbers(mae)},
+    "ntl_mse": {"ce": over_all(ce), "ntl": over_numbers(mse)},
+    "ntl_mse_reweigh": {"ce": over_all(ce), "ntl": over_numbers(reweighed(mse, 81))},
+    "ntl_number_level": {"ce": over_all(ce), "ntl": number_level},
+    "ntl_was": {"ce": over_all(ce), "ntl": over_numbers(was)},
+    "ntl_was_cdf": {"ce": over_all(ce), "ntl": over_numbers(was)},
+    "ntl_was_reweigh": {"ce": over_all(ce), "ntl": over_numbers(reweighed(was, 9))},
+}
+
+
+@dataclass(frozen=True)
+class Expected:
+    total: float
+    terms: dict[str, float]
 
 
 class Lab:
     """Builds losses and inputs."""
 
-    names = NAMES
     digits = DIGITS
     padded = PADDED
 
@@ -46,7 +148,7 @@ class Lab:
         return values
 
     def loss(self, name: str, number_values: Tensor | None = None, **settings: object) -> Loss:
-        config = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), settings)
+        config = OmegaConf.merge(OmegaConf.load(CONF / "loss" / f"{name}.yaml"), settings)
         values = self.number_values() if number_values is None else number_values
         try:
             return instantiate(config, number_values=values)
@@ -62,70 +164,25 @@ class Lab:
         labels[-1, -3:] = -100
         return logits.requires_grad_(), labels
 
-    def brute_force(self, name: str, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """Every term by loops over positions in numpy float64."""
-        from scipy.stats import wasserstein_distance
-
-        token_of_value = dict(enumerate(DIGITS))
-        value_of_token = {token: value for value, token in token_of_value.items()}
-        values = np.arange(10.0)
-        first, ntl = [], []
-        for x, label in zip(
-            logits.detach().flatten(0, 1).double().numpy(), labels.flatten().tolist(), strict=True
-        ):
-            if label == -100:
-                continue
-            log_p = x - np.log(np.exp(x - x.max()).sum()) - x.max()
-            target = np.zeros(len(x))
-            target[label] = 1.0
-            q = np.zeros(10)
-            if label in value_of_token:
-                y = value_of_token[label]
-                q[y] = 1.0
-                if name.startswith("gce"):
-                    q = np.exp(-((values - y) ** 2) / 2)
-                    q /= q.sum()
-                    target[label] = 0.0
-                    target[DIGITS] = q
-                p = np.exp(x[DIGITS] - x[DIGITS].max())
-                p /= p.sum()
-                gap = abs(p @ values - y)
-                term = {
-                    "ntl_mse": gap**2,
-                    "ntl_mse_reweigh": gap**2,
-                    "ntl_mae": gap,
-                    "ntl_huber": gap**2 / 2 if gap < 1 else gap - 0.5,
-                }.get(name, wasserstein_distance(values, values, p, q))
-                if name.endswith("reweigh"):
-                    mass = np.exp(log_p[DIGITS]).sum()
-                    worst = {"ntl_was_reweigh": 9, "ntl_mse_reweigh": 81}[name]
-                    term = mass * term + (1 - mass) * 1.01 * worst
-                ntl.append(term)
-            first.append(-(target * log_p).sum())
-        terms = {"gce" if name.startswith("gce") else "ce": float(np.mean(first))}
-        if name == "ntl_number_level":
-            ntl = self.brute_force_numbers(logits, labels)
-        if name not in ("ce", "gce"):
-            terms["ntl"] = float(np.mean(ntl))
-        return terms
+    def brute_force(self, name: str, logits: Tensor, labels: Tensor) -> Expected:
+        """The loss of conf/loss/<name>.yaml, position by position in numpy float64."""
+        if name not in BRUTE_FORCE:
+            pytest.fail(
+                f"conf/loss/{name}.yaml has no brute force: write it in tests/losses/conftest.py",
+                pytrace=False,
+            )
+        terms = {
+            term: float(np.mean(values(logits, labels)))
+            for term, values in BRUTE_FORCE[name].items()
+        }
+        first, *others = terms.values()
+        weight = OmegaConf.load(CONF / "loss" / f"{name}.yaml").get("weight", 1.0)
+        return Expected(first + weight * sum(others), terms)
 
     def brute_force_numbers(
         self, logits: Tensor, labels: Tensor, point: int | None = None
     ) -> list[float]:
-        """Relative error of each whole number, from spelling it out; `point` is a token."""
-        errors = []
-        for row, row_labels in zip(logits.detach().double(), labels.tolist(), strict=True):
-            spelled = "".join(
-                str(DIGITS.index(i)) if i in DIGITS else "." if i == point else " "
-                for i in row_labels
-            )
-            for match in re.finditer(r"\d+(\.\d+)*", spelled):
-                places = [t for t in range(*match.span()) if spelled[t] != "."]
-                expected = [row[t, DIGITS].softmax(0) @ torch.arange(10.0).double() for t in places]
-                y = sum(int(spelled[t]) * 10.0**-i for i, t in enumerate(places))
-                yhat = sum(float(e) * 10.0**-i for i, e in enumerate(expected))
-                errors.append(abs(yhat - y) / (yhat + y + np.finfo(float).eps))
-        return errors
+        return number_level(logits, labels, point)
 
 
 @pytest.fixture(scope="session")

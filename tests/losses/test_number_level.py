@@ -191,11 +191,6 @@ def test_number_tokens_that_are_no_digit_are_refused(lab, value):
         lab.loss("ntl_number_level", values)
 
 
-def test_a_tokenizer_without_numbers_is_refused(lab):
-    with pytest.raises(UsageError, match="this tokenizer has no number tokens"):
-        lab.loss("ntl_number_level", torch.full((20,), torch.nan))
-
-
 def test_two_tokens_of_one_digit(lab):
     """As "1" and "▁1": either starts a number, and mass on either is mass on the digit."""
     values = torch.tensor([torch.nan, 0, 1, 2, 1], dtype=torch.float64)

@@ -9,15 +9,14 @@ from functools import partial
 
 import pytest
 import torch
+from choices import classes
 
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.decoding import decoding_weights
 from beyond_ce.models.heads import (
-    LinearBlocks,
     LMHead,
     MultiTokenHead,
-    ReplicatedUnembedding,
     SharedUnembedding,
     TransformerBlocks,
 )
@@ -113,8 +112,8 @@ def test_are_freed_and_not_copied() -> None:
     assert weights() is None
 
 
-@pytest.mark.parametrize("block", [TransformerBlocks, LinearBlocks])
-@pytest.mark.parametrize("unembedding", [SharedUnembedding, ReplicatedUnembedding])
+@pytest.mark.parametrize("block", classes("head/block"))
+@pytest.mark.parametrize("unembedding", classes("head/unembedding"))
 def test_drafts_are_what_the_heads_say(block, unembedding) -> None:
     """Of all heads, at the places asked for, in rows of different lengths."""
     torch.manual_seed(0)

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from functools import partial
 
@@ -47,7 +48,7 @@ def run(tmp_path, monkeypatch):
     """The stand-in's `run`, importable in other processes."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     import stand_in
 

@@ -57,7 +57,7 @@ def stand_in(tmp_path, monkeypatch):
     """Functions that other processes can import."""
     (tmp_path / "stand_in.py").write_text(TASKS)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delitem(sys.modules, "stand_in", raising=False)
     import stand_in
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from choices import choices
 from torch import Tensor, nn
 
+from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.training import Plateau, Stopped, Trainer, WarmupCosine, adafactor, adamw
 
@@ -104,15 +106,26 @@ class ToyBatches:
         return f"seed {step}"
 
 
-def fit(folder: Path, batches: ToyBatches | None = None, dropout: float = 0.2, **settings: Any):
+ADAMW = partial(adamw, lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8)
+WARMUP_COSINE = partial(WarmupCosine, warmup_steps=3, decay_ratio=0.1)
+
+
+def fit(
+    folder: Path,
+    batches: ToyBatches | None = None,
+    dropout: float = 0.2,
+    optimizer: Callable[..., torch.optim.Optimizer] = ADAMW,
+    scheduler: Callable[..., Any] = WARMUP_COSINE,
+    **settings: Any,
+):
     trainer = Trainer(**{**SETTINGS, **settings})
     trainer.fabric.seed_everything(1, verbose=False)
     objective = ToyObjective(dropout)
     records: list[tuple[dict[str, float], int]] = []
     result = trainer.fit(
         objective,
-        partial(adamw, lr=1e-2, weight_decay=0.1, betas=(0.9, 0.999), eps=1e-8),
-        partial(WarmupCosine, warmup_steps=3, decay_ratio=0.1),
+        optimizer,
+        scheduler,
         batches or ToyBatches(trainer.batch_size),
         folder,
         lambda values, step: records.append((values, step)),
@@ -152,6 +165,28 @@ def test_validation_is_a_mean_over_all_positions(tmp_path: Path) -> None:
     batches = ToyBatches().validation(0, 1)
     joined = ToyBatch(*(torch.cat([getattr(b, f) for b in batches]) for f in ("inputs", "labels")))
     assert result.last_loss == pytest.approx(objective(joined)[0].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", choices("scheduler"))
+@pytest.mark.parametrize("optimizer", choices("optimizer"))
+def test_every_optimizer_and_schedule_learns_and_goes_on_bit_for_bit(
+    tmp_path: Path, optimizer: str, scheduler: str
+) -> None:
+    config = compose([f"optimizer={optimizer}", f"scheduler={scheduler}"])
+    choice: dict[str, Any] = {
+        "optimizer": build(config.optimizer, "optimizer"),
+        "scheduler": build(config.scheduler, "scheduler"),
+        "max_steps": 60,
+        "evaluate_every": 20,
+    }
+    (tmp_path / "whole").mkdir()
+    whole, _, records = fit(tmp_path / "whole", **choice)
+    losses = [values["validation/loss"] for values, _ in records if "validation/loss" in values]
+    assert losses[-1] < losses[0] and losses == sorted(losses, reverse=True)
+    with pytest.raises(Stopped):
+        fit(tmp_path, ToyBatches(on_step=_raise_at(31, Stopped("killed"))), **choice)
+    resumed, *_ = fit(tmp_path, **choice)
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
@@ -283,7 +318,7 @@ def test_a_broken_step_is_named_even_if_the_model_outlives_it(tmp_path: Path) ->
         trainer.fit(
             ToyObjective(),
             lambda module: Skipping(module.parameters(), lr=0.01),
-            partial(WarmupCosine, warmup_steps=3, decay_ratio=0.1),
+            WARMUP_COSINE,
             Spoilt(2, math.nan),
             tmp_path,
             lambda values, step: None,

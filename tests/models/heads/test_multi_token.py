@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from choices import choices
 from torch.nn import functional as F
 
 from beyond_ce.configuration import build, compose
@@ -14,7 +15,14 @@ from beyond_ce.models import Decoder
 from beyond_ce.models.heads import LMHead, MultiTokenHead
 
 VOCAB, PAD, EOS = 30, 0, 1
-ARCHITECTURES = ("multi_token", "multi_token_causal", "multi_token_anticausal")
+ARCHITECTURES = choices("head", MultiTokenHead)
+BLOCKS = choices("head/block")
+# Which blocks offset 0, 1 and 2 of three heads go through: appendix B of the paper, written out.
+ORDERS = {
+    "multi_token": [[0], [1], [2]],
+    "multi_token_causal": [[0], [0, 1], [0, 1, 2]],
+    "multi_token_anticausal": [[2, 1, 0], [2, 1], [2]],
+}
 
 
 def make(head: str = "multi_token", *overrides: str, num_layers: int = 9) -> Decoder:
@@ -68,25 +76,16 @@ def test_linear_blocks_leave_the_trunk_as_it_is() -> None:
     assert count(model) == count(ordinary()) + 3 * 16 * 16
 
 
-@pytest.mark.parametrize(
-    ("head", "order"),
-    [
-        ("multi_token", [[0], [1], [2]]),
-        ("multi_token_causal", [[0], [0, 1], [0, 1, 2]]),
-        ("multi_token_anticausal", [[2, 1, 0], [2, 1], [2]]),
-    ],
-)
-def test_which_blocks_a_head_goes_through(
-    head: str, order: list[list[int]], tokens: torch.Tensor
-) -> None:
-    """Appendix B of the paper, written out."""
+@pytest.mark.parametrize("head", ARCHITECTURES)
+def test_which_blocks_a_head_goes_through(head: str, tokens: torch.Tensor) -> None:
+    assert head in ORDERS, f"conf/head/{head}.yaml has no order of blocks: write it above"
     model = make(head, "head.n=3")
     hidden = model.embedding(tokens)
     for layer in model.layers:
         hidden = layer(hidden)
     logits = model.logits(tokens)
     assert logits.shape == (2, 7, 3, VOCAB)
-    for offset, blocks in enumerate(order):
+    for offset, blocks in enumerate(ORDERS[head]):
         state = hidden
         for i in blocks:
             state = model.head.blocks[i](state)
@@ -119,7 +118,7 @@ def test_the_first_head_of_one_is_the_ordinary_model() -> None:
 
 
 @pytest.mark.parametrize("head", ARCHITECTURES)
-@pytest.mark.parametrize("block", ["transformer", "linear"])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_plain_decoding_uses_the_first_head(head: str, block: str, tokens: torch.Tensor) -> None:
     model = make(head, "head.n=3", f"head/block={block}")
     state, logits = model.prefill(tokens[:, :4].tolist(), max_new_tokens=4)
@@ -136,7 +135,7 @@ def test_half_precision_keeps_the_positions_apart() -> None:
     assert copy.deepcopy(model).rotary.table.dtype == torch.float32
 
 
-@pytest.mark.parametrize("block", ["transformer", "linear"])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_autocast_leaves_the_last_norm_its_precision(block: str) -> None:
     model = make("multi_token", f"head/block={block}").float()
     hidden = torch.randn(2, 7, 16)
