@@ -18,14 +18,14 @@ from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from beyond_ce.assembly import load_run
+from beyond_ce.checkpoints import Checkpoint, write_checkpoint
+from beyond_ce.checkpoints.checkpoint import llama_config
 from beyond_ce.conversion import convert
 from beyond_ce.errors import UsageError
 from beyond_ce.experiment import run
 from beyond_ce.generation import generate
 from beyond_ce.loading import Loaded, load
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
-from beyond_ce.models.checkpoints.checkpoint import llama_config
 from beyond_ce.models.heads import LMHead
 from beyond_ce.tokenizers import BPETokenizer, ByteTokenizer, PretrainedTokenizer
 

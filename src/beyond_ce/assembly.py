@@ -10,18 +10,23 @@ from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
+from beyond_ce.checkpoints import start_from
 from beyond_ce.compatibility import check_parts
 from beyond_ce.configuration import build
 from beyond_ce.errors import UsageError
 from beyond_ce.losses.objective import Objective
-from beyond_ce.models import LanguageModel
+from beyond_ce.models import Decoder, LanguageModel
 from beyond_ce.reporting.run_store import read_config
 from beyond_ce.tokenizers import Tokenizer
 from beyond_ce.training import load_checkpoint
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
-    """The config's model with its head, sized for the tokenizer and with its encodings."""
+    """The config's model with its head, sized for the tokenizer and with its encodings.
+
+    A decoder with a checkpoint to start from (`model.pretrained`) gets its weights here; models
+    of transformers load theirs themselves.
+    """
     model: LanguageModel = build(
         config.model,
         "model",
@@ -30,6 +35,8 @@ def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
         eos_id=tokenizer.eos_id,
         head=build(config.head, "head"),
     )
+    if isinstance(model, Decoder) and model.pretrained is not None:
+        start_from(model, model.pretrained)
     encodings = tokenizer.number_encodings(model.embedding.embedding_dim)
     if encodings is not None:
         model.add_encodings(encodings)

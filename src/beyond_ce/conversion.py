@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from beyond_ce.assembly import load_run
+from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.reporting.run_store import read_config
 
 _TOKENIZERS = ("tokenizer", "tokenizer.model", "tokenizer.json", "tokenizer_config.json")

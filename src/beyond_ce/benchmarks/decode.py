@@ -27,12 +27,12 @@ from omegaconf import OmegaConf
 
 from beyond_ce.assembly import load_run
 from beyond_ce.benchmarks.mtp_cost import forward, forward_seconds, random_decoder, random_prompts
+from beyond_ce.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.profiling import Step, in_turns
 from beyond_ce.reporting.run_store import provenance, read_config
 
