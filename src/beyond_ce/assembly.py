@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import get_object
 from lightning_fabric import Fabric
@@ -14,6 +13,7 @@ from beyond_ce.checkpoints import start_from
 from beyond_ce.compatibility import check_parts
 from beyond_ce.configuration import build
 from beyond_ce.errors import UsageError
+from beyond_ce.losses import Loss
 from beyond_ce.losses.objective import Objective
 from beyond_ce.models import Decoder, LanguageModel
 from beyond_ce.reporting.run_store import read_config
@@ -54,7 +54,7 @@ def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
     return Objective(model, build_loss(config, tokenizer))
 
 
-def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Any:
+def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Loss:
     """The config's loss, with what it wants to know of the tokenizer.
 
     Raises:

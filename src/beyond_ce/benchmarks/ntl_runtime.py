@@ -16,19 +16,22 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
+from lightning_fabric import Fabric
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from beyond_ce.benchmarks.ntl_loss import digit_values, package_loss, random_labels, torch_ce
 from beyond_ce.configuration import build
 from beyond_ce.data.batch import Batch
-from beyond_ce.losses import LossOutput
+from beyond_ce.losses import Loss, LossOutput
 from beyond_ce.losses.objective import Objective
 from beyond_ce.measurement import benchmark
+from beyond_ce.models import LanguageModel
 from beyond_ce.profiling import Step, in_turns
 
 Report = dict[str, Any]
@@ -71,7 +74,9 @@ class Runtime:
         fabric = build(config.trainer, "trainer").fabric
         fabric.seed_everything(0, verbose=False)
         sizes = {"vocab_size": self.vocabulary, "pad_id": 0, "eos_id": 1}
-        model = build(config.model, "model", **sizes, head=build(config.head, "head"))
+        model: LanguageModel = build(
+            config.model, "model", **sizes, head=build(config.head, "head")
+        )
         parts = self._parts(fabric, config, model, configs)
         self._repeat(parts, 1, random.Random(), fabric.device)  # warms up
         for repeat in repeats:
@@ -93,7 +98,11 @@ class Runtime:
             )
 
     def _parts(
-        self, fabric: Any, config: DictConfig, model: nn.Module, configs: Mapping[str, DictConfig]
+        self,
+        fabric: Fabric,
+        config: DictConfig,
+        model: LanguageModel,
+        configs: Mapping[str, DictConfig],
     ) -> dict[str, dict[str, Step]]:
         """Part -> row -> one run of it."""
         values = digit_values(self.vocabulary)
@@ -104,7 +113,9 @@ class Runtime:
             if loss is not None
         }
         first = next(iter(modules.values()))
-        optimizer = fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        optimizer = cast(
+            Optimizer, fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        )
         low = "bf16" in config.trainer.precision
         logits = torch.randn(
             *self.logits,
@@ -164,7 +175,7 @@ class Runtime:
         return metrics
 
 
-def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
+def _loss(node: DictConfig, number_values: Tensor) -> Loss | None:
     try:
         return build(node, "loss", number_values=number_values)
     except InstantiationException as error:
@@ -173,20 +184,22 @@ def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
         raise
 
 
-class _FromLogits(nn.Module):
+class _FromLogits(Loss):
     """A loss of somebody else's in the place of one of ours: it needs all logits at once."""
+
+    target = "tokens"
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, labels: Tensor, counts: None = None) -> LossOutput:
-        return LossOutput(self.loss(logits, labels), {})
-
-    def from_hidden(
-        self, hidden: Tensor, unembedding: Tensor, labels: Tensor, counts: None = None
+    def forward(
+        self, logits: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        return self(hidden @ unembedding.mT, labels)
+        return LossOutput(self.loss(logits, labels), {})  # a mean over the batch, whatever counts
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        return {"tokens": (labels >= 0).sum()}
 
 
 class TorchCrossEntropy(_FromLogits):

@@ -46,6 +46,19 @@ class Loss(nn.Module, ABC):
                 large batch.
         """
 
+    def from_hidden(
+        self,
+        hidden: Tensor,
+        unembedding: Tensor,
+        labels: Tensor,
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> LossOutput:
+        """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T.
+
+        Here they are built; a loss that can do without overrides this.
+        """
+        return self(hidden @ unembedding.T, labels, counts)
+
     @abstractmethod
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
         """The denominators for `labels`, as scalars: how many positions each mean runs over."""
