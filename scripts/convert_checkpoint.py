@@ -32,7 +32,7 @@ def main() -> None:
     import torch
 
     from beyond_ce.checkpoints import load_decoder
-    from beyond_ce.conversion import convert
+    from beyond_ce.runs.conversion import convert
 
     dtype = getattr(torch, args.dtype) if args.dtype else None
     source = convert(args.source, args.target, args.to, dtype, args.checkpoint).model

@@ -25,9 +25,9 @@ def main() -> None:
 
     import pandas as pd
 
-    from beyond_ce.experiment import evaluate_again
+    from beyond_ce.runs.scoring import score_again
 
-    metrics = evaluate_again(args.run, args.checkpoint, args.split, args.overrides)
+    metrics = score_again(args.run, args.checkpoint, args.split, args.overrides)
     print(pd.DataFrame(metrics).to_string(float_format="{:.4g}".format, na_rep=""))
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     import torch
 
     from beyond_ce.generation import LivePrinter, generate, longest_continuation
-    from beyond_ce.loading import load
+    from beyond_ce.runs.loading import load
 
     loaded = load(args.model, args.checkpoint, args.tokenizer)
     model, tokenizer = loaded.model, loaded.tokenizer

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     args = parser.parse_args()
 
-    from beyond_ce.reproduction import write_claims
+    from beyond_ce.reproduction.write import write_claims
 
     print(write_claims(args.results))
 

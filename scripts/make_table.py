@@ -9,7 +9,8 @@ from beyond_ce.configuration import one_line_errors
 
 
 def main() -> None:
-    from beyond_ce.reproduction import argument_parser, plans, write
+    from beyond_ce.reproduction.plan import argument_parser, plans
+    from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
     parser.add_argument("--latex", action="store_true", help="write a .tex file as well")

@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
         for split, examples in data.load().items():
             print(f"{split}: {len(examples)} {'documents' if corpus else 'examples'}")
         if corpus:
-            from beyond_ce.preparation import prepare
+            from beyond_ce.runs.preparation import prepare
 
             prepared = prepare(config)
             for split, tokens in (("train", prepared.train), ("validation", prepared.validation)):

@@ -14,15 +14,9 @@ from beyond_ce.errors import UsageError
 
 
 def main() -> None:
-    from beyond_ce.reproduction import (
-        argument_parser,
-        default_jobs,
-        plans,
-        prepare_once,
-        run_local,
-        run_slurm,
-        write,
-    )
+    from beyond_ce.reproduction.launch import default_jobs, prepare_once, run_local, run_slurm
+    from beyond_ce.reproduction.plan import argument_parser, plans
+    from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
     parser.add_argument(
@@ -34,9 +28,9 @@ def main() -> None:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
     todo = plans(args)
 
-    from beyond_ce.experiment import run
-    from beyond_ce.measurement import measure
-    from beyond_ce.preparation import prepare
+    from beyond_ce.reproduction.measurement import measure
+    from beyond_ce.runs.experiment import run
+    from beyond_ce.runs.preparation import prepare
 
     failures = []
     for plan in todo:

@@ -15,7 +15,7 @@ def main(config: DictConfig) -> None:
         # Slow to import: --help and config errors come first.
         from lightning_fabric.utilities import rank_zero_only
 
-        from beyond_ce.experiment import run
+        from beyond_ce.runs.experiment import run
 
         rank_zero_only(print)(run(config))
 

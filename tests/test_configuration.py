@@ -6,8 +6,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from beyond_ce.configuration import build, compose, run_hash
+from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
+from beyond_ce.runs.identity import run_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(

@@ -1,16 +1,14 @@
-"""Composing configs, naming runs by what defines them, and showing errors as one line."""
+"""Composing and checking configs, building what they name, and showing errors as one line."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,7 +16,6 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -28,26 +25,6 @@ from omegaconf.errors import OmegaConfBaseException
 from beyond_ce.errors import RunError, UsageError
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
-
-# Keys that say where and how fast a run happens but not what it computes: changing one of them
-# names the same run. `precision` and `compile` do change the arithmetic and so stay.
-_NOT_DEFINING = {
-    "results_dir",
-    "cache_dir",
-    "logger",
-    "dataset.cache_dir",
-    "dataset.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.num_threads",
-    "trainer.progress",
-    "trainer.log_every",
-    "trainer.checkpoint_every",
-}
-
-_DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
 
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
@@ -87,62 +64,6 @@ def check(config: DictConfig) -> None:
     if missing:
         raise UsageError(f"config key '{missing[0]}' needs a value: add {missing[0]}=...")
     OmegaConf.resolve(config.copy())
-
-
-def definition(config: DictConfig) -> dict[str, Any]:
-    """The part of a config that defines the run's numbers, with plain Python values.
-
-    A data set's `path` counts by its last component, so that the same files give the same run
-    wherever they lie. Where a baseline takes the place of the model, what trains one counts not.
-    """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    if "baseline" in plain:
-        plain = {key: plain[key] for key in _DEFINING_A_BASELINE}
-
-    def prune(node: dict, prefix: str) -> dict:
-        kept = {}
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if name in _NOT_DEFINING:
-                continue
-            if isinstance(value, dict):
-                value = prune(value, f"{name}.")
-            elif key == "path" and isinstance(value, str):
-                value = PurePath(value).name
-            kept[key] = value
-        return kept
-
-    return prune(plain, "")
-
-
-def run_hash(config: DictConfig) -> str:
-    """Sixteen hex digits that name the run: equal configs, equal name."""
-    text = json.dumps(definition(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def run_folder(config: DictConfig) -> Path:
-    """`<results_dir>/runs/<hash>`."""
-    return Path(config.results_dir) / "runs" / run_hash(config)
-
-
-def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
-    """A run's config with Hydra overrides of keys in `group`, or of keys that do not define it.
-
-    Raises:
-        UsageError: an override would make it another run.
-    """
-    changed = config.copy()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(changed, override.get_key_element(), override.value())
-        same = changed.copy()
-        same[group] = config[group]
-        if run_hash(same) != run_hash(config):
-            raise UsageError(
-                f"{override.input_line} would be another run: only {group}.* can change here"
-            )
-    return changed
 
 
 def build(node: DictConfig, what: str, **kwargs: Any) -> Any:

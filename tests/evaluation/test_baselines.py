@@ -4,10 +4,11 @@ import math
 import numpy as np
 import pytest
 
-from beyond_ce.configuration import compose, run_hash
+from beyond_ce.configuration import compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.baselines import Mean, Median, Ridge
-from beyond_ce.experiment import run
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_hash
 
 TARGETS = np.array([0.0, 0.0, 1.0, 7.0])
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import HeldOut
 from beyond_ce.evaluation.held_out import walk
 from beyond_ce.models import Decoder
+from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer, Tokenizer
 
 TEXTS = ["for i in range(10):\n    print(i)\n", "", "é", "x = 1\n" * 9]

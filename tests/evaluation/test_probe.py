@@ -16,12 +16,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import FSDPStrategy
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import CONF_DIR, build, compose, run_folder, run_hash
+from beyond_ce.configuration import CONF_DIR, build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluation, Probe
-from beyond_ce.experiment import run
 from beyond_ce.reporting.paper import PAPER_DIR
 from beyond_ce.reporting.tables import load_table
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder, run_hash
 from beyond_ce.training import Stopped
 
 

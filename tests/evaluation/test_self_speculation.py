@@ -4,13 +4,13 @@ import datasets
 import pytest
 import torch
 
-from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators, SelfSpeculation, self_speculation
 from beyond_ce.evaluation.self_speculation import differences, near_tie, repeated
 from beyond_ce.generation import Generation, generate
 from beyond_ce.models import Decoder
+from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer
 
 TEXTS = ["".join(f"x{j} = {i} * {j}\n" for j in range(20)) for i in range(5)]

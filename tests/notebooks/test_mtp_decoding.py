@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from beyond_ce.reproduction import plan, write
+from beyond_ce.reproduction.plan import plan
+from beyond_ce.reproduction.write import write
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ["mtp-s2", "mtp-figs10", "mtp-cost", "mtp-decoding", "mtp-s3", "mtp-s5", "mtp-s4"]

@@ -7,7 +7,8 @@ import pytest
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.reporting.tables import TableNumbers
-from beyond_ce.reproduction import plan, write
+from beyond_ce.reproduction.plan import plan
+from beyond_ce.reproduction.write import write
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("ntl-*.yaml"))

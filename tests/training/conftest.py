@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from beyond_ce.experiment import run
+from beyond_ce.runs.experiment import run
 from beyond_ce.training import Stopped, Trainer
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import run_folder
-from beyond_ce.experiment import run
-from beyond_ce.reporting.run_store import open_run
 from beyond_ce.reporting.tracking import NoLogger
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.store import open_run
 from beyond_ce.training import Stopped
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"

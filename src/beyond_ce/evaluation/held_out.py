@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import IGNORED, Batch, pad, token_mask
+from beyond_ce.batches.batch import IGNORED, Batch, pad, token_mask
 from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.evaluator import Evaluation, spread
 

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from beyond_ce.data.batch import Batch
+from beyond_ce.batches.batch import Batch
 from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.evaluator import Evaluation, spread
 from beyond_ce.evaluation.held_out import check_model

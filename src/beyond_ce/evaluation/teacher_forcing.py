@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from beyond_ce.data.batch import IGNORED
+from beyond_ce.batches.batch import IGNORED
 from beyond_ce.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import singledispatch
 
 import torch
 
-from beyond_ce.data.batch import Numbers
+from beyond_ce.batches.batch import Numbers
 from beyond_ce.data.numbers import plain
 from beyond_ce.errors import check_at_least_one
 from beyond_ce.generation.generate import SEQUENCES_AT_ONCE, generate

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
 
-from beyond_ce.data.batch import Batch, pad, token_mask
+from beyond_ce.batches.batch import Batch, pad, token_mask
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.heads import Head

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from beyond_ce.data.batch import Batch, pad
+from beyond_ce.batches.batch import Batch, pad
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.decoder_state import DecoderState

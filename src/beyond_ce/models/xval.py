@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
+from beyond_ce.batches.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.data.numbers import log_scale
 from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.models.base import DecodingState, LanguageModel

@@ -19,8 +19,8 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
-from beyond_ce.reporting.run_store import read_report
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
+from beyond_ce.runs.store import read_report
 
 CSV_COLUMNS = ("row", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds", "paper")
 MINUS_BASELINE = "_minus_baseline"
