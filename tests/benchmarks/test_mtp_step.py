@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from beyond_ce.benchmarks.mtp_step import _adopt, all_at_once, gradient_difference
+from beyond_ce.benchmarks.mtp_step import all_at_once, gradient_difference
 from beyond_ce.configuration import compose
 from beyond_ce.losses import CrossEntropy
 from beyond_ce.reproduction.measurements.random_models import (
+    _replace_parameters,
     decoder_flops,
     decoders_of_one,
     random_batch,
@@ -42,7 +43,7 @@ def test_models_share_their_parameters(config) -> None:
 def test_parameters_of_other_shapes_are_refused(config) -> None:
     (small,), (large,) = (decoders_of_one(config, [2], size).values() for size in (VOCAB, 200))
     with pytest.raises(ValueError, match=r"embedding.weight is \(100, 128\) and not \(200, 128"):
-        _adopt(small, list(large.parameters()))
+        _replace_parameters(small, list(large.parameters()))
 
 
 def test_ours_and_the_naive_step_have_one_loss_and_one_gradient(config) -> None:
