@@ -22,7 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 
@@ -75,20 +75,16 @@ def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
         if isinstance(cause, UsageError | RunError):
             raise cause from error
         if isinstance(cause, TypeError | ValueError):
-            raise UsageError(f"{what}: {_one_line(cause)}") from error
+            raise UsageError(f"{what}: {one_line(cause)}") from error
         raise
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _describe(error: Exception) -> str:
     """A config error of Hydra or OmegaConf as one line, its cause included."""
     # Hydra ends its message with where it looked, which helps nobody with a mistyped name.
-    parts = [_one_line(error).split(" Config search path:")[0]]
+    parts = [one_line(error).split(" Config search path:")[0]]
     if isinstance(error.__cause__, OmegaConfBaseException):
-        parts.append(_one_line(error.__cause__))
+        parts.append(one_line(error.__cause__))
     return ": ".join(parts)
 
 

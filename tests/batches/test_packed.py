@@ -183,9 +183,9 @@ def test_tokenizers_learn_from_the_training_documents(
     [
         (["model=t5_tiny"], r"model T5 answers prompts.*choose model=decoder_tiny"),
         (["head=regression", "loss=mse"], r"head RegressionHead predicts no tokens.*head=lm"),
-        (["evaluator=number_answers"], r"NumberAnswers reads 'answer'.*evaluator=held_out"),
-        (["evaluator=number_answers_and_mass"], r"Evaluators reads 'answer'"),
-        (["evaluator=number_answers", "baseline=mean"], r"NumberAnswers reads 'answer'"),
+        (["evaluator=number_answers"], r"NumberAnswers reads 'prompt'.*evaluator=held_out"),
+        (["evaluator=number_answers_and_mass"], r"Evaluators reads 'prompt'"),
+        (["evaluator=number_answers", "baseline=mean"], r"NumberAnswers reads 'prompt'"),
     ],
 )
 def test_what_is_not_for_a_corpus_is_one_line(
@@ -204,7 +204,7 @@ def test_prompts_are_not_for_an_evaluator_of_documents(
 ) -> None:
     config = smoke_config()
     config.evaluator = compose(["evaluator=held_out"]).evaluator
-    with pytest.raises(UsageError, match=r"HeldOut reads 'text', and the data set has prompt"):
+    with pytest.raises(UsageError, match=r"HeldOut reads 'text', which dataset Arithmetic does"):
         run(config)
 
 

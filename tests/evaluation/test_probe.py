@@ -109,17 +109,17 @@ def test_measures_each_task_also_where_there_is_one_only() -> None:
     probe = make()
     several = probe.sample(SPLITS, ["near"])
     metrics = {"mape": 0.3, "mape@a": 0.1, "mape@c": 0.2, "mae@a": 9.0}
-    assert probe.measure(evaluator(metrics), None, None, several, "cpu") == {
+    assert probe.measure(evaluator(metrics), None, several) == {
         "probe/mape@a": 0.1,
         "probe/mape@c": 0.2,
     }
     # One answer without a number, and the others' distance says little.
     assert probe.measure(
-        evaluator({**metrics, "invalid@a": 0.5, "invalid@c": 0.0}), None, None, several, "cpu"
+        evaluator({**metrics, "invalid@a": 0.5, "invalid@c": 0.0}), None, several
     ) == {"probe/mape@c": 0.2}
     one = probe.sample(SPLITS, ["far"])
-    assert probe.measure(evaluator(metrics), None, None, one, "cpu") == {"probe/mape@d": 0.3}
-    assert probe.measure(evaluator({}), None, None, one, "cpu") == {}
+    assert probe.measure(evaluator(metrics), None, one) == {"probe/mape@d": 0.3}
+    assert probe.measure(evaluator({}), None, one) == {}
 
 
 @pytest.mark.parametrize(

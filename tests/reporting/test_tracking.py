@@ -138,7 +138,7 @@ def test_a_failed_run_does_not_swallow_the_next_one_of_its_process(
         raise RunError("no")
 
     with monkeypatch.context() as patch, pytest.raises(RunError):
-        patch.setattr(experiment, "evaluate", fail)
+        patch.setattr(experiment, "score", fail)
         run(smoke_config("logger=wandb", "seed=2"))
     folder = run(smoke_config("logger=wandb", "seed=3"))
     recorded = Recorded(folder)

@@ -110,7 +110,7 @@ def test_a_damaged_token_cache_is_named(
         ("trainer.batch_size=0", "trainer.batch_size is 0: it must be at least 1", 2),
         ("dataset.path=/nowhere", "dataset.path=/nowhere", 2),
         ("results_dir=/dev/null/results", "set results_dir to a writable folder", 2),
-        ("trainer.batch_size=4096", "only 240 examples", 2),
+        ("trainer.batch_size=4096", "only 240 rows", 2),
     ],
 )
 def test_errors_are_one_line(

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-
-IGNORED = -100
-"""Label of a position without a target."""
+from beyond_ce.losses.base import IGNORED
 
 
 @dataclass

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -88,7 +88,7 @@ class PackedTokens:
             self.tokens = np.memmap(path, dtype=index.dtype, mode="r")
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"token cache {path} is damaged ({' '.join(str(error).split())}): delete the "
+                f"token cache {path} is damaged ({one_line(error)}): delete the "
                 "folder that it is in and start the same command again"
             ) from error
         self.sequence_length = sequence_length

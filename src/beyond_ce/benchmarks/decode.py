@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from beyond_ce.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation import Subject
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
@@ -169,7 +170,7 @@ def _run(options: argparse.Namespace) -> Figures:
     )
     figures = {}
     for split in data.test_splits:
-        figures[split] = evaluator(model, tokenizer, examples[split], "cpu").metrics
+        figures[split] = evaluator(Subject(model, tokenizer, "cpu"), examples[split]).metrics
         _say(f"run {split}", figures[split])
     return figures
 

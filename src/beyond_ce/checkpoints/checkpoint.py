@@ -14,7 +14,7 @@ from torch import Tensor
 
 from beyond_ce.checkpoints.files import check_one_dtype, check_tensors
 from beyond_ce.configuration import build
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.decoder import Decoder
 
 _HEADS = "beyond_ce.models.heads"
@@ -92,7 +92,7 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
     except KeyError as error:
         raise RunError(f"{source} has no {error.args[0]}: convert the checkpoint again") from error
     except Exception as error:  # whatever the values of a file can do to constructors
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise RunError(f"{source} describes no model: {reason}") from error
     if not isinstance(model, Decoder):
         raise RunError(f"{source} describes a {type(model).__name__}, expected a Decoder")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, one_line
 
 _AGAIN = "download or convert the checkpoint again"
 
@@ -32,7 +32,7 @@ class JsonFile:
         except FileNotFoundError as error:
             raise RunError(f"{path} is missing: {_AGAIN}") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({_one_line(error)}): {_AGAIN}") from error
+            raise RunError(f"{path} is damaged ({one_line(error)}): {_AGAIN}") from error
         if not isinstance(values, dict):
             raise RunError(f"{path} is no JSON object: {_AGAIN}")
         self.values: dict[str, Any] = values
@@ -88,7 +88,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path} is damaged or holds more than tensors: {_AGAIN}") from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise RunError(
-            f"{path} is truncated or damaged ({_one_line(error)[:100]}): {_AGAIN}"
+            f"{path} is truncated or damaged ({one_line(error)[:100]}): {_AGAIN}"
         ) from error
     if not isinstance(found, Mapping):
         raise RunError(f"{path} holds a {type(found).__name__}, not named tensors: {_AGAIN}")
@@ -145,7 +145,3 @@ def check_one_dtype(tensors: Mapping[str, Tensor], source: Path) -> None:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -14,7 +14,7 @@ from beyond_ce.checkpoints.files import JsonFile
 from beyond_ce.checkpoints.hugging_face import read_hugging_face, write_hugging_face
 from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, read_llama, write_llama
 from beyond_ce.checkpoints.native import read_native, write_native
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.decoder import Decoder
 
 FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {
@@ -101,7 +101,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
         partial.replace(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         # torch and safetensors report a full disk as errors of their own.
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise RunError(f"cannot write {folder}: {reason}; free some space or choose another") from (
             error
         )

@@ -18,6 +18,7 @@ from beyond_ce.losses.sparse_cross_entropy import (
 )
 
 IGNORED = -100
+"""Label of a position without a target."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from beyond_ce.models.base import DecodingState, LanguageModel
 from beyond_ce.models.causal_lm import CausalLM
 from beyond_ce.models.decoder import Decoder
+from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.t5 import T5
 from beyond_ce.models.xval import XVal
 
@@ -35,6 +36,7 @@ __all__ = [
     "DecodingState",
     "LanguageModel",
     "XVal",
+    "evaluating",
     "load_decoder",
     "load_llama_checkpoint",
 ]

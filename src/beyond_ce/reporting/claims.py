@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.markdown import NOTHING, grid, interval
 from beyond_ce.reporting.statistics import Summary
 from beyond_ce.reporting.tables import Reports, Table, TableNumbers
@@ -147,7 +147,7 @@ def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
         merged = OmegaConf.merge(OmegaConf.structured(Claims), OmegaConf.load(path))
         loaded = OmegaConf.to_object(merged)
     except (OSError, OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {one_line(error)}") from error
     assert isinstance(loaded, Claims)
     repeated = [name for name, n in Counter(c.id for c in loaded.claims).items() if n > 1]
     if repeated:

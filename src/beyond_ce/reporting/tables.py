@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
 from beyond_ce.runs.store import read_report
@@ -167,7 +167,7 @@ def load_table(path: Path) -> Table:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(path))
         table = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {one_line(error)}") from error
     assert isinstance(table, Table)
     labels = [row.label for row in table.rows]
     named = [row for c in table.contrasts for row in c.weights]

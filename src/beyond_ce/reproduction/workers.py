@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from beyond_ce.errors import one_line
+
 
 @dataclass(frozen=True)
 class Task:
@@ -70,7 +72,7 @@ def run_tasks(
 
 def error_line(error: BaseException) -> str:
     """An error as one line, without a traceback."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which tokenizers, models, heads and losses work together, checked before anything starts."""
+"""Which choices of a run work together, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 
 # For each target (see `Head.target`) a choice to recommend.
 _HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
 _LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
 _MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
+# Likewise for columns of the examples: evaluators that read them, data sets that have them.
+_EVALUATORS = {"answer": "number_answers", "text": "held_out"}
+_DATA_SETS = {"prompt": "arithmetic", "answer": "arithmetic", "text": "python_source"}
 
 
 def check_parts(config: DictConfig) -> None:
@@ -51,13 +54,35 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_some(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
+    _check_evaluator(config)
+
+
+def _check_evaluator(config: DictConfig) -> None:
+    data, evaluator = _class(config, "dataset"), _class(config, "evaluator")
+    try:
+        reads = evaluator.reads(config.evaluator)
+    except ImportError as error:  # of an evaluator's parts
+        raise UsageError(f"evaluator: {one_line(error)}") from error
+    if missing := [column for column in reads if column not in data.columns]:
+        fitting = [f"evaluator={_EVALUATORS[c]}" for c in data.columns if c in _EVALUATORS]
+        fitting += [f"dataset={_DATA_SETS[c]}" for c in missing[:1] if c in _DATA_SETS]
+        raise UsageError(
+            f"evaluator {evaluator.__name__} reads '{missing[0]}', which dataset {data.__name__} "
+            f"does not have (only {', '.join(data.columns)}): choose "
+            + (" or ".join(fitting) or "another evaluator")
+        )
+    if "baseline" in config and not evaluator.judges_answers:
+        raise UsageError(
+            f"baseline {_class(config, 'baseline').__name__} answers with a number, which "
+            f"evaluator {evaluator.__name__} does not score: choose evaluator=number_answers"
+        )
 
 
 def _class(config: DictConfig, group: str) -> Any:
     try:
         return get_object(config[group]._target_)
     except ImportError as error:
-        raise UsageError(f"{group}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{group}: {one_line(error)}") from error
 
 
 def _some(target: str) -> str:

@@ -16,7 +16,7 @@ from beyond_ce.batches.packed import PackedBatches
 from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import PromptAnswerBatches
 from beyond_ce.configuration import build, check
-from beyond_ce.evaluation.evaluator import check_columns
+from beyond_ce.evaluation import Evaluator, Subject
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_objective, load_model
@@ -91,7 +91,7 @@ class _Parts:
         probe: with the examples that it samples; None for a run without one.
     """
 
-    evaluator: Any
+    evaluator: Evaluator
     prepared: Prepared
     objective: Objective
     probe: tuple[Probe, datasets.Dataset] | None
@@ -100,11 +100,10 @@ class _Parts:
 
 def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
     """Builds all parts; every rank builds its own, from the same seed."""
-    evaluator = build(config.evaluator, "evaluator")
+    evaluator: Evaluator = build(config.evaluator, "evaluator")
     trainer.fabric.seed_everything(config.seed, verbose=False)
     with trainer.fabric.rank_zero_first():  # the others then find it in the cache
         prepared = prepare(config)
-    check_columns(evaluator, prepared.splits["train"])
     objective = build_objective(config, prepared.tokenizer)
     probe = None
     if "probe" in config:
@@ -119,8 +118,9 @@ def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) ->
     probing: dict[str, Any] = {}
     if parts.probe is not None:
         probe, sample = parts.probe
-        subject = parts.evaluator, model, parts.prepared.tokenizer, sample, trainer.fabric.device
-        probing = {"probe": partial(probe.measure, *subject), "probe_every": probe.every}
+        subject = Subject(model, parts.prepared.tokenizer, trainer.fabric.device)
+        measure = partial(probe.measure, parts.evaluator, subject, sample)
+        probing = {"probe": measure, "probe_every": probe.every}
     return trainer.fit(
         parts.objective,
         make_optimizer=build(config.optimizer, "optimizer"),
@@ -148,10 +148,11 @@ def _score(
     prepared = parts.prepared
     checkpoint = folder / f"{config.evaluate_checkpoint}.ckpt"
     model, _ = load_model(config, prepared.tokenizer, checkpoint)
+    subject = Subject(model, prepared.tokenizer, trainer.fabric.device)
     metrics = {
         "validation/loss": result.last_loss,
         "validation/best_loss": result.best_loss,
-        **score(model, parts.evaluator, prepared, folder, trainer.fabric.device),
+        **score(subject, parts.evaluator, prepared, folder),
     }
     if parts.probe is not None:
         probe, sample = parts.probe

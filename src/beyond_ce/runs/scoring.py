@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import build
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.models import LanguageModel
+from beyond_ce.evaluation import Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.preparation import Prepared
@@ -22,11 +22,7 @@ from beyond_ce.runs.store import read_config, write_atomically
 
 
 def score(
-    model: LanguageModel,
-    evaluator: Any,
-    prepared: Prepared,
-    folder: Path,
-    device: torch.device,
+    subject: Subject, evaluator: Evaluator, prepared: Prepared, folder: Path
 ) -> dict[str, float]:
     """Metrics `<split>/<metric>` on every test split.
 
@@ -37,7 +33,7 @@ def score(
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            found = evaluator(model, prepared.tokenizer, prepared.splits[split], device)
+            found = evaluator(subject, prepared.splits[split])
             keep(found.metrics, found.predictions, path)
         values = json.loads(path.read_text())
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
@@ -64,8 +60,8 @@ def score_again(
     """
     config = reconfigure(read_config(folder), overrides, "evaluator")
     model, tokenizer, step = load_run(folder, checkpoint)
-    evaluator = build(config.evaluator, "evaluator")
-    device = _device(config)
+    evaluator: Evaluator = build(config.evaluator, "evaluator")
+    subject = Subject(model, tokenizer, _device(config))
     data = build(config.dataset, "dataset")
     examples = data.load()
     unknown = [split for split in splits if split not in examples]
@@ -75,7 +71,7 @@ def score_again(
     name = "-".join([checkpoint, *sorted(settings)])
     metrics = {}
     for split in splits or data.test_splits:
-        found = evaluator(model, tokenizer, examples[split], device)
+        found = evaluator(subject, examples[split])
         metrics[split] = found.metrics
         report = {
             "run": folder.name,

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import NumberAnswers, evaluator
-from beyond_ce.evaluation.evaluator import read_numbers, score
+from beyond_ce.evaluation import NumberAnswers, Subject, evaluator
+from beyond_ce.evaluation.number_answers import read_numbers, score
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def frame(predictions, answers, tasks=None):
 def test_every_example_is_answered_and_scored(calls):
     examples = dataset(("10+1", "11", "long"), ("1+2", "3", "short"), ("3+4", "8", "short"))
     result = NumberAnswers(batch_size=2, max_new_tokens=5, num_beams=3)(
-        "model", "tokenizer", examples, "cpu"
+        Subject("model", "tokenizer", "cpu"), examples
     )
     (call,) = calls
     assert (call.model, call.tokenizer, call.device) == ("model", "tokenizer", "cpu")
@@ -64,7 +64,7 @@ def test_every_example_is_answered_and_scored(calls):
 def test_a_part_of_the_examples_is_spread_over_all_of_them(calls):
     examples = dataset(*((f"{i}+0", str(i), "a" if i < 5 else "b") for i in range(10)))
     result = NumberAnswers(batch_size=8, max_new_tokens=3, max_examples=4)(
-        "model", "tokenizer", examples, "cpu"
+        Subject("model", "tokenizer", "cpu"), examples
     )
     assert list(result.predictions["answer"]) == ["0", "3", "6", "9"]
 
@@ -105,7 +105,7 @@ def test_the_clip_is_set_by_the_evaluator(calls):
     settings = {"batch_size": 2, "max_new_tokens": 5}
     examples = dataset(("9+9", "18", "sum"), ("1+2", "3", "sum"))
     for clip, clipped in ((10, 0.5), (18, 0)):
-        metrics = NumberAnswers(**settings, clip=clip)("m", "t", examples, "cpu").metrics
+        metrics = NumberAnswers(**settings, clip=clip)(Subject("m", "t", "cpu"), examples).metrics
         assert metrics["clipped"] == clipped
     for clip in (0, -1, float("nan")):
         with pytest.raises(UsageError, match="evaluator.clip="):
