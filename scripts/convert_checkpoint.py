@@ -31,7 +31,7 @@ def main() -> None:
 
     import torch
 
-    from beyond_ce.models.checkpoints import load_decoder
+    from beyond_ce.checkpoints import load_decoder
     from beyond_ce.runs.conversion import convert
 
     dtype = getattr(torch, args.dtype) if args.dtype else None

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from beyond_ce.checkpoints import Checkpoint, write_checkpoint
+from beyond_ce.checkpoints.checkpoint import llama_config
 from beyond_ce.errors import UsageError
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
-from beyond_ce.models.checkpoints.checkpoint import llama_config
 from beyond_ce.models.heads import LMHead
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.conversion import convert

@@ -18,7 +18,7 @@ _ROWS_SHOWN = 32  # of a batch, in an error's one line
 
 
 class SplitBatches(ABC):
-    """Batches of rows of a training and a validation split (see `training.trainer.Batches`).
+    """Batches of rows of a training and a validation split (see `training.session.Batches`).
 
     What a step trains on depends on the seed and the step alone.
 

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from beyond_ce.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation import Subject
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.profiling import Step, in_turns
 from beyond_ce.reproduction.measurements.decoding_cost import forward, forward_seconds
 from beyond_ce.reproduction.measurements.random_models import random_decoder, random_prompts

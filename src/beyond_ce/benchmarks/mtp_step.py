@@ -15,7 +15,7 @@ import argparse
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -116,7 +116,7 @@ def _steps(setting: Setting, modes: Sequence[str]) -> dict[str, Step]:
         ours = CrossEntropy(torch.full((vocabulary,), torch.nan))
     batch = random_batch(setting["batch"], vocabulary).to(setting["device"])
 
-    def step(model: Decoder, loss: Any) -> None:
+    def step(model: Decoder, loss: Callable[[Batch], Tensor]) -> None:
         with torch.autocast(setting["device"], torch.bfloat16, setting["device"] == "cuda"):
             total = loss(batch)
         total.backward()

@@ -247,7 +247,7 @@ def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
     baseline (metric `<split>/<metric>_minus_baseline`) and the contrasts, both paired by seed.
     Their `paper` is the same combination of the paper's means.
     """
-    numbers = Numbers(table, reports)
+    numbers = TableNumbers(table, reports)
     lines: list[dict[str, Any]] = []
 
     def add(row: str, weights: Mapping[str, float], suffix: str = "", whole: str = "") -> None:
@@ -301,7 +301,7 @@ def cells(frame: pd.DataFrame) -> dict[tuple[str, str], Cell]:
     }
 
 
-class Numbers:
+class TableNumbers:
     """Linear combinations of a table's rows for one metric: ours by seed, and the paper's.
 
     Attributes:

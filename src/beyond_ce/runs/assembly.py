@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import get_object
 from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
+from beyond_ce.checkpoints import start_from
 from beyond_ce.configuration import build
 from beyond_ce.errors import UsageError
-from beyond_ce.models import LanguageModel
+from beyond_ce.losses import Loss
+from beyond_ce.models import Decoder, LanguageModel
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.store import read_config
 from beyond_ce.tokenizers import Tokenizer
@@ -21,7 +22,11 @@ from beyond_ce.training.objective import Objective
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
-    """The config's model with its head, sized for the tokenizer and with its encodings."""
+    """The config's model with its head, sized for the tokenizer and with its encodings.
+
+    A decoder with a checkpoint to start from (`model.pretrained`) gets its weights here; models
+    of transformers load theirs themselves.
+    """
     model: LanguageModel = build(
         config.model,
         "model",
@@ -30,6 +35,8 @@ def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
         eos_id=tokenizer.eos_id,
         head=build(config.head, "head"),
     )
+    if isinstance(model, Decoder) and model.pretrained is not None:
+        start_from(model, model.pretrained)
     encodings = tokenizer.number_encodings(model.embedding.embedding_dim)
     if encodings is not None:
         model.add_encodings(encodings)
@@ -47,7 +54,7 @@ def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
     return Objective(model, build_loss(config, tokenizer))
 
 
-def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Any:
+def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Loss:
     """The config's loss, with what it wants to know of the tokenizer.
 
     Raises:

@@ -10,9 +10,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.store import read_config
 

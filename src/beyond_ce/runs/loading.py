@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from beyond_ce.checkpoints import load_decoder
 from beyond_ce.errors import UsageError
-from beyond_ce.models import LanguageModel, load_decoder
+from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.tokenizers import BPETokenizer, PretrainedTokenizer, Tokenizer
 

@@ -40,7 +40,9 @@ def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
     fabric.barrier()
 
 
-def load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any] | None = None) -> dict:
+def load_checkpoint(
+    fabric: Fabric, path: Path, state: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Read a checkpoint; modules and optimizers in `state` are restored in place.
 
     Raises:

@@ -5,15 +5,18 @@ Shapes: B sequences, T positions, D hidden size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from beyond_ce.batches.batch import future_labels
-from beyond_ce.losses.base import LossOutput
+from beyond_ce.batches.batch import Batch, future_labels
+from beyond_ce.losses.base import Loss, LossOutput
+
+if TYPE_CHECKING:
+    from beyond_ce.models.base import LanguageModel
 
 
 class Objective(nn.Module):
@@ -31,12 +34,12 @@ class Objective(nn.Module):
     synchronise each gradient once.
     """
 
-    def __init__(self, model: nn.Module, loss: nn.Module) -> None:
+    def __init__(self, model: LanguageModel, loss: Loss) -> None:
         super().__init__()
-        self.model: Any = model
-        self.loss: Any = loss
+        self.model = model
+        self.loss = loss
 
-    def counts(self, batch: Any) -> dict[str, Tensor]:
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
         """The denominators of the batch's means (see `Loss.counts`), for all offsets."""
         return {
             _name(offset, name): count
@@ -45,12 +48,12 @@ class Objective(nn.Module):
         }
 
     def forward(
-        self, batch: Any, counts: dict[str, Tensor] | None = None
+        self, batch: Batch, counts: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss (scalar) and its named terms; those of later heads are named `head2/ce`.
 
         Args:
-            batch: the model's own `Batch`.
+            batch: as the model's `make_batch` or `packed_batch` gives it.
             counts: denominators to use instead of the batch's own (see `counts`).
         """
         hidden = self.model.trunk(batch)
@@ -62,7 +65,7 @@ class Objective(nn.Module):
         return heads.total(hidden), heads.terms
 
     def _loss(
-        self, features: Tensor, batch: Any, offset: int, counts: dict[str, Tensor] | None
+        self, features: Tensor, batch: Batch, offset: int, counts: dict[str, Tensor] | None
     ) -> LossOutput:
         """The loss of one offset from the features [B, T, D] of its head."""
         head, labels = self.model.head, _labels(batch, offset)
@@ -77,7 +80,9 @@ class Objective(nn.Module):
 class _HeadByHead:
     """One pass through all offsets of a head, and what it adds up."""
 
-    def __init__(self, objective: Objective, batch: Any, counts: dict[str, Tensor] | None) -> None:
+    def __init__(
+        self, objective: Objective, batch: Batch, counts: dict[str, Tensor] | None
+    ) -> None:
         self.objective = objective
         self.head = objective.model.head
         self.batch = batch
@@ -177,7 +182,7 @@ def _views(module: nn.Module) -> list[Tensor]:
     return [value for value in vars(module).values() if isinstance(value, Tensor)]
 
 
-def _labels(batch: Any, offset: int) -> Tensor:
+def _labels(batch: Batch, offset: int) -> Tensor:
     return future_labels(batch.labels, batch.segments, offset) if offset else batch.labels
 
 

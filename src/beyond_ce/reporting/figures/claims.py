@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.style import PAPER, style
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.tables import Numbers, Table
+from beyond_ce.reporting.tables import Table, TableNumbers
 
 _LOOK = {  # marker and colour: neither is needed to read the other
     Verdict.REPRODUCED: ("o", "#009E73"),
@@ -40,7 +40,9 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
         for y, finding in enumerate(findings):
             effect = finding.weakest
             _draw(ax, y, effect, finding.verdict)
-            column = Numbers(tables[finding.claim.table], {}).metrics[effect.condition.metric][1]
+            column = TableNumbers(tables[finding.claim.table], {}).metrics[effect.condition.metric][
+                1
+            ]
             _, color = _LOOK[finding.verdict]
             text = interval(effect.ours, column.format).strip("*")
             if finding.verdict is Verdict.NOT_RUN:

@@ -16,15 +16,19 @@ import random
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
+from lightning_fabric import Fabric
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from beyond_ce.batches.batch import Batch
 from beyond_ce.configuration import build
+from beyond_ce.losses import Loss
+from beyond_ce.models import LanguageModel
 from beyond_ce.profiling import Step, in_turns
 from beyond_ce.reproduction.measurements.random_models import digit_values, random_labels
 from beyond_ce.training.objective import Objective
@@ -69,7 +73,8 @@ class Runtime:
         fabric = build(config.trainer, "trainer").fabric
         fabric.seed_everything(0, verbose=False)
         sizes = {"vocab_size": self.vocabulary, "pad_id": 0, "eos_id": 1}
-        model = build(config.model, "model", **sizes, head=build(config.head, "head"))
+        head = build(config.head, "head")
+        model: LanguageModel = build(config.model, "model", **sizes, head=head)
         parts = self._parts(fabric, config, model, configs)
         self._repeat(parts, 1, random.Random(), fabric.device)  # warms up
         for repeat in repeats:
@@ -91,7 +96,11 @@ class Runtime:
             )
 
     def _parts(
-        self, fabric: Any, config: DictConfig, model: nn.Module, configs: Mapping[str, DictConfig]
+        self,
+        fabric: Fabric,
+        config: DictConfig,
+        model: LanguageModel,
+        configs: Mapping[str, DictConfig],
     ) -> dict[str, dict[str, Step]]:
         """Part -> row -> one run of it."""
         values = digit_values(self.vocabulary)
@@ -102,7 +111,9 @@ class Runtime:
             if loss is not None
         }
         first = next(iter(modules.values()))
-        optimizer = fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        optimizer = cast(
+            Optimizer, fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        )
         low = "bf16" in config.trainer.precision
         logits = torch.randn(
             *self.logits,
@@ -162,7 +173,7 @@ class Runtime:
         return metrics
 
 
-def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
+def _loss(node: DictConfig, number_values: Tensor) -> Loss | None:
     try:
         return build(node, "loss", number_values=number_values)
     except InstantiationException as error:

@@ -15,10 +15,12 @@ import random
 import statistics
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
+from lightning_fabric import Fabric
 from omegaconf import DictConfig
+from torch.optim import Optimizer
 
 from beyond_ce.configuration import build
 from beyond_ce.profiling import Step, in_turns
@@ -73,7 +75,7 @@ class TrainingTime(RowByRow):
             "threads": torch.get_num_threads(),
         }
 
-    def _steps(self, fabric: Any, config: DictConfig) -> tuple[dict[str, Step], int]:
+    def _steps(self, fabric: Fabric, config: DictConfig) -> tuple[dict[str, Step], int]:
         """A training step with each n, all on one set of parameters, and how many there are."""
         with fabric.init_module():
             models = decoders_of_one(config, self.heads, self.vocabulary)
@@ -83,7 +85,9 @@ class TrainingTime(RowByRow):
             f"n{n}": fabric.setup_module(Objective(model, loss)) for n, model in models.items()
         }
         first = models[self.heads[0]]
-        optimizer = fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        optimizer = cast(
+            Optimizer, fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
+        )
 
         def step(module: Any) -> None:
             total, _ = module(batch)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from beyond_ce.checkpoints.formats import read_checkpoint
 from beyond_ce.errors import UsageError
-from beyond_ce.models.checkpoints.formats import read_checkpoint
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.layers import DecoderLayer

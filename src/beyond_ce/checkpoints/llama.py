@@ -18,15 +18,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from beyond_ce.errors import RunError, UsageError
-from beyond_ce.models.checkpoints.checkpoint import (
+from beyond_ce.checkpoints.checkpoint import (
     Checkpoint,
     empty_decoder,
     fill,
     llama_config,
     multiple_of,
 )
-from beyond_ce.models.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import LMHead, MultiTokenHead, SharedUnembedding, TransformerBlocks
 

@@ -15,16 +15,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from beyond_ce.errors import RunError, UsageError
-from beyond_ce.models.checkpoints.checkpoint import (
+from beyond_ce.checkpoints.checkpoint import (
     Checkpoint,
     empty_decoder,
     fill,
     llama_config,
     multiple_of,
 )
-from beyond_ce.models.checkpoints.files import JsonFile, read_tensors
-from beyond_ce.models.checkpoints.llama import EOS_ID, PAD_ID, llama_parameters
+from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, llama_parameters
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models.decoder import Decoder
 
 _LAYER_NAMES = {

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from beyond_ce.models.checkpoints.checkpoint import Checkpoint, empty_decoder, fill
-from beyond_ce.models.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.checkpoint import Checkpoint, empty_decoder, fill
+from beyond_ce.checkpoints.files import JsonFile, read_tensors
 
 
 def read_native(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:

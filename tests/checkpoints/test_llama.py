@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from beyond_ce.checkpoints import load_decoder, read_checkpoint, write_checkpoint
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models import load_llama_checkpoint
-from beyond_ce.models.checkpoints import load_decoder, read_checkpoint, write_checkpoint
 
 Release = Callable[..., Path]
 Weights = Callable[..., dict[str, Tensor]]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from beyond_ce.checkpoints import start_from
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder, load_llama_checkpoint
 from beyond_ce.models.heads import (
@@ -33,7 +34,14 @@ def make(
     torch.manual_seed(0)
     settings = {"dim": 32, "num_heads": 4, "max_length": 64, "multiple_of": 16, **keys}
     name = None if pretrained is None else str(pretrained)
-    return Decoder(52, 0, 2, head, num_layers=num_layers, pretrained=name, **settings)
+    return started(Decoder(52, 0, 2, head, num_layers=num_layers, pretrained=name, **settings))
+
+
+def started(model: Decoder) -> Decoder:
+    """As `build_model` does."""
+    if model.pretrained is not None:
+        start_from(model, model.pretrained)
+    return model
 
 
 def next_logits(model: Decoder, tokens: Tensor) -> Tensor:
@@ -124,7 +132,7 @@ def test_another_size_is_refused(release: Release, keys: dict, message: str) -> 
 def test_another_tokenizer_or_number_of_layers_is_refused(release: Release) -> None:
     folder = release(1)
     with pytest.raises(UsageError, match="a vocabulary of 52 tokens, the tokenizer 40"):
-        Decoder(40, 0, 2, LMHead, 32, 6, 4, 64, multiple_of=16, pretrained=str(folder))
+        started(Decoder(40, 0, 2, LMHead, 32, 6, 4, 64, multiple_of=16, pretrained=str(folder)))
     with pytest.raises(UsageError, match=r"6 layers .* the model 5: set model.num_layers=8"):
         make(partial(HEADS, n=4, extra_layers=1), 7, folder)
     with pytest.raises(UsageError, match=r"6 layers .* the model 8: set model.num_layers=4"):

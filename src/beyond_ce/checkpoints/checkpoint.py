@@ -12,9 +12,9 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from beyond_ce.checkpoints.files import check_one_dtype, check_tensors
 from beyond_ce.configuration import build
 from beyond_ce.errors import RunError, UsageError, one_line
-from beyond_ce.models.checkpoints.files import check_one_dtype, check_tensors
 from beyond_ce.models.decoder import Decoder
 
 _HEADS = "beyond_ce.models.heads"

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from beyond_ce.checkpoints.checkpoint import Checkpoint
+from beyond_ce.checkpoints.files import JsonFile
+from beyond_ce.checkpoints.hugging_face import read_hugging_face, write_hugging_face
+from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, read_llama, write_llama
+from beyond_ce.checkpoints.native import read_native, write_native
 from beyond_ce.errors import RunError, UsageError, one_line
-from beyond_ce.models.checkpoints.checkpoint import Checkpoint
-from beyond_ce.models.checkpoints.files import JsonFile
-from beyond_ce.models.checkpoints.hugging_face import read_hugging_face, write_hugging_face
-from beyond_ce.models.checkpoints.llama import EOS_ID, PAD_ID, read_llama, write_llama
-from beyond_ce.models.checkpoints.native import read_native, write_native
 from beyond_ce.models.decoder import Decoder
 
 FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {

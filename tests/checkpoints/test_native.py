@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from beyond_ce.checkpoints import Checkpoint, load_decoder, write_checkpoint
 from beyond_ce.configuration import CONF_DIR, build
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.models.checkpoints import Checkpoint, load_decoder, write_checkpoint
 
 SMALL = ["+model=decoder_tiny", "model.max_length=64"]
 
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("beyond_ce.models.checkpoints.native.save_file", fail)
+    monkeypatch.setattr("beyond_ce.checkpoints.native.save_file", fail)
     with pytest.raises(RunError, match="cannot write .*No space left"):
         write_checkpoint(make("+head=lm"), tmp_path / "native", "native")
     assert not list(tmp_path.iterdir())

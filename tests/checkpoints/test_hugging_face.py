@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from beyond_ce.checkpoints import load_decoder, read_checkpoint, write_checkpoint
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.models.checkpoints import load_decoder, read_checkpoint, write_checkpoint
 
 SHAPE = {
     "vocab_size": 52, "hidden_size": 32, "intermediate_size": 112, "num_hidden_layers": 3,
