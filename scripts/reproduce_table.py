@@ -9,10 +9,11 @@ A finished run is not run again and an interrupted one goes on: start the same c
 
 import sys
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 
+@command()
 def main() -> None:
     from beyond_ce.reproduction import (
         argument_parser,
@@ -56,5 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -10,7 +10,8 @@ import torch
 from omegaconf import DictConfig
 
 from beyond_ce.assembly import build_loss
-from beyond_ce.configuration import one_line_errors, run_folder
+from beyond_ce.command_line import one_line_errors
+from beyond_ce.configuration import run_folder
 from beyond_ce.data.sampler import LengthGroupedBatches
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.experiment import run

@@ -17,7 +17,7 @@ from beyond_ce.experiment import run
 from beyond_ce.tokenizers import DigitTokenizer, Tokenizer, XValTokenizer
 from beyond_ce.training.batches import tokenize
 
-XVAL = ["tokenizer=xval", "model=by_scale/xval_smoke", "head=xval", "loss=xval"]
+XVAL = ["tokenizer=xval", "model=xval_smallest", "head=xval", "loss=xval"]
 VALUE = ["head=regression", "loss=mse", "head.scale=100"]
 
 
