@@ -16,12 +16,13 @@ import sys
 import time
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 DEFAULT_LENGTH = 256
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,5 +110,4 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has read enough
-    with one_line_errors():
-        main()
+    main()

@@ -9,10 +9,11 @@ A finished run is not run again and an interrupted one goes on: start the same c
 
 import sys
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 
+@command()
 def main() -> None:
     from beyond_ce.reproduction.launch import default_jobs, prepare_once, run_local, run_slurm
     from beyond_ce.reproduction.plan import argument_parser, plans
@@ -50,5 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

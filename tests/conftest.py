@@ -76,8 +76,7 @@ def cache_dir(session_dir: Path) -> Path:
 def smoke_overrides(official_data: Path, cache_dir: Path, tmp_path: Path) -> list[str]:
     """Overrides that make `scripts/train.py` a run of a second or two, without generating data."""
     return [
-        "experiment=ntl/arithmetic",
-        "scale=smoke",
+        "experiment=ntl/arithmetic/smoke",
         f"dataset.path={official_data}",
         "dataset.train_per_difficulty=80",
         "dataset.validation_per_difficulty=10",

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from beyond_ce.batches.order import LengthGrouped
 from beyond_ce.batches.prompt_answer import PromptAnswerBatches
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import one_line_errors
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models.t5 import T5
 from beyond_ce.runs.assembly import build_loss

@@ -100,7 +100,7 @@ def test_imports_are_found_where_they_stand() -> None:
         "def f():\n"
         "    from beyond_ce.models.heads import Head\n"
     )
-    assert imported("beyond_ce.data.batch", tree) == {
+    assert imported("beyond_ce.batches.batch", tree) == {
         "beyond_ce.errors",
         "beyond_ce.configuration",
         "beyond_ce.models",

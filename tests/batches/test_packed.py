@@ -139,7 +139,7 @@ def corpus_config(
     overrides = [
         *("scale=smoke", "dataset=text_files", f"dataset.path={folder}"),
         *("dataset.sequence_length=16", "dataset.test_share=0.2", "dataset.validation_share=0.2"),
-        *("tokenizer=byte", "model=by_scale/decoder_smoke", "evaluator=held_out"),
+        *("tokenizer=byte", "model=decoder_smallest", "evaluator=held_out"),
         *("evaluator.context=16", "trainer.max_steps=6", "trainer.batch_size=4"),
         *("trainer.progress=false", "trainer.checkpoint_every=2"),
         *(f"results_dir={tmp_path / 'results'}", f"cache_dir={tmp_path / 'cache'}"),

@@ -17,7 +17,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.runs.experiment import run
 from beyond_ce.tokenizers import DigitTokenizer, Tokenizer, XValTokenizer
 
-XVAL = ["tokenizer=xval", "model=by_scale/xval_smoke", "head=xval", "loss=xval"]
+XVAL = ["tokenizer=xval", "model=xval_smallest", "head=xval", "loss=xval"]
 VALUE = ["head=regression", "loss=mse", "head.scale=100"]
 
 

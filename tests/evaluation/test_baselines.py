@@ -40,8 +40,7 @@ def test_ridge_refuses_penalties_that_are_none(alphas):
 @pytest.fixture
 def overrides(tmp_path):
     return [
-        "experiment=ntl/arithmetic",
-        "scale=smoke",
+        "experiment=ntl/arithmetic/smoke",
         f"results_dir={tmp_path}",
         f"cache_dir={tmp_path}/cache",
         "baseline=mean",

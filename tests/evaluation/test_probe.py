@@ -233,12 +233,12 @@ def test_the_papers_mean_is_that_of_its_grid() -> None:
 def test_the_table_reads_what_the_probe_reports() -> None:
     table = load_table(CONF_DIR / "table" / "ntl-efficiency.yaml")
     for scale in table.seeds:
-        config = compose([f"experiment={table.experiment}", f"scale={scale}"])
+        config = compose([f"experiment={table.experiment}/{scale}"])
         probe = build(config.probe, "probe")
         found = probe.summary([{"step": 1, "probe/mape@1x1": 0.0}], ["1x1"], 1)
         assert {f"probe/{column.metric}" for column in table.metrics} <= set(found)
         assert {f"probe/{metric}@1x1" for metric in table.breakdown} <= set(found)
-        without = compose(["experiment=ntl/multiplication", f"scale={scale}"])
+        without = compose([f"experiment=ntl/multiplication/{scale}"])
         # At some scale the factors are shorter, so that there are several lengths to compare.
         same = config.keys() - {"probe", "dataset"}
         assert {key: config[key] for key in same} == {key: without[key] for key in same}

@@ -28,7 +28,9 @@ def make_up(table_id, results, origin):
     rng = np.random.default_rng(0)
     numbers = TableNumbers(made.table, {})
     for job in made.configs:
-        part = next(p for p in made.table.parts if f"experiment={p.experiment}" in job.overrides)
+        part = next(
+            p for p in made.table.parts if f"experiment={p.experiment}/cpu" in job.overrides
+        )
         metrics = {}
         for metric, (split, _) in numbers.metrics.items():
             if split not in part.splits:

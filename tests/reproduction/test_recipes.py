@@ -71,7 +71,7 @@ def test_scales_share_their_readings(table_id: str) -> None:
 
 @pytest.mark.parametrize("experiment", ["code", "prose", "bytes", "scaling"])
 def test_what_the_paper_does_in_every_training(experiment: str) -> None:
-    config = compose([f"experiment=mtp/{experiment}", "scale=paper"])
+    config = compose([f"experiment=mtp/{experiment}/paper"])
     assert config.optimizer._target_.endswith("adamw")
     assert tuple(config.optimizer.betas) == (0.9, 0.95)
     assert config.optimizer.weight_decay == 0.1

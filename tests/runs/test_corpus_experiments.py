@@ -36,9 +36,8 @@ def test_one_step_and_a_report(
 ) -> None:
     config = compose(
         [
-            f"experiment={experiment}",
-            f"scale={scale}",
-            "model=by_scale/mtp_smoke",
+            f"experiment={experiment}/{scale}",
+            "model=decoder_small_5_layers",
             *("model.num_layers=5", "model.max_length=32"),
             *([] if experiment == "mtp/bytes" else ["tokenizer.vocab_size=400"]),
             *(f"dataset.path={documents}", "dataset.sequence_length=32"),

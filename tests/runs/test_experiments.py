@@ -20,7 +20,7 @@ DATA = {
     "ntl/multiplication": _CELLS,
     "ntl/efficiency": _CELLS,
 }
-MODEL = {"ntl/multiplication": "decoder_smoke", "ntl/efficiency": "decoder_smoke"}
+MODEL = {"ntl/multiplication": "decoder_smallest", "ntl/efficiency": "decoder_smallest"}
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,9 @@ def test_one_step_and_a_report(
 ) -> None:
     config = compose(
         [
-            f"experiment={experiment}",
-            f"scale={scale}",
+            f"experiment={experiment}/{scale}",
             "loss=ntl_was",
-            f"model=by_scale/{MODEL.get(experiment, 't5_smoke')}",
+            f"model={MODEL.get(experiment, 't5_smallest')}",
             *("tokenizer.model=null", "tokenizer.vocab_size=400"),
             *(f"dataset.{each}" for each in DATA[experiment]),
             *([f"dataset.path={jokes}"] if experiment == "ntl/rjokes" else []),

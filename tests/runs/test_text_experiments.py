@@ -67,10 +67,9 @@ def test_one_step_and_a_report(
 ) -> None:
     config = compose(
         [
-            f"experiment={experiment}",
-            f"scale={scale}",
+            f"experiment={experiment}/{scale}",
             "loss=ntl_was",
-            "model=by_scale/t5_smoke",
+            "model=t5_smallest",
             "tokenizer.model=null",
             "tokenizer.vocab_size=400",
             f"dataset.path={data / experiment.removeprefix('ntl/')}",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from beyond_ce.configuration import compose, one_line_errors
+from beyond_ce.configuration import compose
 from beyond_ce.generation import answer
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.experiment import run
@@ -31,7 +31,7 @@ Generate = Callable[..., tuple[str, str]]
 
 def overrides(data: Path, cache: Path, results: Path) -> list[str]:
     return [
-        "experiment=ntl/arithmetic", "scale=smoke", f"dataset.path={data}",
+        "experiment=ntl/arithmetic/smoke", f"dataset.path={data}",
         "dataset.train_per_difficulty=80", "dataset.validation_per_difficulty=10",
         "dataset.test_size=20", "trainer.max_steps=5", "trainer.progress=false",
         f"results_dir={results}", f"cache_dir={cache}",
@@ -62,8 +62,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         capsys.readouterr()
-        with one_line_errors():
-            main()
+        main()
         return capsys.readouterr()
 
     return call

@@ -73,7 +73,7 @@ def test_a_folder_of_another_config_is_refused(smoke_config: Callable[..., DictC
         run(smoke_config())
 
 
-@pytest.mark.parametrize("model", ["by_scale/t5_smoke", "decoder_tiny"])
+@pytest.mark.parametrize("model", ["t5_smallest", "decoder_tiny"])
 @pytest.mark.parametrize("tokenizer", ["digit", "subword"])
 @pytest.mark.parametrize("loss", ["ce", "ntl_mse", "gce_ntl_was"])
 def test_models_tokenizers_and_losses_combine(
