@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--scale", default="cpu", help="cpu (default), gpu or paper")
     args = parser.parse_args()
 
-    from beyond_ce.figures import write_figures
+    from beyond_ce.reproduction.figures import write_figures
 
     for path in write_figures(args.results, args.scale):
         print(path)

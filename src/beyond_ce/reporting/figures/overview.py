@@ -66,7 +66,15 @@ def _losses(ax: Axes) -> None:
         ax.plot(digits, np.where(wrong, values, np.nan), "o-", color=color, **_POINTS)
         ax.text(9.4, values[-1], text, color=color, va="center", fontsize=9)
     ax.axvline(_LABEL, color="#BBBBBB", linewidth=0.8, linestyle="--")
-    ax.text(_LABEL, 2.7, "right digit", ha="center", color="#666666", fontsize=9)
+    ax.text(
+        _LABEL,
+        2.7,
+        "right digit",
+        ha="center",
+        color="#666666",
+        fontsize=9,
+        backgroundcolor="white",
+    )
     ax.set_xlim(-0.4, 9.4)
     ax.set_ylim(0, 2.9)
     ax.set_xticks(digits)

@@ -1,4 +1,4 @@
-"""The pictures in results/figures: drawn from committed tables and reports; nothing is run."""
+"""The pictures in results/figures: drawn from tables and reports that exist; nothing is run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.claims import Finding, judge, load_claims
 from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
-from beyond_ce.reporting.tables import Reports, Table, load_table, read_reports
-from beyond_ce.reproduction import PAPERS, plan
-
-DPI = 160  # 1,440 pixels for a figure of 9 inches: sharp at the width of a README
+from beyond_ce.reporting.tables import Reports, Table, load_table
+from beyond_ce.reproduction.plan import PAPERS
+from beyond_ce.reproduction.write import SCALES, reports_behind
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
@@ -28,8 +27,10 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
         folder: where the figures go; None for <results>/figures/<scale>.
 
     Raises:
-        UsageError: there is no table at this scale, or the folder cannot be written.
+        UsageError: there is no such scale, it has no tables, or the folder cannot be written.
     """
+    if scale not in SCALES:
+        raise UsageError(f"--scale {scale}: choose one of {', '.join(SCALES)}")
     made = results / "tables" / scale
     if not any(made.glob("*.csv")):
         raise UsageError(f"{made} has no table to draw: first `make reproduce-all SCALE={scale}`")
@@ -40,16 +41,17 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
         for name in OVERVIEW_TABLES
         if (made / f"{name}.csv").is_file()
     }
-    figures = {"overview": overview(findings, frames, scale)}
-    figures |= {
-        f"claims-{paper}": claims_figure(found, tables) for paper, found in findings.items()
-    }
     folder = results / "figures" / scale if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        # 1,440 pixels: sharp where a README shows 900 of them.
+        paths = [_save(overview(findings, frames, scale), folder / "overview.png", dpi=160)]
+        for paper, found in findings.items():
+            path = folder / f"claims-{paper}.png"
+            paths.append(_save(claims_figure(found, tables), path, dpi=100))
     except OSError as error:
-        raise UsageError(f"cannot write {folder} ({error.strerror}): set --results") from error
+        raise UsageError(f"cannot write {folder}: {error.strerror}; set --results") from error
+    return paths
 
 
 def _findings(
@@ -57,25 +59,17 @@ def _findings(
 ) -> dict[str, Sequence[Finding]]:
     """Paper -> the findings on its claims."""
     reports: dict[str, Reports] = {}
-    findings = {}
+    findings: dict[str, Sequence[Finding]] = {}
     for paper in PAPERS:
         claims = load_claims(CONF_DIR / "claims" / f"{paper}.yaml", tables.__getitem__)
         for name in {claim.table for claim in claims} - set(reports):
-            reports[name] = _reports(results, scale, name)
+            reports[name] = reports_behind(tables[name], scale, results)
         findings[paper] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
     return findings
 
 
-def _reports(results: Path, scale: str, table_id: str) -> Reports:
-    """The reports behind a table, none where the table was not written."""
-    if not (results / "tables" / scale / f"{table_id}.csv").is_file():
-        return {}
-    planned = plan(table_id, scale, overrides=[f"results_dir={results}"])
-    return read_reports(list(planned.configs), planned.folder)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    # Without its Software field, which names matplotlib's version, a PNG says only what is drawn.
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+def _save(figure: Figure, path: Path, dpi: int) -> Path:
+    # The field Software names matplotlib's version; without it only what is drawn is in the file.
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
     return path
