@@ -72,7 +72,7 @@ def write_claims(results: Path) -> Path:
     claims = [claim for path in files for claim in load_claims(path, table_of)]
     findings = {}
     for scale in SCALES:
-        reports = {name: _reports(table, scale, results) for name, table in tables.items()}
+        reports = {name: reports_behind(table, scale, results) for name, table in tables.items()}
         if any(reports.values()):
             findings[scale] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
     path = results / "claims.md"
@@ -80,7 +80,8 @@ def write_claims(results: Path) -> Path:
     return path
 
 
-def _reports(table: Table, scale: str, results: Path) -> Reports:
+def reports_behind(table: Table, scale: str, results: Path) -> Reports:
+    """The reports of a table's runs at a scale, none where the table itself was not written."""
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
     made = plan(table.id, scale, overrides=[f"results_dir={results}"])
