@@ -8,9 +8,10 @@ Nothing is run: make the tables first.
 import argparse
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -26,5 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -75,6 +76,24 @@ def graph() -> dict[str, set[str]]:
         }
         for module, path in MODULES.items()
     }
+
+
+def order() -> dict[str, int]:
+    """Package or top module -> its place on the way that CONTRIBUTING.md tells."""
+    text = (ROOT.parents[1] / "CONTRIBUTING.md").read_text()
+    way = re.search(r"One way through the packages\*\*: `([^`]*)`", text)
+    assert way is not None
+    steps = [" ".join(step.split()).split(", ") for step in way[1].split("->")]
+    return {name.strip(): place for place, step in enumerate(steps) for name in step}
+
+
+def test_no_module_imports_a_later_package() -> None:
+    place = order()
+    assert set(place) == {name.split(".")[1] for name in MODULES if "." in name}
+    for module, names in graph().items():
+        for name in names - {"beyond_ce"}:
+            here, there = module.split(".")[1], name.split(".")[1]
+            assert place[there] <= place[here], f"{module} imports {name}, which stands later"
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
