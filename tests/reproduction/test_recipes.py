@@ -12,7 +12,7 @@ from beyond_ce.reporting.paper import Paper
 from beyond_ce.reporting.tables import Table, cells, jobs, load_table, read_reports, tabulate
 from beyond_ce.reproduction.measurement import measure
 from beyond_ce.reproduction.plan import plan
-from beyond_ce.reproduction.recipes import Reading, architecture, hyperparameters
+from beyond_ce.reproduction.recipes import RecipeSettings, architecture, hyperparameters
 from beyond_ce.reproduction.write import write
 from beyond_ce.runs.identity import run_hash
 
@@ -90,7 +90,7 @@ def test_batches_are_counted_in_tokens() -> None:
             "optimizer": {"lr": 1e-3},
         }
     )
-    ((repeat, reports),) = Reading(hyperparameters)({"row": config}, [7])
+    ((repeat, reports),) = RecipeSettings(hyperparameters)({"row": config}, [7])
     assert repeat == 7
     metrics = reports["row"]["metrics"]
     assert metrics["recipe/batch"] == 3.0

@@ -15,7 +15,7 @@ from beyond_ce.configuration import build
 from beyond_ce.reproduction.measurement import RowByRow
 
 
-class Reading(RowByRow):
+class RecipeSettings(RowByRow):
     """The measurement behind tables of settings: every repeat gives the same.
 
     Args:

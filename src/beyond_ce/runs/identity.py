@@ -39,7 +39,7 @@ _FORMER_NAMES = {
         "measurements.decoding_cost.DecodingCost": "benchmarks.mtp_cost.DecodingCost",
         "measurements.loss_runtime.Runtime": "benchmarks.ntl_runtime.Runtime",
         "measurements.training_time.TrainingTime": "benchmarks.mtp_runtime.TrainingTime",
-        "recipes.Reading": "recipes.Reading",
+        "recipes.RecipeSettings": "recipes.Reading",
         "recipes.architecture": "recipes.architecture",
         "recipes.hyperparameters": "recipes.hyperparameters",
     }.items()
