@@ -1,6 +1,6 @@
 # Every target bootstraps .venv from requirements.lock by itself; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-slow lint format reproduce-all claims bench clean
+.PHONY: help install lock test test-slow lint format reproduce-all claims figures bench clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -56,6 +56,9 @@ reproduce-all: $(READY) ## Reproduce every table
 
 claims: $(READY) ## Judge the papers' claims on the tables that exist: results/claims.md
 	$(BIN)/python scripts/make_claims.py $(ARGS)
+
+figures: $(READY) ## Draw results/figures from the tables and reports that exist
+	$(BIN)/python scripts/make_figures.py --scale $(SCALE) $(ARGS)
 
 bench: $(READY) ## Run every benchmark
 	@for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || exit 1; done

@@ -9,10 +9,11 @@ import pkgutil
 import sys
 
 import beyond_ce.benchmarks
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 
+@command()
 def main() -> None:
     targets = [module.name for module in pkgutil.iter_modules(beyond_ce.benchmarks.__path__)]
     target, *args = sys.argv[1:] or ["--help"]
@@ -26,5 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

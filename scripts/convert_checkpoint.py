@@ -13,11 +13,12 @@ others get all heads.
 import argparse
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -31,8 +32,8 @@ def main() -> None:
 
     import torch
 
-    from beyond_ce.conversion import convert
-    from beyond_ce.models.checkpoints import load_decoder
+    from beyond_ce.checkpoints import load_decoder
+    from beyond_ce.runs.conversion import convert
 
     dtype = getattr(torch, args.dtype) if args.dtype else None
     source = convert(args.source, args.target, args.to, dtype, args.checkpoint).model
@@ -45,5 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

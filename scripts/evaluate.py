@@ -10,9 +10,10 @@ The metrics and predictions go to <run>/evaluation/<split>-<checkpoint>-<overrid
 import argparse
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -25,12 +26,11 @@ def main() -> None:
 
     import pandas as pd
 
-    from beyond_ce.experiment import evaluate_again
+    from beyond_ce.runs.scoring import score_again
 
-    metrics = evaluate_again(args.run, args.checkpoint, args.split, args.overrides)
+    metrics = score_again(args.run, args.checkpoint, args.split, args.overrides)
     print(pd.DataFrame(metrics).to_string(float_format="{:.4g}".format, na_rep=""))
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

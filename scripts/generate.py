@@ -16,12 +16,13 @@ import sys
 import time
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 DEFAULT_LENGTH = 256
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,7 +53,7 @@ def main() -> None:
     import torch
 
     from beyond_ce.generation import LivePrinter, generate, longest_continuation
-    from beyond_ce.loading import load
+    from beyond_ce.runs.loading import load
 
     loaded = load(args.model, args.checkpoint, args.tokenizer)
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -109,5 +110,4 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has read enough
-    with one_line_errors():
-        main()
+    main()

@@ -8,9 +8,10 @@ Nothing is run: make the tables first.
 import argparse
 from pathlib import Path
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -18,11 +19,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     args = parser.parse_args()
 
-    from beyond_ce.reproduction import write_claims
+    from beyond_ce.reproduction.write import write_claims
 
     print(write_claims(args.results))
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -5,11 +5,13 @@
 Takes the seeds and overrides of reproduce_table.py: they name the runs.
 """
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 
 
+@command()
 def main() -> None:
-    from beyond_ce.reproduction import argument_parser, plans, write
+    from beyond_ce.reproduction.plan import argument_parser, plans
+    from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
     parser.add_argument("--latex", action="store_true", help="write a .tex file as well")
@@ -20,5 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -9,20 +9,15 @@ A finished run is not run again and an interrupted one goes on: start the same c
 
 import sys
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 
+@command()
 def main() -> None:
-    from beyond_ce.reproduction import (
-        argument_parser,
-        default_jobs,
-        plans,
-        prepare_once,
-        run_local,
-        run_slurm,
-        write,
-    )
+    from beyond_ce.reproduction.launch import default_jobs, prepare_once, run_local, run_slurm
+    from beyond_ce.reproduction.plan import argument_parser, plans
+    from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
     parser.add_argument(
@@ -34,9 +29,9 @@ def main() -> None:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
     todo = plans(args)
 
-    from beyond_ce.experiment import run
-    from beyond_ce.measurement import measure
-    from beyond_ce.preparation import prepare
+    from beyond_ce.reproduction.measurement import measure
+    from beyond_ce.runs.experiment import run
+    from beyond_ce.runs.preparation import prepare
 
     failures = []
     for plan in todo:
@@ -56,5 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

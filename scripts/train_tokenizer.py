@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from beyond_ce.configuration import one_line_errors
+from beyond_ce.command_line import command
 from beyond_ce.errors import UsageError
 
 KINDS = {
@@ -51,6 +51,7 @@ def read(files: Iterable[Path], documents: bool, bar: tqdm) -> Iterator[str]:
     bar.set_description("learning")
 
 
+@command()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,5 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -1,4 +1,4 @@
-"""Shared fixtures: small official-format data, and the real config shrunk to seconds."""
+"""Shared fixtures: small texts and data, the real config shrunk to seconds, an interrupted run."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
+from beyond_ce.runs.experiment import run
+from beyond_ce.training import Stopped, Trainer
+from beyond_ce.training.session import Session
 
 # One thread a process, here and in what tests start: `make test` runs a process on every core.
 torch.set_num_threads(1)
@@ -73,8 +76,7 @@ def cache_dir(session_dir: Path) -> Path:
 def smoke_overrides(official_data: Path, cache_dir: Path, tmp_path: Path) -> list[str]:
     """Overrides that make `scripts/train.py` a run of a second or two, without generating data."""
     return [
-        "experiment=ntl/arithmetic",
-        "scale=smoke",
+        "experiment=ntl/arithmetic/smoke",
         f"dataset.path={official_data}",
         "dataset.train_per_difficulty=80",
         "dataset.validation_per_difficulty=10",
@@ -89,3 +91,36 @@ def smoke_overrides(official_data: Path, cache_dir: Path, tmp_path: Path) -> lis
 def smoke_config(smoke_overrides: list[str]) -> Callable[..., DictConfig]:
     """`smoke_config("loss=ntl_was", ...)` composes the shrunk config with further overrides."""
     return lambda *overrides: compose([*smoke_overrides, *overrides])
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    """Texts in the manner of DeepMind's arithmetic, questions and answers."""
+    draw = random.Random(0)
+
+    def number() -> str:
+        text = str(draw.randint(-(10 ** draw.randint(1, 6)), 10 ** draw.randint(1, 6)))
+        return f"{text}.{draw.randint(1, 999)}" if draw.random() < 0.3 else text
+
+    forms = ["What is {} - ({} + {})?", "Calculate {} + {} - {}.", "{} + {} - {}", "{}/{} * {}"]
+    return [draw.choice(forms).format(number(), number(), number()) for _ in range(2000)]
+
+
+@pytest.fixture
+def run_in_two(monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig], Path]:
+    """`run` of a config, stopped before step 5 and started again."""
+
+    step = Trainer._step
+
+    def stopped(self: Trainer, session: Session) -> None:
+        if session.progress.step == 5:
+            raise Stopped("killed")
+        step(self, session)
+
+    def run_twice(config: DictConfig) -> Path:
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(Trainer, "_step", stopped)
+            run(config)
+        return run(config)
+
+    return run_twice

@@ -9,14 +9,15 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from beyond_ce.assembly import build_loss
-from beyond_ce.configuration import one_line_errors, run_folder
-from beyond_ce.data.sampler import LengthGroupedBatches
+from beyond_ce.batches.order import LengthGrouped
+from beyond_ce.batches.prompt_answer import PromptAnswerBatches
+from beyond_ce.command_line import one_line_errors
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.experiment import run
 from beyond_ce.models.t5 import T5
+from beyond_ce.runs.assembly import build_loss
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder
 from beyond_ce.tokenizers import DigitTokenizer
-from beyond_ce.training.batches import PromptAnswerBatches
 
 Config = Callable[..., DictConfig]
 
@@ -88,15 +89,15 @@ def test_a_model_that_breaks_is_told_by_step_and_rows(
         steps.append(1)
         return trunk(self, batch) * (torch.nan if len(steps) == 3 else 1.0)
 
-    orders: list[LengthGroupedBatches] = []
-    create = LengthGroupedBatches.__init__
+    orders: list[LengthGrouped] = []
+    create = LengthGrouped.__init__
 
-    def remember(self: LengthGroupedBatches, *args: Any) -> None:
+    def remember(self: LengthGrouped, *args: Any) -> None:
         orders.append(self)
         create(self, *args)
 
     monkeypatch.setattr(T5, "trunk", broken)
-    monkeypatch.setattr(LengthGroupedBatches, "__init__", remember)
+    monkeypatch.setattr(LengthGrouped, "__init__", remember)
     with pytest.raises(RunError, match=r"not finite at step 3 \(rows ") as error:
         run(config)
     rows = ", ".join(map(str, sorted(orders[0][2].tolist())[:32]))

@@ -1,47 +1,59 @@
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from beyond_ce.configuration import build, compose, run_hash
+from beyond_ce.configuration import build, choices, compose, experiments
 from beyond_ce.errors import UsageError
+from beyond_ce.runs.identity import run_hash
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPERIMENTS = sorted(
-    str(path.relative_to(ROOT / "conf/experiment").with_suffix(""))
-    for path in (ROOT / "conf/experiment").rglob("*.yaml")
-)
+EXPERIMENTS = [(name, each) for name, scales in experiments().items() for each in scales]
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
+ARITHMETIC = (
+    "choose one of experiment=ntl/arithmetic/cpu, .../gpu, .../paper, .../smoke, without scale="
+)
 MANDATORY = {
     "tokenizer=pretrained": "tokenizer.model=gpt2",
     "dataset=hub_corpus": "dataset.hub=roneneldan/TinyStories",
 }
-GROUPS = ["dataset", "tokenizer", "head", "loss", "optimizer", "scheduler", "trainer", "logger"]
+WITHOUT_CLASS = {"scale", "hydra/launcher"}
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("experiment", "scale"), EXPERIMENTS)
 def test_every_experiment_composes_at_every_scale(experiment: str, scale: str) -> None:
-    assert (ROOT / "conf/at_scale" / experiment / f"{scale}.yaml").exists()
-    config = compose([f"experiment={experiment}", f"scale={scale}"])
+    config = compose([f"experiment={experiment}/{scale}"])
     assert config.scale == scale
 
 
 @pytest.mark.parametrize(
     "choice",
-    [
-        f"{path.relative_to(ROOT / 'conf').parent}={path.stem}"
-        for group in GROUPS
-        for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-    ],
+    [f"{group}={option}" for group, options in choices().items() for option in options],
 )
 def test_every_choice_composes_and_names_a_target(choice: str) -> None:
     needed = [MANDATORY[choice]] if choice in MANDATORY else []
+    group = choice.split("=")[0]
+    if group.startswith("head/"):
+        needed = ["head=multi_token"]
     config = compose([choice, *needed])
-    assert config[choice.split("=")[0]]._target_.startswith("beyond_ce.")
+    if group not in WITHOUT_CLASS:
+        chosen = OmegaConf.select(config, group.replace("/", "."))
+        assert chosen._target_.startswith("beyond_ce.")
+
+
+def test_all_files_are_choices_but_those_of_tables_and_claims() -> None:
+    chosen = {f"{group}/{option}" for group, options in choices().items() for option in options}
+    for name, scales in experiments().items():
+        chosen |= {f"experiment/{name}/{each}" for each in ["recipe", *scales]}
+    conf = ROOT / "conf"
+    files = {p.relative_to(conf).with_suffix("").as_posix() for p in conf.rglob("*.yaml")}
+    others = {file for file in files if file.split("/")[0] in ("table", "claims", "train")}
+    assert chosen == files - others
 
 
 @pytest.mark.parametrize("choice", MANDATORY)
@@ -58,9 +70,71 @@ def test_every_yaml_says_what_it_is() -> None:
 
 
 def test_scale_sets_the_model_and_the_command_line_wins() -> None:
-    assert compose(["experiment=ntl/arithmetic", "scale=gpu"]).model.d_model == 512
-    chosen = compose(["experiment=ntl/arithmetic", "scale=gpu", "model=t5_tiny"])
+    assert compose(["experiment=ntl/arithmetic/gpu"]).model.d_model == 512
+    chosen = compose(["experiment=ntl/arithmetic/gpu", "model=t5_tiny"])
     assert chosen.model.d_model == compose().model.d_model
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=ntl/arithmetic"], f"=ntl/arithmetic is a folder of scales: {ARITHMETIC}"),
+        (["experiment=ntl/arithmetic", "scale=gpu"], f"is a folder of scales: {ARITHMETIC}"),
+        (["experiment=ntl/arithmetic/recipe"], f"is what its scales share: {ARITHMETIC}"),
+        (["experiment=ntl/arithmetic/nope"], f"no experiment=ntl/arithmetic/nope: {ARITHMETIC}"),
+        (
+            ["experiment=ntl/arithmetic/cpu", "scale=gpu"],
+            "/cpu with scale=gpu mixes two scales: use experiment=ntl/arithmetic/gpu",
+        ),
+        (["experiment=ntl"], "=ntl is a folder of experiments: choose one of ntl/arithmetic, "),
+        (["experiment=ntl"], " and its scale, as experiment=ntl/arithmetic/cpu"),
+    ],
+)
+def test_an_experiment_is_chosen_with_its_scale(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
+        compose(overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_the_last_experiment_brings_its_own_scale() -> None:
+    config = compose(["experiment=ntl/arithmetic/smoke", "experiment=mtp/code/paper"])
+    assert config.scale == "paper" and config == compose(["experiment=mtp/code/paper"])
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ to add to."""
+    copy = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", copy)
+    monkeypatch.setattr("beyond_ce.configuration.CONF_DIR", copy)
+    return copy
+
+
+def test_an_experiment_of_one_file_goes_with_any_scale(own_conf: Path) -> None:
+    (own_conf / "experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /loss: ntl_was\nseed: 7\n"
+    )
+    assert experiments()["mine"] == []
+    for scale in SCALES:
+        config = compose(["experiment=mine", f"scale={scale}"])
+        assert (config.scale, config.seed, config.loss.weight) == (scale, 7, 0.3)
+
+
+def test_an_experiment_may_lack_scales_but_not_leave_its_own_out(own_conf: Path) -> None:
+    folder = own_conf / "experiment/mine"
+    folder.mkdir()
+    (folder / "gpu.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert experiments()["mine"] == ["gpu"]
+    with pytest.raises(
+        UsageError, match=r"mine/gpu.yaml leaves scale=cpu: add `override /scale: gpu`"
+    ):
+        compose(["experiment=mine/gpu"])
+    (folder / "gpu.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /scale: gpu\n  - _self_\nseed: 7\n"
+    )
+    assert compose(["experiment=mine/gpu"]).seed == 7
+    with pytest.raises(UsageError, match="mixes two scales: choose one of experiment=mine/gpu, "):
+        compose(["experiment=mine/gpu", "scale=smoke"])
 
 
 @pytest.mark.parametrize(

@@ -1,79 +1,132 @@
-"""Composing configs, naming runs by what defines them, and showing errors as one line."""
+"""Composing configs, checking them, and building what they name."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import os
-import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePath
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import psutil
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException
-from hydra.types import RunMode
+from hydra.errors import InstantiationException, MissingConfigException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
-
-# Keys that say where and how fast a run happens but not what it computes: changing one of them
-# names the same run. `precision` and `compile` do change the arithmetic and so stay.
-_NOT_DEFINING = {
-    "results_dir",
-    "cache_dir",
-    "logger",
-    "dataset.cache_dir",
-    "dataset.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.num_threads",
-    "trainer.progress",
-    "trainer.log_every",
-    "trainer.checkpoint_every",
-}
-
-_DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
+RECIPE = "recipe"  # the file of an experiment's folder that its scales build on
 
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """Compose `conf/train.yaml` with Hydra override strings, as `scripts/train.py` does."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        config = hydra_compose("train", overrides=list(overrides))
+        try:
+            config = hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
+        except MissingConfigException as error:
+            if advice := explain_missing(error):
+                raise UsageError(advice) from error
+            raise
+    check_scale(config.hydra)
+    with open_dict(config):
+        del config["hydra"]
     check(config)
     return config
 
 
 @functools.cache
+def _groups() -> tuple[str, ...]:
+    """The groups that `conf/train.yaml` chooses from, in its order."""
+    defaults = OmegaConf.load(CONF_DIR / "train.yaml").defaults
+    return tuple(str(key) for entry in defaults if isinstance(entry, DictConfig) for key in entry)
+
+
+@functools.cache
 def _known_keys() -> frozenset[str]:
-    own = OmegaConf.load(CONF_DIR / "train.yaml")
-    groups = {
-        str(key).removeprefix("optional ")
-        for entry in own.defaults
-        if isinstance(entry, DictConfig)
-        for key in entry
+    own = {str(key) for key in OmegaConf.load(CONF_DIR / "train.yaml")}
+    return frozenset(own.union(_groups())) - {"defaults", "experiment", "hydra"}
+
+
+def choices() -> dict[str, list[str]]:
+    """Group -> its options, for the groups and subgroups that a run chooses from, found in `conf/`.
+
+    Experiments, which come with scales, are in `experiments`.
+    """
+    groups = [CONF_DIR / group for group in (*_groups(), "hydra") if group != "experiment"]
+    folders = [folder for group in groups for folder in (group, *sorted(group.glob("*/")))]
+    return {
+        folder.relative_to(CONF_DIR).as_posix(): options
+        for folder in folders
+        if (options := sorted(path.stem for path in folder.glob("*.yaml")))
     }
-    return frozenset(groups | {str(key) for key in own}) - {
-        "defaults",
-        "experiment",
-        "at_scale",
-        "hydra",
-    }
+
+
+def experiments() -> dict[str, list[str]]:
+    """Experiment -> the scales that it has a file for; none for one that is a single file."""
+    scales = choices()["scale"]
+    folder = CONF_DIR / "experiment"
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        name = path.relative_to(folder).with_suffix("")
+        if path.stem in scales:
+            found.setdefault(name.parent.as_posix(), []).append(path.stem)
+        elif path.stem != RECIPE:
+            found[name.as_posix()] = []
+    return found
+
+
+def check_scale(hydra: DictConfig | HydraConf) -> None:
+    """Refuse an experiment's recipe without a scale, and a scale that is not the experiment's.
+
+    Args:
+        hydra: Hydra's own part of a composed config, which knows what was chosen.
+    """
+    experiment, scale = (hydra.runtime.choices.get(group) for group in ("experiment", "scale"))
+    if experiment is None:
+        return
+    name, _, last = experiment.rpartition("/")
+    scales = experiments().get(name, [])
+    if last == RECIPE and scales:
+        raise UsageError(f"experiment={experiment} is what its scales share: {_choose_scale(name)}")
+    if last not in scales or last == scale:
+        return
+    if any(override.startswith("scale=") for override in hydra.overrides.task):
+        use = f"use experiment={name}/{scale}" if scale in scales else _choose_scale(name)
+        raise UsageError(f"experiment={experiment} with scale={scale} mixes two scales: {use}")
+    raise UsageError(
+        f"conf/experiment/{experiment}.yaml leaves scale={scale}: add `override /scale: {last}` "
+        "to its defaults"
+    )
+
+
+def explain_missing(error: MissingConfigException) -> str | None:
+    """What to choose where Hydra did not find an experiment: it is a folder, or lacks the scale."""
+    group, _, name = (error.missing_cfg_file or "").strip("/").partition("/")
+    if group != "experiment":
+        return None
+    known = experiments()
+    if known.get(name):
+        return f"experiment={name} is a folder of scales: {_choose_scale(name)}"
+    if known.get(parent := name.rpartition("/")[0]):
+        return f"there is no experiment={name}: {_choose_scale(parent)}"
+    below = [each for each in known if each.startswith(f"{name}/")]
+    if not below:
+        return None
+    first = "/".join([below[0], *known[below[0]][:1]])
+    return (
+        f"experiment={name} is a folder of experiments: choose one of {', '.join(below)} and its "
+        f"scale, as experiment={first}"
+    )
+
+
+def _choose_scale(experiment: str) -> str:
+    first, *others = experiments()[experiment]
+    options = [f"experiment={experiment}/{first}", *(f".../{scale}" for scale in others)]
+    return f"choose one of {', '.join(options)}, without scale="
 
 
 def check(config: DictConfig) -> None:
@@ -89,62 +142,6 @@ def check(config: DictConfig) -> None:
     OmegaConf.resolve(config.copy())
 
 
-def definition(config: DictConfig) -> dict[str, Any]:
-    """The part of a config that defines the run's numbers, with plain Python values.
-
-    A data set's `path` counts by its last component, so that the same files give the same run
-    wherever they lie. Where a baseline takes the place of the model, what trains one counts not.
-    """
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    if "baseline" in plain:
-        plain = {key: plain[key] for key in _DEFINING_A_BASELINE}
-
-    def prune(node: dict, prefix: str) -> dict:
-        kept = {}
-        for key, value in node.items():
-            name = f"{prefix}{key}"
-            if name in _NOT_DEFINING:
-                continue
-            if isinstance(value, dict):
-                value = prune(value, f"{name}.")
-            elif key == "path" and isinstance(value, str):
-                value = PurePath(value).name
-            kept[key] = value
-        return kept
-
-    return prune(plain, "")
-
-
-def run_hash(config: DictConfig) -> str:
-    """Sixteen hex digits that name the run: equal configs, equal name."""
-    text = json.dumps(definition(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def run_folder(config: DictConfig) -> Path:
-    """`<results_dir>/runs/<hash>`."""
-    return Path(config.results_dir) / "runs" / run_hash(config)
-
-
-def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
-    """A run's config with Hydra overrides of keys in `group`, or of keys that do not define it.
-
-    Raises:
-        UsageError: an override would make it another run.
-    """
-    changed = config.copy()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        OmegaConf.update(changed, override.get_key_element(), override.value())
-        same = changed.copy()
-        same[group] = config[group]
-        if run_hash(same) != run_hash(config):
-            raise UsageError(
-                f"{override.input_line} would be another run: only {group}.* can change here"
-            )
-    return changed
-
-
 def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
     """Instantiate a config group's choice; say in one line which key its class does not take."""
     try:
@@ -154,70 +151,5 @@ def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
         if isinstance(cause, UsageError | RunError):
             raise cause from error
         if isinstance(cause, TypeError | ValueError):
-            raise UsageError(f"{what}: {_one_line(cause)}") from error
+            raise UsageError(f"{what}: {one_line(cause)}") from error
         raise
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
-def _describe(error: Exception) -> str:
-    """A config error of Hydra or OmegaConf as one line, its cause included."""
-    # Hydra ends its message with where it looked, which helps nobody with a mistyped name.
-    parts = [_one_line(error).split(" Config search path:")[0]]
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        parts.append(_one_line(error.__cause__))
-    return ": ".join(parts)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Show errors of the user's making as one line without a traceback, and exit.
-
-    Exit code 2 for a wrong config or path, 1 for a broken run, 130 for Ctrl-C;
-    `BEYOND_CE_TRACEBACK=1` shows the traceback all the same.
-    """
-    # Hydra would otherwise print its own several lines and exit by itself.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    try:
-        with _told_once():
-            yield
-    except (UsageError, HydraException, OmegaConfBaseException) as error:
-        _fail(error, 2)
-    except RunError as error:
-        _fail(error, 1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-@contextmanager
-def _told_once() -> Iterator[None]:
-    """Of several ranks on a machine the first tells an error and ends the ranks that it started.
-
-    The others wait for that end, as most errors hit every rank, or follow from the first's.
-    """
-    try:
-        yield
-    except Exception:
-        rank = os.environ.get("LOCAL_RANK")  # set when there are several ranks
-        if rank == "0":
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
-        elif rank is not None:
-            time.sleep(5)
-        raise
-
-
-def single_job() -> bool:
-    """Whether the running Hydra job is one run and not one of a sweep, where an exit would end
-    the sweep's other jobs too."""
-    return HydraConfig.get().mode == RunMode.RUN
-
-
-def _fail(error: Exception, code: int) -> None:
-    if os.environ.get("BEYOND_CE_TRACEBACK") == "1":
-        raise error
-    print(f"error: {_describe(error)}", file=sys.stderr)
-    sys.exit(code)

@@ -15,6 +15,11 @@ class RunError(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """The text of an error without line breaks, to be quoted in a message of ours."""
+    return " ".join(str(error).split())
+
+
 def check_at_least_one(group: str = "", **numbers: int | None) -> None:
     """Raises UsageError for the first of `numbers` below 1; None stands for no limit.
 

@@ -7,10 +7,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from beyond_ce.models import Decoder
 
 Step = Callable[[], Any]
 
@@ -69,7 +72,7 @@ def _resident_mib(field: str) -> float:
     raise RuntimeError(f"no {field} in /proc/self/status")
 
 
-def training_flops(model: Any, shape: tuple[int, int]) -> int:
+def training_flops(model: Decoder, shape: tuple[int, int]) -> int:
     """Floating-point operations of the matrix products in a forward and backward pass.
 
     All heads' logits are counted, attention with all of its T x T scores, and what activation

@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from beyond_ce.benchmarks.mtp_step import (
-    _adopt,
-    all_at_once,
-    gradient_difference,
-    meta_flops,
-    models_of_one,
-    random_batch,
-)
+from beyond_ce.benchmarks.mtp_step import all_at_once, gradient_difference
 from beyond_ce.configuration import compose
 from beyond_ce.losses import CrossEntropy
-from beyond_ce.losses.objective import Objective
+from beyond_ce.reproduction.measurements.random_models import (
+    _replace_parameters,
+    decoder_flops,
+    decoders_of_one,
+    random_batch,
+)
+from beyond_ce.training.objective import Objective
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 VOCAB, BATCH = 100, (2, 12)
@@ -33,7 +32,7 @@ def config():
 
 
 def test_models_share_their_parameters(config) -> None:
-    models = models_of_one(config, [1, 2, 4], VOCAB)
+    models = decoders_of_one(config, [1, 2, 4], VOCAB)
     ids = [[id(p) for p in model.parameters()] for model in models.values()]
     assert ids[0] == ids[1] == ids[2]
     assert [len(model.layers) for model in models.values()] == [4, 3, 1]
@@ -42,14 +41,14 @@ def test_models_share_their_parameters(config) -> None:
 
 
 def test_parameters_of_other_shapes_are_refused(config) -> None:
-    (small,), (large,) = (models_of_one(config, [2], size).values() for size in (VOCAB, 200))
+    (small,), (large,) = (decoders_of_one(config, [2], size).values() for size in (VOCAB, 200))
     with pytest.raises(ValueError, match=r"embedding.weight is \(100, 128\) and not \(200, 128"):
-        _adopt(small, list(large.parameters()))
+        _replace_parameters(small, list(large.parameters()))
 
 
 def test_ours_and_the_naive_step_have_one_loss_and_one_gradient(config) -> None:
     torch.manual_seed(0)
-    model, batch = models_of_one(config, [4], VOCAB)[4], random_batch(BATCH, VOCAB)
+    model, batch = decoders_of_one(config, [4], VOCAB)[4], random_batch(BATCH, VOCAB)
     ours = Objective(model, CrossEntropy(torch.full((VOCAB,), torch.nan)))(batch)[0]
     torch.testing.assert_close(ours, all_at_once(model, batch))
     assert gradient_difference(SETTING) < 1e-5
@@ -61,13 +60,13 @@ def test_operations_by_hand(config, n: int) -> None:
     dim, layers, hidden, (rows, length) = 128, 5, 512, BATCH
     per_token = 2 * (4 * dim**2 + 3 * dim * hidden) + 4 * length * dim
     forward = rows * length * (layers * per_token + n * 2 * dim * VOCAB)
-    assert meta_flops(config, n, VOCAB, BATCH) == 3 * forward
+    assert decoder_flops(config, n, VOCAB, BATCH) == 3 * forward
 
 
 def test_what_is_computed_again_is_counted(config) -> None:
     again = config.copy()
     again.model.checkpoint_activations = True
-    plain, checked = ([meta_flops(c, n, VOCAB, BATCH) for n in (2, 4)] for c in (config, again))
+    plain, checked = ([decoder_flops(c, n, VOCAB, BATCH) for n in (2, 4)] for c in (config, again))
     more = [b - a for a, b in zip(plain, checked, strict=True)]
     assert more[0] > more[1] > 0  # the trunk's layers run again: fewer of them with four heads
 

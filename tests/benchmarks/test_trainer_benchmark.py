@@ -9,7 +9,7 @@ import pytest
 
 from beyond_ce.benchmarks import trainer as benchmark
 from beyond_ce.benchmarks.trainer import main
-from beyond_ce.preparation import prepare
+from beyond_ce.runs.preparation import prepare
 
 TRAINERS = {"ours", "seq2seq_trainer", "seq2seq_trainer_grouped"}
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beyond_ce.data import cache
+from beyond_ce.data import PromptAnswerData, cache
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.data.example import Example
 from beyond_ce.errors import RunError
 
+COLUMNS = PromptAnswerData.columns
 EXAMPLES = [Example(f"{i} + 1?", str(i + 1), "sum") for i in range(25)]
 
 
@@ -39,8 +40,8 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_reads_back_what_was_written(tmp_path_factory, monkeypatch, examples, rows_per_batch):
     monkeypatch.setattr(cache, "_ROWS_PER_BATCH", rows_per_batch)
     folder = tmp_path_factory.mktemp("cache") / "data"
-    load_or_write(folder, lambda: iter([("train", examples)]))
-    again = load_or_write(folder, untouched)["train"]
+    load_or_write(folder, lambda: iter([("train", examples)]), COLUMNS)
+    again = load_or_write(folder, untouched, COLUMNS)["train"]
     assert again.column_names == ["prompt", "answer", "task"]
     assert [Example(**row) for row in again] == examples
 
@@ -51,14 +52,14 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_or_write(tmp_path / "data", broken)
+        load_or_write(tmp_path / "data", broken, COLUMNS)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_what_a_killed_process_left_is_written_anew(tmp_path):
     (tmp_path / "data.partial").mkdir()
     (tmp_path / "data.partial" / "train.arrow").write_bytes(b"half")
-    assert len(load_or_write(tmp_path / "data", splits)["train"]) == 20
+    assert len(load_or_write(tmp_path / "data", splits, COLUMNS)["train"]) == 20
     assert not (tmp_path / "data.partial").exists()
 
 
@@ -68,7 +69,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache, "_write_split", full)
     with pytest.raises(RunError, match=r"No space left on device.*another cache_dir") as error:
-        load_or_write(tmp_path / "data", splits)
+        load_or_write(tmp_path / "data", splits, COLUMNS)
     assert str(tmp_path / "data") in one_line(error)
     assert not (tmp_path / "data").exists()
 
@@ -76,7 +77,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write the data") as error:
-        load_or_write(tmp_path / "file" / "data", splits)
+        load_or_write(tmp_path / "file" / "data", splits, COLUMNS)
     one_line(error)
 
 
@@ -101,10 +102,10 @@ def _cut_between_batches(file):
 )
 def test_a_damaged_cache_is_one_line_that_says_what_to_do(tmp_path, damage):
     folder = tmp_path / "data"
-    load_or_write(folder, splits)
+    load_or_write(folder, splits, COLUMNS)
     damage(folder)
     with pytest.raises(RunError, match=r"damaged.*delete that folder and run again") as error:
-        load_or_write(folder, untouched)
+        load_or_write(folder, untouched, COLUMNS)
     assert str(folder) in one_line(error)
 
 
@@ -120,7 +121,7 @@ def splits():
     time.sleep(0.5)
     yield "train", [Example("1 + 1?", "2")]
 
-print(len(load_or_write(Path({str(tmp_path / "data")!r}), splits)["train"]))
+print(len(load_or_write(Path({str(tmp_path / "data")!r}), splits, {COLUMNS})["train"]))
 """
     command = [sys.executable, "-c", program]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -137,7 +137,7 @@ def test_only_arguments_decide(tmp_path: Path) -> None:
 
 
 def test_the_examples_are_the_same_for_ever(tmp_path: Path) -> None:
-    """If this fails, raise `_DATA_VERSION`: committed reports are of other examples."""
+    """If this fails, raise `version`: committed reports are of other examples."""
     splits = load(tmp_path)
     text = "\n".join(row["prompt"] for rows in splits.values() for row in rows)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "1de133b63da9fc23"

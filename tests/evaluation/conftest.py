@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from beyond_ce.data.batch import Batch, encoder_decoder_batch
+from beyond_ce.batches.batch import Batch, encoder_decoder_batch
 
 START, END, SPACE, DIGIT = 0, 1, 2, 3
 VOCABULARY = DIGIT + 10

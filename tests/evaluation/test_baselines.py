@@ -4,10 +4,11 @@ import math
 import numpy as np
 import pytest
 
-from beyond_ce.configuration import compose, run_hash
+from beyond_ce.configuration import compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.baselines import Mean, Median, Ridge
-from beyond_ce.experiment import run
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_hash
 
 TARGETS = np.array([0.0, 0.0, 1.0, 7.0])
 
@@ -39,8 +40,7 @@ def test_ridge_refuses_penalties_that_are_none(alphas):
 @pytest.fixture
 def overrides(tmp_path):
     return [
-        "experiment=ntl/arithmetic",
-        "scale=smoke",
+        "experiment=ntl/arithmetic/smoke",
         f"results_dir={tmp_path}",
         f"cache_dir={tmp_path}/cache",
         "baseline=mean",

@@ -7,7 +7,7 @@ from choices import choices
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import Evaluators, NumberAnswers, NumberMass, evaluator
+from beyond_ce.evaluation import Evaluators, NumberAnswers, NumberMass, Subject, evaluator
 
 
 def test_several_evaluators_are_one(tokenizer, uniform, monkeypatch, examples):
@@ -16,8 +16,8 @@ def test_several_evaluators_are_one(tokenizer, uniform, monkeypatch, examples):
     )
     answers, mass = NumberAnswers(batch_size=1, max_new_tokens=1), NumberMass(batch_size=1)
     data = examples("5", "6")
-    both = Evaluators({"answers": answers, "mass": mass})(uniform, tokenizer, data, "cpu")
-    alone = [each(uniform, tokenizer, data, "cpu") for each in (answers, mass)]
+    both = Evaluators({"answers": answers, "mass": mass})(Subject(uniform, tokenizer, "cpu"), data)
+    alone = [each(Subject(uniform, tokenizer, "cpu"), data) for each in (answers, mass)]
     assert both.metrics == alone[0].metrics | alone[1].metrics
     assert list(both.predictions["prediction"]) == ["5", "5"]
 
@@ -26,7 +26,7 @@ def test_a_metric_of_two_evaluators_is_refused(tokenizer, uniform, examples):
     mass = NumberMass(batch_size=1)
     twice = Evaluators({"one": mass, "two": mass})
     with pytest.raises(UsageError, match=r"evaluators\.two gives the metric 'expected_distance'"):
-        twice(uniform, tokenizer, examples("1"), "cpu")
+        twice(Subject(uniform, tokenizer, "cpu"), examples("1"))
     with pytest.raises(UsageError, match="is empty"):
         Evaluators({})
 

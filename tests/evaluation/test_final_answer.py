@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import FinalAnswer, evaluator
+from beyond_ce.evaluation import FinalAnswer, Subject, evaluator
 from beyond_ce.evaluation.final_answer import final_number
 
 
@@ -30,7 +30,7 @@ def test_solutions_are_scored_by_their_result(tokenizer, uniform, monkeypatch, e
     texts = ["4+6 #### 10.0", "10", "#### ten", "9 #### 13"]
     monkeypatch.setattr(evaluator, "answer", lambda *_, **__: texts)
     data = examples(*["5+5 = 10\n#### 10"] * 4)
-    found = FinalAnswer(batch_size=4, max_new_tokens=9)(uniform, tokenizer, data, "cpu")
+    found = FinalAnswer(batch_size=4, max_new_tokens=9)(Subject(uniform, tokenizer, "cpu"), data)
     lines = found.predictions
     assert list(lines["correct"]) == [True, False, False, False]
     assert list(lines["invalid"]) == [False, True, True, False]
@@ -44,4 +44,6 @@ def test_solutions_are_scored_by_their_result(tokenizer, uniform, monkeypatch, e
 def test_an_answer_without_a_result_is_refused(tokenizer, uniform, monkeypatch, examples):
     monkeypatch.setattr(evaluator, "answer", lambda *_, **__: ["#### 1"])
     with pytest.raises(UsageError, match="'10' is no number that this evaluator can read"):
-        FinalAnswer(batch_size=1, max_new_tokens=9)(uniform, tokenizer, examples("10"), "cpu")
+        FinalAnswer(batch_size=1, max_new_tokens=9)(
+            Subject(uniform, tokenizer, "cpu"), examples("10")
+        )

@@ -8,12 +8,12 @@ import pytest
 import torch
 from choices import on_tokens
 
-from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import HeldOut
-from beyond_ce.evaluation.held_out import walk
+from beyond_ce.evaluation import HeldOut, Subject
+from beyond_ce.evaluation.held_out import count_forwards
 from beyond_ce.models import Decoder
+from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer, Tokenizer
 
 TEXTS = ["for i in range(10):\n    print(i)\n", "", "é", "x = 1\n" * 9]
@@ -55,7 +55,9 @@ def by_hand(model: Decoder, texts: list[str], context: int) -> tuple[list[list[f
 @pytest.mark.parametrize("context", [7, 64])
 def test_every_token_of_every_head_counts_once(head: str, context: int) -> None:
     model = decoder(f"head={head}")
-    found = HeldOut(batch_size=3, context=context)(model, ByteTokenizer(), documents(*TEXTS), "cpu")
+    found = HeldOut(batch_size=3, context=context)(
+        Subject(model, ByteTokenizer(), "cpu"), documents(*TEXTS)
+    )
     bits, right = by_hand(model, TEXTS, context)
     tokens = sum(len(text.encode()) for text in TEXTS)
     size = tokens - 3  # less the first byte of each text that has one
@@ -74,19 +76,25 @@ def test_every_token_of_every_head_counts_once(head: str, context: int) -> None:
 def test_batches_and_parts_of_logits_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = decoder("head=multi_token")
     first, second = (
-        HeldOut(batch_size=size, context=9)(model, ByteTokenizer(), documents(*TEXTS), "cpu")
+        HeldOut(batch_size=size, context=9)(
+            Subject(model, ByteTokenizer(), "cpu"), documents(*TEXTS)
+        )
         for size in (1, 50)
     )
     assert first.metrics == pytest.approx(second.metrics)
-    monkeypatch.setattr("beyond_ce.evaluation.held_out._LOGITS_AT_ONCE", 1000)
-    third = HeldOut(batch_size=50, context=9)(model, ByteTokenizer(), documents(*TEXTS), "cpu")
+    monkeypatch.setattr("beyond_ce.evaluation.evaluator._LOGITS_AT_ONCE", 1000)
+    third = HeldOut(batch_size=50, context=9)(
+        Subject(model, ByteTokenizer(), "cpu"), documents(*TEXTS)
+    )
     assert third.metrics == pytest.approx(second.metrics)
 
 
 def test_a_uniform_model_needs_log2_of_the_vocabulary() -> None:
     model = decoder("head=multi_token", "head.n=2")
     torch.nn.init.zeros_(model.head.unembedding())
-    found = HeldOut(batch_size=2, context=8)(model, ByteTokenizer(), documents("abcdefgh"), "cpu")
+    found = HeldOut(batch_size=2, context=8)(
+        Subject(model, ByteTokenizer(), "cpu"), documents("abcdefgh")
+    )
     bits = math.log2(258)
     assert found.metrics["bits_per_token"] == pytest.approx(bits)
     assert found.metrics["bits_per_token@head2"] == pytest.approx(bits)
@@ -96,33 +104,39 @@ def test_a_uniform_model_needs_log2_of_the_vocabulary() -> None:
 def test_fewer_tokens_are_spread_evenly() -> None:
     model = decoder()
     texts = documents("a" * 100, "b" * 40, "c" * 20)
-    every = HeldOut(batch_size=4, context=10)(model, ByteTokenizer(), texts, "cpu").predictions
+    every = HeldOut(batch_size=4, context=10)(
+        Subject(model, ByteTokenizer(), "cpu"), texts
+    ).predictions
     assert list(every["tokens"]) == [100, 40, 20]
-    some = HeldOut(batch_size=4, context=10, max_tokens=80)(model, ByteTokenizer(), texts, "cpu")
+    some = HeldOut(batch_size=4, context=10, max_tokens=80)(
+        Subject(model, ByteTokenizer(), "cpu"), texts
+    )
     assert list(some.predictions["tokens"]) == [50, 20, 10]
-    one = HeldOut(batch_size=4, context=10, max_tokens=20)(model, ByteTokenizer(), texts, "cpu")
+    one = HeldOut(batch_size=4, context=10, max_tokens=20)(
+        Subject(model, ByteTokenizer(), "cpu"), texts
+    )
     assert list(one.predictions["task"]) == ["0.py", "2.py"]
 
 
 def test_a_walk_stops_at_the_first_wrong_draft() -> None:
     right = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1], [0, 0, 0], [1, 1, 1]], dtype=bool)
     # 3 tokens from position 0, 1 from 3, 1 from 4; position 5 needs a last forward.
-    assert walk(right) == 4
-    assert walk(right[:, :1]) == 4  # 0, 2, 4, 5
-    assert walk(right[:, :0]) == 6
+    assert count_forwards(right) == 4
+    assert count_forwards(right[:, :1]) == 4  # 0, 2, 4, 5
+    assert count_forwards(right[:, :0]) == 6
 
 
 def test_drafts_along_the_true_text_are_those_of_the_heads() -> None:
     model = decoder("head=multi_token")
     metrics = HeldOut(batch_size=2, context=64)(
-        model, ByteTokenizer(), documents("z" * 60), "cpu"
+        Subject(model, ByteTokenizer(), "cpu"), documents("z" * 60)
     ).metrics
     with torch.no_grad():
         for weight in model.head.parameters():
             weight.zero_()
     # All logits are zero, and token 0 is the first of the equal ones.
     zeros = HeldOut(batch_size=2, context=64)(
-        model, ByteTokenizer(), documents("\0" * 60), "cpu"
+        Subject(model, ByteTokenizer(), "cpu"), documents("\0" * 60)
     ).metrics
     assert zeros["accuracy@head4"] == pytest.approx(56 / 57)  # all but the end
     assert zeros["true_text_tokens_per_forward@k2"] == pytest.approx(
@@ -137,7 +151,7 @@ def test_other_tokenizers_and_models(cache_dir) -> None:
     tokenizer: Tokenizer = build(config.tokenizer, "tokenizer").fit(iter(TEXTS), cache_dir, "held")
     text = "x = 1\n" * 9
     found = HeldOut(batch_size=2, context=8)(
-        build_model(config, tokenizer), tokenizer, documents(text), "cpu"
+        Subject(build_model(config, tokenizer), tokenizer, "cpu"), documents(text)
     )
     ids = tokenizer.encode([text])[0]
     assert list(found.predictions["tokens"]) == [len(ids)]
@@ -151,10 +165,10 @@ def test_what_cannot_be_scored_is_refused() -> None:
         HeldOut(batch_size=1, context=8, max_tokens=5)
     model, tokenizer = decoder(), ByteTokenizer()
     with pytest.raises(UsageError, match="context of 64"):
-        HeldOut(batch_size=1, context=65)(model, tokenizer, documents("a"), "cpu")
+        HeldOut(batch_size=1, context=65)(Subject(model, tokenizer, "cpu"), documents("a"))
     with pytest.raises(UsageError, match="empty"):
-        HeldOut(batch_size=1, context=8)(model, tokenizer, documents(""), "cpu")
+        HeldOut(batch_size=1, context=8)(Subject(model, tokenizer, "cpu"), documents(""))
     with pytest.raises(UsageError, match="predicts value"):
         HeldOut(batch_size=1, context=8)(
-            decoder("head=regression"), tokenizer, documents("a"), "cpu"
+            Subject(decoder("head=regression"), tokenizer, "cpu"), documents("a")
         )

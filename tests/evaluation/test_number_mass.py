@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import NumberMass
+from beyond_ce.evaluation import NumberMass, Subject
 from beyond_ce.losses import WassersteinLoss
 
 DIGIT, END, START = 3, 1, 0  # as in conftest.py
@@ -18,7 +18,7 @@ def test_mass_by_hand(tokenizer, uniform, examples):
     uniform.table[START, DIGIT:] = -math.inf
     uniform.table[START, DIGIT + 3] = math.log(2)
     uniform.table[START, [DIGIT + 5, DIGIT + 9]] = 0.0
-    found = NumberMass(batch_size=4)(uniform, tokenizer, examples("3"), "cpu")
+    found = NumberMass(batch_size=4)(Subject(uniform, tokenizer, "cpu"), examples("3"))
     masses = [found.metrics[f"mass_at_{step}"] for step in range(10)]
     assert masses == pytest.approx([0.5, 0, 0.25, 0, 0, 0, 0.25, 0, 0, 0])
     assert found.metrics["expected_distance"] == pytest.approx(0.25 * 2 + 0.25 * 6)
@@ -30,7 +30,7 @@ def test_mass_by_hand(tokenizer, uniform, examples):
 
 def test_every_number_position_counts_once(tokenizer, uniform, examples):
     """Uniform digits: the mass at a distance is how many digits are that far, by ten."""
-    found = NumberMass(batch_size=1)(uniform, tokenizer, examples("09", " ", "5"), "cpu")
+    found = NumberMass(batch_size=1)(Subject(uniform, tokenizer, "cpu"), examples("09", " ", "5"))
     metrics = found.metrics
     assert metrics["mass_at_0"] == pytest.approx(0.1)
     assert metrics["mass_at_1"] == pytest.approx((1 + 1 + 2) / 30)
@@ -43,7 +43,7 @@ def test_every_number_position_counts_once(tokenizer, uniform, examples):
 
 def test_the_expected_distance_is_ntl_was(tokenizer, uniform, examples):
     uniform.table = torch.randn(uniform.table.shape, generator=torch.Generator().manual_seed(0))
-    found = NumberMass(batch_size=3)(uniform, tokenizer, examples("1 42", "9"), "cpu")
+    found = NumberMass(batch_size=3)(Subject(uniform, tokenizer, "cpu"), examples("1 42", "9"))
     loss = WassersteinLoss(tokenizer.number_values())
     batch = uniform.make_batch(
         [[END], [END]], [[*ids, END] for ids in tokenizer.encode(["1 42", "9"])]
@@ -55,10 +55,10 @@ def test_the_expected_distance_is_ntl_was(tokenizer, uniform, examples):
 def test_no_number_labels_no_metrics_and_no_number_tokens_an_error(
     tokenizer, uniform, monkeypatch, examples
 ):
-    assert NumberMass(batch_size=1)(uniform, tokenizer, examples(" "), "cpu").metrics == {}
+    assert NumberMass(batch_size=1)(Subject(uniform, tokenizer, "cpu"), examples(" ")).metrics == {}
     no_numbers = torch.full((tokenizer.vocab_size,), math.nan)
     monkeypatch.setattr(tokenizer, "number_values", lambda: no_numbers)
     with pytest.raises(UsageError, match="Characters has no number tokens"):
-        NumberMass(batch_size=1)(uniform, tokenizer, examples("1"), "cpu")
+        NumberMass(batch_size=1)(Subject(uniform, tokenizer, "cpu"), examples("1"))
     with pytest.raises(UsageError, match="evaluator.max_examples=0"):
         NumberMass(batch_size=1, max_examples=0)

@@ -16,12 +16,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import FSDPStrategy
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import CONF_DIR, build, compose, run_folder, run_hash
+from beyond_ce.configuration import CONF_DIR, build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluation, Probe
-from beyond_ce.experiment import run
 from beyond_ce.reporting.paper import PAPER_DIR
 from beyond_ce.reporting.tables import load_table
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder, run_hash
 from beyond_ce.training import Stopped
 
 
@@ -108,17 +109,17 @@ def test_measures_each_task_also_where_there_is_one_only() -> None:
     probe = make()
     several = probe.sample(SPLITS, ["near"])
     metrics = {"mape": 0.3, "mape@a": 0.1, "mape@c": 0.2, "mae@a": 9.0}
-    assert probe.measure(evaluator(metrics), None, None, several, "cpu") == {
+    assert probe.measure(evaluator(metrics), None, several) == {
         "probe/mape@a": 0.1,
         "probe/mape@c": 0.2,
     }
     # One answer without a number, and the others' distance says little.
     assert probe.measure(
-        evaluator({**metrics, "invalid@a": 0.5, "invalid@c": 0.0}), None, None, several, "cpu"
+        evaluator({**metrics, "invalid@a": 0.5, "invalid@c": 0.0}), None, several
     ) == {"probe/mape@c": 0.2}
     one = probe.sample(SPLITS, ["far"])
-    assert probe.measure(evaluator(metrics), None, None, one, "cpu") == {"probe/mape@d": 0.3}
-    assert probe.measure(evaluator({}), None, None, one, "cpu") == {}
+    assert probe.measure(evaluator(metrics), None, one) == {"probe/mape@d": 0.3}
+    assert probe.measure(evaluator({}), None, one) == {}
 
 
 @pytest.mark.parametrize(
@@ -232,12 +233,12 @@ def test_the_papers_mean_is_that_of_its_grid() -> None:
 def test_the_table_reads_what_the_probe_reports() -> None:
     table = load_table(CONF_DIR / "table" / "ntl-efficiency.yaml")
     for scale in table.seeds:
-        config = compose([f"experiment={table.experiment}", f"scale={scale}"])
+        config = compose([f"experiment={table.experiment}/{scale}"])
         probe = build(config.probe, "probe")
         found = probe.summary([{"step": 1, "probe/mape@1x1": 0.0}], ["1x1"], 1)
         assert {f"probe/{column.metric}" for column in table.metrics} <= set(found)
         assert {f"probe/{metric}@1x1" for metric in table.breakdown} <= set(found)
-        without = compose(["experiment=ntl/multiplication", f"scale={scale}"])
+        without = compose([f"experiment=ntl/multiplication/{scale}"])
         # At some scale the factors are shorter, so that there are several lengths to compare.
         same = config.keys() - {"probe", "dataset"}
         assert {key: config[key] for key in same} == {key: without[key] for key in same}

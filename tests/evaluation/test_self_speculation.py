@@ -4,13 +4,13 @@ import datasets
 import pytest
 import torch
 
-from beyond_ce.assembly import build_model
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import Evaluators, SelfSpeculation, self_speculation
+from beyond_ce.evaluation import Evaluators, SelfSpeculation, Subject, self_speculation
 from beyond_ce.evaluation.self_speculation import differences, near_tie, repeated
 from beyond_ce.generation import Generation, generate
 from beyond_ce.models import Decoder
+from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer
 
 TEXTS = ["".join(f"x{j} = {i} * {j}\n" for j in range(20)) for i in range(5)]
@@ -30,7 +30,9 @@ def small(**settings) -> SelfSpeculation:
 
 
 def test_all_heads_and_batch_sizes_are_compared() -> None:
-    found = small(batch_sizes=[1, 4])(decoder().double(), ByteTokenizer(), DOCUMENTS, "cpu")
+    found = small(batch_sizes=[1, 4])(
+        Subject(decoder().double(), ByteTokenizer(), "cpu"), DOCUMENTS
+    )
     metrics = found.metrics
     for batch in ("", "b4"):
         assert metrics[f"speedup@k1{batch}"] == 1
@@ -47,7 +49,7 @@ def test_all_heads_and_batch_sizes_are_compared() -> None:
 
 def test_prompts_are_pieces_of_the_documents_and_continuations_come_in_pieces() -> None:
     model, tokenizer = decoder().double(), ByteTokenizer()
-    found = small(max_prompts=3)(model, tokenizer, DOCUMENTS, "cpu").predictions
+    found = small(max_prompts=3)(Subject(model, tokenizer, "cpu"), DOCUMENTS).predictions
     assert list(found["task"]) == ["0.py", "2.py", "4.py"]
     for task, prompt, continuation, pieces, sizes in found.itertuples(index=False):
         text = TEXTS[int(task[0])]
@@ -59,9 +61,11 @@ def test_prompts_are_pieces_of_the_documents_and_continuations_come_in_pieces() 
 
 
 def test_only_the_heads_that_exist_are_used_and_the_first_always() -> None:
-    some = small(heads=[2, 8])(decoder("head.n=2"), ByteTokenizer(), DOCUMENTS, "cpu").metrics
+    some = small(heads=[2, 8])(
+        Subject(decoder("head.n=2"), ByteTokenizer(), "cpu"), DOCUMENTS
+    ).metrics
     assert {name.split("@")[1] for name in some if name.startswith("speedup")} == {"k1", "k2"}
-    plain = small()(decoder("head=lm"), ByteTokenizer(), DOCUMENTS, "cpu").metrics
+    plain = small()(Subject(decoder("head=lm"), ByteTokenizer(), "cpu"), DOCUMENTS).metrics
     assert plain["tokens_per_forward@k1"] == plain["speedup@k1"] == 1
     assert plain["different@k1"] == plain["unexplained@k1"] == 0
     assert not any("@k2" in name for name in plain)
@@ -74,7 +78,9 @@ def test_time_is_the_median_of_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"1": [2.0, 4.0, 9.0], "2": [1.0, 1.0, 3.0]}
 
     monkeypatch.setattr(self_speculation, "in_turns", in_turns)
-    metrics = small(repeats=3, heads=[1, 2])(decoder(), ByteTokenizer(), DOCUMENTS, "cpu").metrics
+    metrics = small(repeats=3, heads=[1, 2])(
+        Subject(decoder(), ByteTokenizer(), "cpu"), DOCUMENTS
+    ).metrics
     assert metrics["speedup@k2"] == 3
     assert metrics["tokens_per_second@k1"] == 4 * 12 / 4
     assert metrics["tokens_per_second@k2"] == 4 * 12
@@ -88,7 +94,7 @@ def test_a_wrong_decoding_is_counted_and_unexplained(monkeypatch: pytest.MonkeyP
         return found
 
     monkeypatch.setattr(self_speculation, "generate", broken)
-    metrics = small(heads=[1, 2])(decoder(), ByteTokenizer(), DOCUMENTS, "cpu").metrics
+    metrics = small(heads=[1, 2])(Subject(decoder(), ByteTokenizer(), "cpu"), DOCUMENTS).metrics
     assert metrics["different@k2"] == metrics["unexplained@k2"] == 1 / 4
 
 
@@ -119,10 +125,10 @@ def test_what_cannot_be_decoded_is_refused() -> None:
         with pytest.raises(UsageError, match=f"evaluator.{next(iter(settings))}"):
             small(**settings)
     with pytest.raises(UsageError, match=r"max_new_tokens - 1=75 exceeds .* context of 64"):
-        small(max_new_tokens=60)(decoder(), ByteTokenizer(), DOCUMENTS, "cpu")
+        small(max_new_tokens=60)(Subject(decoder(), ByteTokenizer(), "cpu"), DOCUMENTS)
     short = DOCUMENTS.map(lambda row: {"text": row["text"][:20]})
     with pytest.raises(UsageError, match="no held-out document has 28 tokens"):
-        small()(decoder(), ByteTokenizer(), short, "cpu")
+        small()(Subject(decoder(), ByteTokenizer(), "cpu"), short)
 
 
 def test_together_with_held_out() -> None:
@@ -136,8 +142,8 @@ def test_together_with_held_out() -> None:
         ]
     )
     both: Evaluators = build(config.evaluator, "evaluator")
-    assert set(both.columns) == {"text"}
-    found = both(decoder("head.n=2"), ByteTokenizer(), DOCUMENTS, "cpu")
+    assert Evaluators.reads(config.evaluator) == ("text",)
+    found = both(Subject(decoder("head.n=2"), ByteTokenizer(), "cpu"), DOCUMENTS)
     assert {"bits_per_byte", "speedup@k2b2", "true_text_tokens_per_forward@k2"} <= set(
         found.metrics
     )

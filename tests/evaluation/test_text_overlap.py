@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from beyond_ce.evaluation import TextOverlap, evaluator
+from beyond_ce.evaluation import Subject, TextOverlap, evaluator
 from beyond_ce.evaluation.text_overlap import overlap, token_scores
 
 DIGIT, END, START = 3, 1, 0  # as in conftest.py
@@ -20,7 +20,7 @@ def test_token_scores_by_hand(tokenizer, uniform, examples):
     v = tokenizer.vocab_size
     uniform.table[START, DIGIT + 1] = math.log(3)
     uniform.table[DIGIT + 1, END] = math.log(5)
-    scores = token_scores(uniform, tokenizer, examples("12", "1 1"), "cpu", 2)
+    scores = token_scores(Subject(uniform, tokenizer, "cpu"), examples("12", "1 1"), 2)
     assert scores["token_accuracy"] == pytest.approx(3 / 7)
     assert scores["number_token_accuracy"] == pytest.approx(2 / 4)
     after_start, after_one = v + 2, v + 4
@@ -30,9 +30,9 @@ def test_token_scores_by_hand(tokenizer, uniform, examples):
 
 
 def test_without_numbers_or_answers_the_metrics_are_left_out(tokenizer, uniform, examples):
-    scores = token_scores(uniform, tokenizer, examples(" "), "cpu", 2)
+    scores = token_scores(Subject(uniform, tokenizer, "cpu"), examples(" "), 2)
     assert set(scores) == {"token_accuracy", "loss/ce"}
-    assert token_scores(uniform, tokenizer, examples("1").select([]), "cpu", 2) == {}
+    assert token_scores(Subject(uniform, tokenizer, "cpu"), examples("1").select([]), 2) == {}
     assert overlap([], []) == {}
 
 
@@ -61,7 +61,7 @@ def test_the_evaluator_gives_all_of_it(tokenizer, uniform, monkeypatch, examples
     )
     data = examples("12", "1 1", "3", "4")
     found = TextOverlap(batch_size=2, max_new_tokens=4, max_examples=2)(
-        uniform, tokenizer, data, "cpu"
+        Subject(uniform, tokenizer, "cpu"), data
     )
     assert list(found.predictions["answer"]) == ["12", "4"]
     assert list(found.predictions["prediction"]) == ["12", "12"]

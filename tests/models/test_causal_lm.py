@@ -18,14 +18,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from beyond_ce.data.batch import IGNORED, Numbers
+from beyond_ce.batches.batch import IGNORED, Numbers
 from beyond_ce.errors import UsageError
 from beyond_ce.generation import answer, generate
 from beyond_ce.losses import CrossEntropy, WassersteinLoss
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import CausalLM
 from beyond_ce.models.heads import LMHead, RegressionHead
 from beyond_ce.tokenizers import PretrainedTokenizer
+from beyond_ce.training.objective import Objective
 
 PAD, EOS, VOCAB = 0, 1, 40
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13], [14, 15, 16, 17, 18, 19, 20]]

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from beyond_ce.data.batch import Numbers
+from beyond_ce.batches.batch import Numbers
 from beyond_ce.models import LanguageModel
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from beyond_ce.data.batch import Batch
+from beyond_ce.batches.batch import Batch
 from beyond_ce.losses import CrossEntropy
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import Decoder
 from beyond_ce.models.heads import (
     LMHead,
@@ -19,6 +18,7 @@ from beyond_ce.models.heads import (
     SharedUnembedding,
     TransformerBlocks,
 )
+from beyond_ce.training.objective import Objective
 
 VOCAB, LAYERS = 30, 6
 TOKENS = torch.arange(24).reshape(2, 12) % VOCAB

@@ -12,14 +12,14 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig
 from transformers import T5Config, T5ForConditionalGeneration
 
-from beyond_ce.assembly import build_model
 from beyond_ce.generation import generate
 from beyond_ce.losses import CrossEntropy
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import T5, Decoder, LanguageModel
 from beyond_ce.models.heads import LMHead
+from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import DigitTokenizer, RegressionTransformerTokenizer
 from beyond_ce.training import load_checkpoint
+from beyond_ce.training.objective import Objective
 
 PAD, EOS, VOCAB, DIM = 0, 1, 40, 16
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]

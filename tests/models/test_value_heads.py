@@ -8,13 +8,13 @@ from math import nan
 import pytest
 import torch
 
-from beyond_ce.data.batch import Numbers
+from beyond_ce.batches.batch import Numbers
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import MeanSquaredError
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import T5, Decoder, LanguageModel
 from beyond_ce.models.base import last_state, mean_state
 from beyond_ce.models.heads import RegressionHead
+from beyond_ce.training.objective import Objective
 
 PAD, EOS, VOCAB = 0, 1, 40
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from beyond_ce.data.batch import Batch, Numbers
+from beyond_ce.batches.batch import Batch, Numbers
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import XValLoss
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import XVal
 from beyond_ce.models.heads import XValHead
+from beyond_ce.training.objective import Objective
 
 PAD, EOS, NUM, VOCAB = 0, 1, 9, 10
 

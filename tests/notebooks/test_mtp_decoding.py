@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from beyond_ce.reproduction import plan, write
+from beyond_ce.reproduction.plan import plan
+from beyond_ce.reproduction.write import write
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ["mtp-s2", "mtp-figs10", "mtp-cost", "mtp-decoding", "mtp-s3", "mtp-s5", "mtp-s4"]
@@ -18,7 +19,9 @@ def make_up(table_id, results, origin):
     variants = {row.label: row.variant for row in made.table.rows}
     for job in made.configs:
         folder = made.folder(job)
-        part = next(p for p in made.table.parts if f"experiment={p.experiment}" in job.overrides)
+        part = next(
+            p for p in made.table.parts if f"experiment={p.experiment}/cpu" in job.overrides
+        )
         names = [f"{split}/{column.metric}" for split in part.splits for column in part.metrics]
         suffix = f"@{variants[job.row]}" if variants[job.row] else ""
         path = folder / "report.json"

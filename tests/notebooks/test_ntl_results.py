@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from beyond_ce.configuration import CONF_DIR
-from beyond_ce.reporting.tables import Numbers
-from beyond_ce.reproduction import plan, write
+from beyond_ce.reporting.tables import TableNumbers
+from beyond_ce.reproduction.plan import plan
+from beyond_ce.reproduction.write import write
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("ntl-*.yaml"))
@@ -25,9 +26,11 @@ def make_up(table_id, results, origin):
     """Every run of a table with numbers near the paper's, and the table's files."""
     made = plan(table_id, "cpu", overrides=[f"results_dir={results}"])
     rng = np.random.default_rng(0)
-    numbers = Numbers(made.table, {})
+    numbers = TableNumbers(made.table, {})
     for job in made.configs:
-        part = next(p for p in made.table.parts if f"experiment={p.experiment}" in job.overrides)
+        part = next(
+            p for p in made.table.parts if f"experiment={p.experiment}/cpu" in job.overrides
+        )
         metrics = {}
         for metric, (split, _) in numbers.metrics.items():
             if split not in part.splits:

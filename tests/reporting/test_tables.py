@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from beyond_ce.configuration import compose
+from beyond_ce.configuration import compose, experiments
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reporting.tables import (
     CSV_COLUMNS,
@@ -22,8 +22,6 @@ from beyond_ce.reporting.tables import (
     write_csv,
 )
 
-# The paper has none, or they could not be sourced.
-WITHOUT_NUMBERS = {"ntl-7", "mtp-figs10", "mtp-cost"}
 # Read from the recipes: nothing in them varies.
 READINGS = {"mtp-s13", "mtp-s14"}
 # An hour a seed, and about one model's speed.
@@ -38,8 +36,7 @@ def test_one_job_per_row_that_runs_and_seed(table):
         "NTL λ=0.5",
         1,
         (
-            "experiment=toy/sum",
-            "scale=cpu",
+            "experiment=toy/sum/cpu",
             "loss=ntl",
             "loss.weight=0.5",
             "trainer.max_steps=5",
@@ -129,12 +126,13 @@ def test_reports_are_found_by_run_and_shared_between_rows(table, tmp_path):
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_every_table_finds_the_papers_numbers(path):
     table = load_table(path)
-    assert set(table.notes) == set(table.seeds) == {"smoke", "cpu", "gpu", "paper"}
+    assert all(set(table.seeds) == set(experiments()[part.experiment]) for part in table.parts)
+    assert all(map(table.differs, table.seeds))
     assert len(table.seeds["cpu"]) >= 3 or table.id in READINGS | ONE_SEED
     frame = tabulate(table, {})
     paper = frame.set_index(["row", "metric"])["paper"]
     with_key = [row for row in table.rows if row.paper]
-    assert with_key or table.id in WITHOUT_NUMBERS
+    assert bool(with_key) == (table.paper is not None)
     for row in with_key:
         reported = paper[row.label, f"{table.splits[0]}/{table.columns[0].metric}"]
         assert not math.isnan(reported)
@@ -188,11 +186,10 @@ def jokes(rmse):
 def test_a_job_per_row_experiment_and_seed(two_experiments):
     todo = jobs(two_experiments, "cpu", overrides=["a=1"])
     assert len(todo) == len(set(todo)) == 2 * 2 * 3
-    assert todo[3].overrides[0] == "experiment=toy/sum"
+    assert todo[3].overrides[0] == "experiment=toy/sum/cpu"
     assert todo[3].overrides[-2:] == ("loss.weight=0.5", "a=1")
     assert todo[9].overrides == (
-        "experiment=toy/jokes",
-        "scale=cpu",
+        "experiment=toy/jokes/cpu",
         "loss=ntl",
         "loss.weight=0.5",
         "loss.weight=2",
@@ -201,7 +198,7 @@ def test_a_job_per_row_experiment_and_seed(two_experiments):
 
 
 def test_metrics_of_several_experiments_stand_in_one_table(two_experiments, reports):
-    reports[Job("CE", 1, ("experiment=toy/jokes",))] = jokes(2.5)
+    reports[Job("CE", 1, ("experiment=toy/jokes/cpu",))] = jokes(2.5)
     found = cells(tabulate(two_experiments, reports))
     assert found["CE", "dev/rmse"].ours.mean == 2.5
     assert found["CE", "dev/rmse"].ours.n == 1
@@ -212,7 +209,7 @@ def test_metrics_of_several_experiments_stand_in_one_table(two_experiments, repo
 
 
 def test_two_experiments_that_report_one_metric_are_refused(two_experiments, reports):
-    reports[Job("CE", 1, ("experiment=toy/jokes",))] = {"metrics": {"test/mae": 1.0}}
+    reports[Job("CE", 1, ("experiment=toy/jokes/cpu",))] = {"metrics": {"test/mae": 1.0}}
     with pytest.raises(UsageError, match="CE: two experiments of one table report test/mae"):
         tabulate(two_experiments, reports)
 
@@ -227,13 +224,49 @@ def test_the_tokenizer_table_takes_the_papers_weight_on_each_experiment():
     assert configs == {("arithmetic", 0.3), ("rjokes", 2.0)}
 
 
-def test_a_row_can_name_the_scale_for_hydra(tmp_path):
-    path = tmp_path / "bad.yaml"
-    row = r"overrides: ['model=by_scale/t5_base_\${scale}']"
-    path.write_text(GOOD.replace("overrides: [loss=ce]", row))
-    (job,) = jobs(load_table(path), "cpu")
-    assert job.overrides[-1] == "model=by_scale/t5_base_${scale}"
-    assert compose([*job.overrides, "scale=paper"]).model.d_model == 768
+def test_a_row_may_have_another_model_at_each_scale(two_experiments):
+    ntl = two_experiments.rows[1]
+    ntl.overrides_at = {"cpu": ["model=small", "loss.weight=1"], "gpu": ["model=large"]}
+    cpu, gpu = (
+        [job.overrides[1:] for job in jobs(two_experiments, scale, [0], ["a=1"]) if job.row != "CE"]
+        for scale in ("cpu", "gpu")
+    )
+    row = ("loss=ntl", "loss.weight=0.5")
+    # After the row's own, before those for one experiment and those of the command line.
+    assert cpu == [
+        (*row, "model=small", "loss.weight=1", "a=1"),
+        (*row, "model=small", "loss.weight=1", "loss.weight=2", "a=1"),
+    ]
+    assert gpu == [
+        (*row, "model=large", "a=1"),
+        (*row, "model=large", "loss.weight=2", "a=1"),
+    ]
+
+
+def test_published_weights_come_with_their_tokenizer():
+    table = load_table(next(path for path in REAL if path.stem == "ntl-5"))
+    for scale, pretrained in (("cpu", False), ("paper", True)):
+        (job,) = (job for job in jobs(table, scale, seeds=[0]) if job.row == "GPT-2 CE")
+        config = compose(job.overrides)
+        assert (config.model.pretrained is not None) == pretrained
+        assert (config.tokenizer.model == config.model.pretrained) and config.scale == scale
+
+
+def test_what_differs_everywhere_follows_what_differs_at_a_scale(table):
+    assert table.differs("cpu") == "a toy, on the raw scale"
+    assert table.differs("gpu") == ""
+    table.note = "seeds are repeats"
+    assert table.differs("cpu") == "a toy, on the raw scale; seeds are repeats"
+    assert table.differs("gpu") == "seeds are repeats"
+
+
+def test_a_table_of_our_own_needs_no_paper(table, reports):
+    table.paper = None
+    for row in table.rows:
+        row.paper = {}
+    frame = tabulate(table, reports)
+    assert frame["paper"].isna().all()
+    assert cells(frame)["CE", "test/accuracy"].ours.n == 3
 
 
 GOOD = """\
@@ -268,6 +301,8 @@ notes: {cpu: a note}
         ),
         ("rows: [", "rows: [[", "bad.yaml"),
         ("[loss=ce]", "[loss=ce], overrides_for: {ntl/x: [a=1]}", r"experiments \['ntl/x'\]"),
+        ("[loss=ce]", "[loss=ce], overrides_at: {gpu: [a=1]}", r"without seeds \['gpu'\]"),
+        ("{cpu: a note}", "{gpu: a note}", r"notes on scales without seeds \['gpu'\]"),
         (
             "title: T",
             "title: T\nalso: [{experiment: ntl/x, splits: [interpolate], columns: []}]",
@@ -283,6 +318,16 @@ def test_a_broken_definition_is_one_line(tmp_path, old, new, message):
     with pytest.raises(UsageError, match=message) as error:
         load_table(path)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_the_paper_need_its_csv(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(GOOD.replace("paper: ntl/table2.csv\n", ""))
+    assert load_table(path).paper is None
+    keyed = "overrides: [loss=ce], paper: {loss: CE}"
+    path.write_text(path.read_text().replace("overrides: [loss=ce]", keyed))
+    with pytest.raises(UsageError, match=r"bad.yaml: \['CE'\] .*: name their csv with paper:"):
+        load_table(path)
 
 
 def test_an_unknown_table_names_the_known_ones(tmp_path):

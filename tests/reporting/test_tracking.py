@@ -17,11 +17,11 @@ import wandb
 from omegaconf import DictConfig, OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record
 
-from beyond_ce import experiment
 from beyond_ce.errors import RunError
-from beyond_ce.experiment import run
-from beyond_ce.reporting.run_store import read_report
 from beyond_ce.reporting.tracking import WandbLogger
+from beyond_ce.runs import experiment
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.store import read_report
 from beyond_ce.training import Stopped
 
 
@@ -138,7 +138,7 @@ def test_a_failed_run_does_not_swallow_the_next_one_of_its_process(
         raise RunError("no")
 
     with monkeypatch.context() as patch, pytest.raises(RunError):
-        patch.setattr(experiment, "evaluate", fail)
+        patch.setattr(experiment, "score", fail)
         run(smoke_config("logger=wandb", "seed=2"))
     folder = run(smoke_config("logger=wandb", "seed=3"))
     recorded = Recorded(folder)

@@ -8,19 +8,6 @@ import sentencepiece
 from beyond_ce.tokenizers import BPETokenizer, DigitTokenizer, SubwordTokenizer
 
 
-@pytest.fixture(scope="session")
-def questions() -> list[str]:
-    """Texts in the manner of DeepMind's arithmetic, questions and answers."""
-    draw = random.Random(0)
-
-    def number() -> str:
-        text = str(draw.randint(-(10 ** draw.randint(1, 6)), 10 ** draw.randint(1, 6)))
-        return f"{text}.{draw.randint(1, 999)}" if draw.random() < 0.3 else text
-
-    forms = ["What is {} - ({} + {})?", "Calculate {} + {} - {}.", "{} + {} - {}", "{}/{} * {}"]
-    return [draw.choice(forms).format(number(), number(), number()) for _ in range(2000)]
-
-
 @pytest.fixture(scope="session", params=[BPETokenizer, DigitTokenizer, SubwordTokenizer])
 def tokenizer(request, questions):
     """A tokenizer of each class, trained on the questions."""

@@ -63,6 +63,13 @@ def load(folder: Path, **settings: int) -> PretrainedTokenizer:
     return PretrainedTokenizer(str(folder), **settings).fit(iter(()), Path("unused"), "unused")
 
 
+def test_it_is_read_at_its_first_use(folders) -> None:
+    fresh, fitted = PretrainedTokenizer(str(folders["gpt2"])), load(folders["gpt2"])
+    torch.testing.assert_close(fresh.number_values(), fitted.number_values(), equal_nan=True)
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        PretrainedTokenizer("no-such-folder").number_values()
+
+
 @pytest.fixture(params=["gpt2", "qwen2", "unigram"])
 def tokenizer(request, folders) -> PretrainedTokenizer:
     return load(folders[request.param])

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import run_folder
-from beyond_ce.experiment import run
-from beyond_ce.reporting.run_store import open_run
 from beyond_ce.reporting.tracking import NoLogger
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.store import open_run
 from beyond_ce.training import Stopped
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
@@ -85,7 +85,7 @@ def test_two_ranks_of_a_multi_token_model_compute_the_same(
 ) -> None:
     """Each head has denominators of its own, and all gradients meet once."""
     overrides = [
-        *("model=by_scale/decoder_smoke", "model.num_layers=4"),
+        *("model=decoder_smallest", "model.num_layers=4"),
         *("head=multi_token_causal", "head.n=3", "loss=ntl_was"),
         *("trainer.max_steps=20", "trainer.log_every=1", "trainer.evaluate_every=10"),
         "trainer.accumulate=2",

@@ -25,16 +25,19 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from beyond_ce.assembly import load_run
-from beyond_ce.benchmarks.mtp_cost import forward, forward_seconds, random_decoder, random_prompts
+from beyond_ce.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation import Subject
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.profiling import Step, in_turns
-from beyond_ce.reporting.run_store import provenance, read_config
+from beyond_ce.reproduction.measurements.decoding_cost import forward, forward_seconds
+from beyond_ce.reproduction.measurements.random_models import random_decoder, random_prompts
+from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.provenance import provenance
+from beyond_ce.runs.store import read_config
 
 SIZES = ("1m", "3m", "10m", "30m", "100m")
 BARS = {"plain": 1.5, "cost": 1.35}  # at least; at most, with 4 heads at 100M and batch size 1
@@ -85,7 +88,7 @@ def _model(size: str, vocabulary: int, *head: str) -> tuple[Figures, Decoder]:
     """A preset with random weights, and its config (see `Checkpoint`)."""
     config = compose([f"model=decoder_{size}", *head])
     torch.manual_seed(0)
-    model = random_decoder(config, vocabulary)
+    model = random_decoder(config, vocabulary).eval()
     sizes = {"vocab_size": vocabulary, "pad_id": model.pad_id, "eos_id": model.eos_id}
     parts = {part: OmegaConf.to_container(config[part], resolve=True) for part in ("model", "head")}
     return {**sizes, **parts}, model
@@ -167,7 +170,7 @@ def _run(options: argparse.Namespace) -> Figures:
     )
     figures = {}
     for split in data.test_splits:
-        figures[split] = evaluator(model, tokenizer, examples[split], "cpu").metrics
+        figures[split] = evaluator(Subject(model, tokenizer, "cpu"), examples[split]).metrics
         _say(f"run {split}", figures[split])
     return figures
 

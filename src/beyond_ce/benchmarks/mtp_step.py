@@ -15,7 +15,7 @@ import argparse
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -23,15 +23,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from beyond_ce.configuration import build, compose
-from beyond_ce.data.batch import IGNORED, Batch, future_labels
+from beyond_ce.batches.batch import IGNORED, Batch, future_labels
+from beyond_ce.configuration import compose
 from beyond_ce.losses import CrossEntropy
-from beyond_ce.losses.objective import Objective
 from beyond_ce.models import Decoder
-from beyond_ce.profiling import Step, in_turns, peak_growth_mib, training_flops
-from beyond_ce.reporting.run_store import provenance
+from beyond_ce.profiling import Step, in_turns, peak_growth_mib
+from beyond_ce.reproduction.measurements.random_models import (
+    decoder_flops,
+    decoders_of_one,
+    random_batch,
+    random_decoder,
+)
+from beyond_ce.runs.provenance import provenance
+from beyond_ce.training.objective import Objective
 
 MODES = {"n=1": 1, "n=2": 2, "n=4": 4, "n=8": 8, "naive n=4": 4}
 BAR = 1.05  # of the memory of one head, and of the time beyond that of the operations
@@ -91,59 +97,13 @@ def main(args: list[str]) -> dict[str, Any]:
     }
 
 
-def models_of_one(config: DictConfig, heads: Sequence[int], vocabulary: int) -> dict[int, Decoder]:
-    """n -> model with n heads, all on one set of parameters, on the default device.
-
-    The parameters are as many whatever n is: the same layers are in the trunk of one model and in
-    the head of another. So models too large to lie beside each other can be compared.
-    """
-    first = _model(config, 1, vocabulary)
-    parameters, device = list(first.parameters()), first.embedding.weight.device
-    models = {}
-    for n in heads:
-        with torch.device("meta"):
-            models[n] = _model(config, n, vocabulary)
-        _adopt(models[n], parameters)
-        models[n].rotary.reset(device)
-    return models
-
-
-def meta_flops(config: DictConfig, n: int, vocabulary: int, batch: Sequence[int]) -> int:
-    """`training_flops` of the config's model with n heads, for [B, T] tokens."""
-    with torch.device("meta"):
-        return training_flops(_model(config, n, vocabulary), (batch[0], batch[1]))
-
-
-def random_batch(batch: Sequence[int], vocabulary: int) -> Batch:
-    """[B, T] random tokens, each labelled with the one that follows."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(vocabulary, (batch[0], batch[1] + 1), generator=generator)
-    inputs = tokens[:, :-1]
-    return Batch(inputs, torch.ones_like(inputs, dtype=torch.bool), labels=tokens[:, 1:])
-
-
-def _model(config: DictConfig, n: int, vocabulary: int) -> Decoder:
-    sizes = {"vocab_size": vocabulary, "pad_id": 0, "eos_id": 1}
-    return build(config.model, "model", **sizes, head=build(config.head, "head", n=n))
-
-
-def _adopt(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
-    """Puts other parameters in the places of the model's own, of the same shapes and order."""
-    own = dict(model.named_parameters())
-    for (name, old), new in zip(own.items(), parameters, strict=True):
-        if old.shape != new.shape:
-            raise ValueError(f"{name} is {tuple(old.shape)} and not {tuple(new.shape)}")
-        owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, new)
-
-
 def _config(setting: Setting) -> DictConfig:
     model = [f"model={setting['model']}", f"model.num_layers={setting['layers']}"]
     return compose([*model, "head=multi_token"])
 
 
 def _flops(setting: Setting, n: int) -> int:
-    return meta_flops(_config(setting), n, setting["vocabulary"], setting["batch"])
+    return decoder_flops(_config(setting), n, setting["vocabulary"], setting["batch"])
 
 
 def _steps(setting: Setting, modes: Sequence[str]) -> dict[str, Step]:
@@ -152,11 +112,11 @@ def _steps(setting: Setting, modes: Sequence[str]) -> dict[str, Step]:
     with torch.device(setting["device"]):
         torch.manual_seed(0)
         heads = sorted({MODES[mode] for mode in modes})
-        models = models_of_one(_config(setting), heads, vocabulary)
+        models = decoders_of_one(_config(setting), heads, vocabulary)
         ours = CrossEntropy(torch.full((vocabulary,), torch.nan))
     batch = random_batch(setting["batch"], vocabulary).to(setting["device"])
 
-    def step(model: Decoder, loss: Any) -> None:
+    def step(model: Decoder, loss: Callable[[Batch], Tensor]) -> None:
         with torch.autocast(setting["device"], torch.bfloat16, setting["device"] == "cuda"):
             total = loss(batch)
         total.backward()
@@ -190,7 +150,7 @@ def all_at_once(model: Decoder, batch: Batch) -> Tensor:
 def gradient_difference(setting: Setting) -> float:
     """Largest relative difference of a gradient, ours to naive: of any parameter, in its norm."""
     vocabulary = setting["vocabulary"]
-    model = _model(_config(setting), 4, vocabulary)
+    model = random_decoder(_config(setting), vocabulary, n=4)
     batch = random_batch(setting["batch"], vocabulary)
     gradients = []
     for total in (

@@ -31,10 +31,10 @@ from beyond_ce.losses import (
     WassersteinLoss,
 )
 from beyond_ce.profiling import Step, peak_growth_mib
-from beyond_ce.reporting.run_store import provenance
+from beyond_ce.reproduction.measurements.random_models import DIGITS, digit_values, random_labels
+from beyond_ce.runs.provenance import provenance
 
 VOCABULARY = 32_128  # T5's padded embedding
-DIGITS = torch.arange(100, 110)
 WEIGHT = 0.3
 
 Shape = tuple[int, ...]
@@ -77,19 +77,6 @@ def main(args: list[str]) -> dict[str, Any]:
         "repeats": options.repeats,
         **provenance(),
     }
-
-
-def digit_values(vocabulary: int) -> Tensor:
-    values = torch.full((vocabulary,), torch.nan)
-    values[DIGITS] = torch.arange(10.0)
-    return values
-
-
-def random_labels(shape: Shape, vocabulary: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    words = torch.randint(0, vocabulary, shape, generator=generator)
-    digits = DIGITS[torch.randint(0, 10, shape, generator=generator)]
-    return digits.where(torch.rand(shape, generator=generator) < 0.5, words)
 
 
 def torch_ce(logits: Tensor, labels: Tensor) -> Tensor:

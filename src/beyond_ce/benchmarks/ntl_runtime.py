@@ -1,192 +1,34 @@
-"""What NTL costs beside cross-entropy in training: the loss, the forward pass, the training step.
-
-loss     forward and backward from given logits [B, T, V];
-forward  the T5 and the loss without gradients, as in validation;
-step     the T5 and the loss forward and backward, then the optimizer, as in training: the loss
-         starts from hidden states where its class can.
-
-Half the labels are digits. Every repeat runs all losses turn by turn in random order, on one model
-and one optimizer, and takes each one's median over the iterations. Ratios are formed within a
-repeat, so that a machine that slows down slows numerator and denominator.
-"""
+"""What NTL costs in training beside cross-entropy: table ntl-runtime, and the peers in its rows."""
 
 from __future__ import annotations
 
-import random
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from hydra.errors import InstantiationException
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from beyond_ce.benchmarks.ntl_loss import digit_values, package_loss, random_labels, torch_ce
-from beyond_ce.configuration import build
-from beyond_ce.data.batch import Batch
-from beyond_ce.losses import LossOutput
-from beyond_ce.losses.objective import Objective
-from beyond_ce.measurement import benchmark
-from beyond_ce.profiling import Step, in_turns
-
-Report = dict[str, Any]
+from beyond_ce.benchmarks.ntl_loss import package_loss, torch_ce
+from beyond_ce.losses import Loss, LossOutput
+from beyond_ce.reproduction.measurement import measure_table
+from beyond_ce.reproduction.measurements import loss_runtime
 
 
-class Runtime:
-    """The measurement behind table ntl-runtime.
-
-    Args:
-        logits: [B, T] of the logits that the loss alone starts from.
-        batch: [B, T] of the T5's batch, prompt and answer of T tokens each.
-        vocabulary: V, the columns of all logits.
-        iterations: runs of each loss in a repeat.
-        ratios: name of a metric -> row to whose time it is the ratio.
-    """
-
-    def __init__(
-        self,
-        logits: Sequence[int],
-        batch: Sequence[int],
-        vocabulary: int,
-        iterations: int,
-        ratios: Mapping[str, str],
-    ) -> None:
-        self.logits = tuple(logits)
-        self.batch = tuple(batch)
-        self.vocabulary = vocabulary
-        self.iterations = iterations
-        self.ratios = ratios
-
-    def __call__(
-        self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
-    ) -> Iterator[tuple[int, dict[str, Report]]]:
-        """Measures the loss of each row's config; yields (repeat, row -> report) as they come.
-
-        Model, head, optimizer and trainer are those of the first row. A row whose loss needs a
-        package that is not installed has no metrics.
-        """
-        config = next(iter(configs.values()))
-        fabric = build(config.trainer, "trainer").fabric
-        fabric.seed_everything(0, verbose=False)
-        sizes = {"vocab_size": self.vocabulary, "pad_id": 0, "eos_id": 1}
-        model = build(config.model, "model", **sizes, head=build(config.head, "head"))
-        parts = self._parts(fabric, config, model, configs)
-        self._repeat(parts, 1, random.Random(), fabric.device)  # warms up
-        for repeat in repeats:
-            draw = random.Random(repeat)
-            seconds = self._repeat(parts, self.iterations, draw, fabric.device)
-            yield (
-                repeat,
-                {
-                    row: {
-                        "metrics": self._metrics(seconds, row),
-                        "parameters": sum(p.numel() for p in model.parameters()),
-                        "steps": self.iterations,
-                        "samples": self.iterations * self.batch[0],
-                        "wall_clock_s": sum(sum(rows.get(row, ())) for rows in seconds.values()),
-                        "threads": torch.get_num_threads(),
-                    }
-                    for row in configs
-                },
-            )
-
-    def _parts(
-        self, fabric: Any, config: DictConfig, model: nn.Module, configs: Mapping[str, DictConfig]
-    ) -> dict[str, dict[str, Step]]:
-        """Part -> row -> one run of it."""
-        values = digit_values(self.vocabulary)
-        losses = {row: _loss(each.loss, values) for row, each in configs.items()}
-        modules = {
-            row: fabric.setup_module(Objective(model, loss))
-            for row, loss in losses.items()
-            if loss is not None
-        }
-        first = next(iter(modules.values()))
-        optimizer = fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
-        low = "bf16" in config.trainer.precision
-        logits = torch.randn(
-            *self.logits,
-            self.vocabulary,
-            device=fabric.device,
-            dtype=torch.bfloat16 if low else torch.float32,
-            requires_grad=True,
-        )
-        labels = random_labels(self.logits, self.vocabulary).to(fabric.device)
-        ids = random_labels(self.batch, self.vocabulary)
-        mask = torch.ones_like(ids, dtype=torch.bool)
-        batch = Batch(ids, mask, labels=ids, decoder_input_ids=ids.roll(1, 1)).to(fabric.device)
-
-        def alone(module: Any) -> None:
-            with fabric.autocast():
-                total = module.module.loss(logits, labels).total
-            total.backward()
-            logits.grad = None
-
-        @torch.no_grad()
-        def forward(module: Any) -> None:
-            module(batch)
-
-        def step(module: Any) -> None:
-            total, _ = module(batch)
-            fabric.backward(total)
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return {
-            name: {row: partial(run, module) for row, module in modules.items()}
-            for name, run in (("loss", alone), ("forward", forward), ("step", step))
-        }
-
-    def _repeat(
-        self,
-        parts: dict[str, dict[str, Step]],
-        iterations: int,
-        draw: random.Random,
-        device: torch.device,
-    ) -> dict[str, dict[str, list[float]]]:
-        """Part -> row -> seconds of each iteration."""
-        return {part: in_turns(rows, iterations, draw, device) for part, rows in parts.items()}
-
-    def _metrics(self, seconds: dict[str, dict[str, list[float]]], row: str) -> dict[str, float]:
-        metrics = {}
-        for part, rows in seconds.items():
-            if row not in rows:
-                continue
-            medians = {each: statistics.median(times) for each, times in rows.items()}
-            metrics[f"{part}/milliseconds"] = 1e3 * medians[row]
-            metrics |= {
-                f"{part}/{name}": medians[row] / medians[reference]
-                for name, reference in self.ratios.items()
-                if reference in medians
-            }
-        return metrics
-
-
-def _loss(node: DictConfig, number_values: Tensor) -> nn.Module | None:
-    try:
-        return build(node, "loss", number_values=number_values)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ModuleNotFoundError):
-            return None
-        raise
-
-
-class _FromLogits(nn.Module):
+class _FromLogits(Loss):
     """A loss of somebody else's in the place of one of ours: it needs all logits at once."""
+
+    target = "tokens"
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, labels: Tensor, counts: None = None) -> LossOutput:
-        return LossOutput(self.loss(logits, labels), {})
-
-    def from_hidden(
-        self, hidden: Tensor, unembedding: Tensor, labels: Tensor, counts: None = None
+    def forward(
+        self, logits: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        return self(hidden @ unembedding.mT, labels)
+        return LossOutput(self.loss(logits, labels), {})  # a mean over the batch, whatever counts
+
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        return {"tokens": (labels >= 0).sum()}
 
 
 class TorchCrossEntropy(_FromLogits):
@@ -205,4 +47,4 @@ class PackageWasserstein(_FromLogits):
 
 def main(args: list[str]) -> dict[str, Any]:
     """Measure without writing a table; returns row -> metric -> mean and interval over repeats."""
-    return benchmark("ntl-runtime", "ntl_runtime", args, __doc__)
+    return measure_table("ntl-runtime", "ntl_runtime", args, loss_runtime.__doc__)

@@ -26,13 +26,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from beyond_ce.assembly import build_model
+from beyond_ce.batches.batch import IGNORED, Batch
+from beyond_ce.batches.prompt_answer import PromptAnswerBatches
 from beyond_ce.configuration import build, compose
-from beyond_ce.data.batch import IGNORED, Batch
-from beyond_ce.losses.objective import Objective
-from beyond_ce.preparation import Prepared, prepare
-from beyond_ce.reporting.run_store import provenance
-from beyond_ce.training.batches import PromptAnswerBatches
+from beyond_ce.runs.assembly import build_model
+from beyond_ce.runs.preparation import Prepared, prepare
+from beyond_ce.runs.provenance import provenance
+from beyond_ce.training.objective import Objective
 
 BAR = 1.2  # demanded of the ratio to Seq2SeqTrainer's default
 WARMUP_STEPS = 10  # before the timed ones

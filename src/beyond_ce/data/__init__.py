@@ -1,8 +1,9 @@
 """Data sets of prompts and answers, and corpora: generated or read once, kept as Arrow files."""
 
 from beyond_ce.data.arithmetic import Arithmetic
+from beyond_ce.data.base import DataSet, PromptAnswerData
 from beyond_ce.data.corpus import Corpus
-from beyond_ce.data.example import Example, PromptAnswerData
+from beyond_ce.data.example import Example
 from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
@@ -17,6 +18,7 @@ __all__ = [
     "GSM8K",
     "Arithmetic",
     "Corpus",
+    "DataSet",
     "Example",
     "HubCorpus",
     "Mathematics",

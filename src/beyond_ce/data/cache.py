@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, one_line
 
 if TYPE_CHECKING:
     import datasets
 
 _ROWS_PER_BATCH = 10_000
-_COLUMNS = ("prompt", "answer", "task")
 
 Splits = Iterator[tuple[str, Iterable[Any]]]
 """Name and rows of each split; a row has the columns as attributes (see `Example`)."""
@@ -25,7 +24,7 @@ Splits = Iterator[tuple[str, Iterable[Any]]]
 def load_or_write(
     folder: Path,
     make_splits: Callable[[], Splits],
-    columns: Sequence[str] = _COLUMNS,
+    columns: Sequence[str],
     rows_per_batch: int | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Read the splits in `folder`; if there is none, first write what `make_splits` yields.
@@ -107,6 +106,6 @@ def _read(folder: Path) -> dict[str, datasets.Dataset]:
         return splits
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise RunError(
-            f"the cached data in {folder} is damaged ({' '.join(str(error).split())}); "
+            f"the cached data in {folder} is damaged ({one_line(error)}); "
             "delete that folder and run again"
         ) from error

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from beyond_ce.data.base import DataSet
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.errors import UsageError, check_at_least_one
 
 if TYPE_CHECKING:
     import datasets
 
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same source gives other documents
 _DOCUMENTS_PER_BATCH = 100  # of an Arrow file; a document can be a whole book
 
 
@@ -35,7 +34,7 @@ class Document:
     split: str
 
 
-class Corpus(ABC):
+class Corpus(DataSet):
     """Documents, divided into training, validation and test by a hash of each.
 
     A document's split depends on nothing but itself: a corpus that grows keeps its test documents
@@ -50,7 +49,7 @@ class Corpus(ABC):
         UsageError: a setting is out of its range.
     """
 
-    name: str
+    columns = ("text", "task")
     test_splits: tuple[str, ...] = ("test",)
 
     def __init__(
@@ -93,30 +92,24 @@ class Corpus(ABC):
         return "train"
 
     def _definition(self) -> dict[str, Any]:
-        """All that the documents and their splits depend on, as JSON values."""
+        # The length of rows is left out: documents and their splits do not depend on it.
         return {
-            "version": _DATA_VERSION,
             "class": type(self).__name__,
             "identity": self.identity(),
             **self.shares,
         }
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the documents; the length of rows does not."""
-        return hashlib.sha256(json.dumps(self._definition(), sort_keys=True).encode()).hexdigest()
-
     def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, read on first use; columns text and task, the document's name.
+        """All splits, read on first use; the task is the document's name.
 
         Raises:
             UsageError: there are too few documents for every split to have one.
         """
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
         # One file for all splits, so that a corpus is read once, however large.
         documents = load_or_write(
-            folder,
+            self.cache_folder,
             lambda: iter([("documents", self.documents())]),
-            columns=("text", "task", "split"),
+            columns=(*self.columns, "split"),
             rows_per_batch=_DOCUMENTS_PER_BATCH,
         )["documents"]
         split_of = np.array(documents["split"][:], dtype=object)
@@ -128,5 +121,5 @@ class Corpus(ABC):
                     f"dataset {self.name} has {len(documents)} documents and none of them is in "
                     f"the split '{split}': give more or shorter documents, or larger shares"
                 )
-            splits[split] = documents.select(rows).select_columns(["text", "task"])
+            splits[split] = documents.select(rows).select_columns(list(self.columns))
         return splits

@@ -1,12 +1,8 @@
-"""What a data set of prompts and answers is."""
+"""A prompt with its answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import datasets
 
 
 @dataclass(frozen=True)
@@ -16,18 +12,3 @@ class Example:
     prompt: str
     answer: str
     task: str = ""
-
-
-class PromptAnswerData(Protocol):
-    """Data for training and testing; what `conf/dataset/` names is such a class, or a `Corpus`."""
-
-    name: str
-    test_splits: tuple[str, ...]
-
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples; paths and workers do not."""
-        ...
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """The splits "train", "validation" and `test_splits`; columns prompt, answer, task."""
-        ...

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -66,9 +66,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, start=1):
                 yield number, line.decode("utf-8").rstrip("\r\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise RunError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): fetch it again"
-        ) from error
+        raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -105,9 +103,7 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     number += 1
                     yield f"{path}, row {number}", row
     except (OSError, pa.ArrowException) as error:
-        raise RunError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): fetch it again"
-        ) from error
+        raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
 
 
 def content_digest(paths: Iterable[Path]) -> str:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.base import PromptAnswerData
+from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import Rows, text_of
 from beyond_ce.errors import UsageError, check_at_least_one
-
-if TYPE_CHECKING:
-    import datasets
 
 MARKER = "####"
 """Stands before the final answer."""
 
 _ANNOTATION = re.compile("<<.*?>>")
 _THOUSANDS = re.compile("(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 
 
-class GSM8K:
+class GSM8K(PromptAnswerData):
     """GSM8K (Cobbe et al. 2021, arXiv 2110.14168): 7,473 training and 1,319 test problems.
 
     Prompt: the problem. Answer: its solution in steps, and in the last line `#### N` with the
@@ -71,20 +66,12 @@ class GSM8K:
         splits = {"train": ("train",), "test": ("test",)}
         self.rows = Rows(self.name, ("openai/gsm8k", "main"), splits, path)
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples."""
-        definition = {
-            "version": _DATA_VERSION,
+    def _definition(self) -> dict[str, Any]:
+        return {
             "source": self.rows.identity(),
             "seed": self.seed,
             **self.sizes,
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, read on first use; columns prompt, answer and task ("gsm8k")."""
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
-        return load_or_write(folder, self._splits)
 
     def _splits(self) -> Splits:
         yield "test", list(self._examples("test"))[: self.sizes["max_test"]]

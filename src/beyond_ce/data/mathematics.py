@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.base import PromptAnswerData
+from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
-
-if TYPE_CHECKING:
-    import datasets
 
 log = logging.getLogger(__name__)
 
 DIFFICULTIES = ("easy", "medium", "hard")
 _DRAWS_PER_PAIR = 5
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 
 PairsOf = Callable[[Stream], Iterator[Pair]]
 
 
-class Mathematics:
+class Mathematics(PromptAnswerData):
     """Questions of 13 categories at three difficulties, from DeepMind's generator or its files.
 
     The splits: "interpolate" and "extrapolate" (the generator's own test regimes, the latter with
     larger numbers and longer expressions), "validation" and "train" (equal parts of every category
     and difficulty). No question of one split is in another: tests come first, then validation,
     then training. Test and validation questions are distinct; so are generated training questions
-    within a category and difficulty, while the official files keep their repetitions.
+    within a category and difficulty, while the official files keep their repetitions. The task of
+    an example is its category.
 
     A category can have fewer distinct questions than asked for (400,000 draws of easy place values
     gave 163,000). After five draws per pair wanted it contributes what it has, and a warning says
@@ -119,27 +115,15 @@ class Mathematics:
         if self.path is not None:
             self._check_files(self.path)
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples.
-
-        Official files count as the same wherever they lie; their order replaces the seed.
-        """
-        return hashlib.sha256(json.dumps(self._definition(), sort_keys=True).encode()).hexdigest()
-
     def _definition(self) -> dict[str, Any]:
+        # Official files count as the same wherever they lie; their order replaces the seed.
         return {
-            "version": _DATA_VERSION,
             "categories": self.categories,
             "extrapolation": self.extrapolation,
             "difficulties": self.difficulties,
             **self.sizes,
             "source": "official" if self.path else f"seed {self.seed}",
         }
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, made on first use; columns prompt, answer and task (the category)."""
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
-        return load_or_write(folder, self._splits)
 
     def _plan(self) -> list[Stream]:
         """Every stream of pairs, in the order in which questions are claimed for a split."""

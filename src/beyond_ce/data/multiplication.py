@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.base import PromptAnswerData
+from beyond_ce.data.cache import Splits
 from beyond_ce.data.drawing import Integers, distinct, raw_bits
 from beyond_ce.data.example import Example
 from beyond_ce.errors import UsageError
 
-if TYPE_CHECKING:
-    import datasets
-
 Factors = tuple[Integers, Integers]
 Cell = tuple[int, int]
 
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 _MOST_DIGITS = 7  # of a factor: numbers of pairs stay exact in double precision
 _HELD_OUT = 10  # testing and validation take at most one product in so many each
 
 
-class Multiplication:
+class Multiplication(PromptAnswerData):
     """`What is 123 * 45?` -> `5535`, with the lengths of the factors, "3x2", as the task.
 
     Every pair of lengths (a cell) has the same number of examples. Where a cell has fewer products
@@ -83,21 +78,13 @@ class Multiplication:
         tested = {self._regime(cell) for cell in _cells(self.test_digits)}
         self.test_splits = tuple(s for s in ("interpolate", "extrapolate") if s in tested)
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples."""
-        definition = {
-            "version": _DATA_VERSION,
+    def _definition(self) -> dict[str, Any]:
+        return {
             "sizes": self.sizes,
             "train_digits": self.train_digits,
             "test_digits": self.test_digits,
             "seed": self.seed,
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, made on first use; columns prompt, answer and task (the cell)."""
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
-        return load_or_write(folder, self._splits)
 
     def _splits(self) -> Splits:
         drawn: dict[str, dict[Cell, Factors]] = {

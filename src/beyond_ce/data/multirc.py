@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.base import PromptAnswerData
+from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import Rows
 from beyond_ce.errors import UsageError, check_at_least_one
-
-if TYPE_CHECKING:
-    import datasets
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +24,6 @@ SEPARATOR = " | "
 """Between the correct answers of one question. Many answers hold commas, and some semicolons."""
 
 _MARKUP = re.compile("<b>Sent [0-9]+: </b>|<br>")
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Question:
     answers: tuple[str, ...]
 
 
-class MultiRC:
+class MultiRC(PromptAnswerData):
     """SuperGLUE's MultiRC (Khashabi et al. 2018; Wang et al. 2019) with its choices left out.
 
     Prompt: the passage, an empty line and `Question: ...`. Answer: all correct answers in the
@@ -83,21 +78,13 @@ class MultiRC:
         splits = {"train": ("train",), "validation": ("val", "validation")}
         self.rows = Rows(self.name, ("super_glue", "multirc"), splits, path)
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples."""
-        definition = {
-            "version": _DATA_VERSION,
+    def _definition(self) -> dict[str, Any]:
+        return {
             "source": self.rows.identity(),
             "seed": self.seed,
             "validation_size": self.validation_size,
             "max_prompt_words": self.max_prompt_words,
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, read on first use; columns prompt, answer and task ("multirc")."""
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
-        return load_or_write(folder, self._splits)
 
     def _splits(self) -> Splits:
         yield "test", self._examples(self._questions("validation"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import urllib.request
@@ -11,16 +9,14 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from beyond_ce.data.cache import Splits, load_or_write
+from beyond_ce.data.base import PromptAnswerData
+from beyond_ce.data.cache import Splits
 from beyond_ce.data.drawing import distinct, raw_bits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, find_file, read_lines
 from beyond_ce.errors import RunError, UsageError, check_at_least_one
-
-if TYPE_CHECKING:
-    import datasets
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +28,12 @@ LARGEST_SCORE = 11
 _SCORES = {str(score): score for score in range(LARGEST_SCORE + 1)}
 _COMMIT = "46961119c2943a4f08cdc22ef8037ddbdbdd928b"
 _URL = f"https://raw.githubusercontent.com/orionw/rJokesData/{_COMMIT}/data"
-_DATA_VERSION = 1  # part of the fingerprint: raise it when the same arguments give other examples
 
 Row = tuple[str, int]
 """A joke and its score."""
 
 
-class RJokes:
+class RJokes(PromptAnswerData):
     """Jokes of Reddit's r/Jokes and their scores (Weller and Seppi, LREC 2020).
 
     Prompt: the joke and `CUE`. Answer: the natural logarithm of its upvotes, rounded down, 0 to 11.
@@ -94,20 +89,12 @@ class RJokes:
             for stem in ("dev", "test"):
                 find_file(self.folder, f"{stem}.tsv")
 
-    def fingerprint(self) -> str:
-        """Hex digest of everything that defines the examples; without a file train, another one."""
-        definition = {
-            "version": _DATA_VERSION,
-            "source": self._source,
+    def _definition(self) -> dict[str, Any]:
+        return {
+            "source": self._source,  # another one where there is no file train
             "seed": self.seed,
             **self.sizes,
         }
-        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
-
-    def load(self) -> dict[str, datasets.Dataset]:
-        """All splits, read on first use; columns prompt, answer and task ("rjokes")."""
-        folder = self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
-        return load_or_write(folder, self._splits)
 
     @cached_property
     def _source(self) -> str:

@@ -1,9 +1,10 @@
 """Generated answers and what they are worth."""
 
-from beyond_ce.evaluation.evaluator import Evaluation, NumberAnswers
+from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.final_answer import FinalAnswer
 from beyond_ce.evaluation.held_out import HeldOut
+from beyond_ce.evaluation.number_answers import NumberAnswers
 from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
@@ -11,6 +12,7 @@ from beyond_ce.evaluation.text_overlap import TextOverlap
 
 __all__ = [
     "Evaluation",
+    "Evaluator",
     "Evaluators",
     "FinalAnswer",
     "HeldOut",
@@ -18,5 +20,6 @@ __all__ = [
     "NumberMass",
     "Probe",
     "SelfSpeculation",
+    "Subject",
     "TextOverlap",
 ]

@@ -1,9 +1,9 @@
-"""Generates an answer to every prompt and scores the numbers in them."""
+"""What all evaluators share: what they are given, what they return, what they read."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
 from beyond_ce.errors import UsageError, check_at_least_one
-from beyond_ce.evaluation.metrics import DISTANCES
 from beyond_ce.generation import answer
 
 if TYPE_CHECKING:
@@ -21,6 +19,20 @@ if TYPE_CHECKING:
 
     from beyond_ce.models.base import LanguageModel
     from beyond_ce.tokenizers.base import Tokenizer
+
+_LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model to be evaluated, its tokenizer, and the device to run it on.
+
+    Evaluators move the model to the device.
+    """
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    device: torch.device | str
 
 
 @dataclass(frozen=True)
@@ -36,17 +48,29 @@ class Evaluation:
     predictions: pd.DataFrame
 
 
-def check_columns(evaluator: Any, examples: datasets.Dataset) -> None:
-    """Raises a UsageError unless the examples have the `columns` that the evaluator reads."""
-    if missing := set(evaluator.columns) - set(examples.column_names):
-        raise UsageError(
-            f"evaluator {type(evaluator).__name__} reads '{sorted(missing)[0]}', and the data set "
-            f"has {', '.join(examples.column_names)}: choose evaluator=held_out for a corpus, "
-            "evaluator=number_answers for prompts and answers"
-        )
+class Evaluator(ABC):
+    """Scores a model on examples; `conf/evaluator/` names such classes."""
+
+    columns: ClassVar[tuple[str, ...]]
+    """What it reads of the examples, besides their task."""
+    judges_answers: ClassVar[bool] = False
+    """Whether it also scores answers that come from no model (see `NumberAnswers.judge`)."""
+
+    @classmethod
+    def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The columns that an evaluator with this config reads; known before it is built."""
+        return cls.columns
+
+    @abstractmethod
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
+        """The subject's metrics on all examples together, and its predictions.
+
+        Raises:
+            UsageError: the subject or the examples are not for this evaluator.
+        """
 
 
-class AnswerEvaluator(ABC):
+class AnswerEvaluator(Evaluator):
     """Generates an answer to every prompt; a subclass says what the answers are worth.
 
     Args:
@@ -57,7 +81,7 @@ class AnswerEvaluator(ABC):
             task is met, and the same ones in every run; None for all.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("prompt", "answer")
+    columns = ("prompt", "answer")
 
     def __init__(
         self,
@@ -78,31 +102,15 @@ class AnswerEvaluator(ABC):
         self.num_beams = num_beams
         self.max_examples = max_examples
 
-    @abstractmethod
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
-        """Answers `examples` (columns prompt, answer, task) on `device` and scores the answers."""
-
-    def answers(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> pd.DataFrame:
+    def answers(self, subject: Subject, examples: datasets.Dataset) -> pd.DataFrame:
         """Columns prompt, answer and task of the (at most `max_examples`) examples, and prediction,
         the text generated."""
         examples = spread(examples, self.max_examples)
         answers = answer(
-            model,
-            tokenizer,
+            subject.model,
+            subject.tokenizer,
             list(examples["prompt"]),
-            device=device,
+            device=subject.device,
             max_new_tokens=self.max_new_tokens,
             num_beams=self.num_beams,
             batch_size=self.batch_size,
@@ -117,36 +125,6 @@ class AnswerEvaluator(ABC):
         )
 
 
-class NumberAnswers(AnswerEvaluator):
-    """Scores answers that are one number each (see `score` for the metrics).
-
-    Args:
-        clip: the largest magnitude that a number counts with. The paper's 1e10 is too small where
-            answers are larger.
-        settings: as for `AnswerEvaluator`.
-    """
-
-    def __init__(self, *, clip: float = CLIP, **settings: Any) -> None:
-        super().__init__(**settings)
-        if not clip > 0:
-            raise UsageError(f"evaluator.clip={clip}: give a number above 0")
-        self.clip = clip
-
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
-        return self.judge(self.answers(model, tokenizer, examples, device))
-
-    def judge(self, answers: pd.DataFrame) -> Evaluation:
-        """Scores answers as `answers` gives them, wherever they come from."""
-        predictions = read_numbers(answers, clip=self.clip)
-        return Evaluation(score(predictions), predictions)
-
-
 def spread(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
     """At most `most` of the examples, evenly spread; None for all."""
     if most is None or len(examples) <= most:
@@ -154,74 +132,24 @@ def spread(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
     return examples.select(np.linspace(0, len(examples) - 1, most).round().astype(int))
 
 
-def read_numbers(
-    predictions: pd.DataFrame,
-    number_in: Callable[[str], str | None] = last_number,
-    clip: float = CLIP,
-) -> pd.DataFrame:
-    """Adds predicted_number and target_number, floats clipped to +-`clip`, and verdicts.
-
-    `number_in` finds the number in an answer or prediction, None where there is none.
-
-    The verdicts are `correct`, `invalid` (no number in the text), `wrong_length` (a number of more
-    or fewer characters than the target's) and `clipped` (a number beyond +-`clip`); the last two
-    are never true for an invalid answer.
-
-    Raises:
-        UsageError: an answer holds no number, so that this evaluator cannot score it.
-    """
-    predicted = [number_in(text) for text in predictions["prediction"]]
-    targets = []
-    for text in predictions["answer"]:
-        target = number_in(text)
-        if target is None:
-            raise UsageError(
-                f"the answer {text!r} is no number that this evaluator can read: "
-                "choose another evaluator"
-            )
-        targets.append(target)
-    pairs = list(zip(predicted, targets, strict=True))
-    return predictions.assign(
-        predicted_number=np.array([magnitude(p, clip) for p in predicted], dtype=np.float64),
-        target_number=np.array([magnitude(t, clip) for t in targets], dtype=np.float64),
-        correct=np.array([p is not None and same_number(p, t) for p, t in pairs], dtype=bool),
-        invalid=np.array([p is None for p in predicted], dtype=bool),
-        wrong_length=np.array([p is not None and len(p) != len(t) for p, t in pairs], dtype=bool),
-        clipped=np.array([p is not None and abs(float(p)) > clip for p in predicted], dtype=bool),
-    )
+def positions_at_once(model: LanguageModel) -> int:
+    """For how many positions to compute logits [P, V] together, so that they fit into memory."""
+    return max(1, _LOGITS_AT_ONCE // model.vocab_size)
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """Metrics of a frame from `read_numbers`.
-
-    `accuracy`, `invalid`, `wrong_length` and `clipped` are shares of all examples: an answer
-    without a number is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a
-    number. With more than one task there are also `accuracy@<task>` and so on, and
-    `task_mean_accuracy` and so on: the unweighted mean over the tasks where the metric is defined,
-    as in the paper's table 1.
-    """
-    scores = _score_one(predictions)
-    if predictions["task"].nunique() > 1:
-        tasks = {str(task): _score_one(lines) for task, lines in predictions.groupby("task")}
-        scores |= {f"{name}@{task}": v for task, own in tasks.items() for name, v in own.items()}
-        scores |= {
-            f"task_mean_{name}": value
-            for name, value in pd.DataFrame(tasks).mean(axis="columns").items()
-        }
-    return {name: value for name, value in scores.items() if np.isfinite(value)}
+def check_predicts_tokens(model: LanguageModel) -> None:
+    """Raises a UsageError unless the model's head predicts tokens."""
+    if model.head.target != "tokens":
+        raise UsageError(
+            f"the model's head predicts {model.head.target}, this evaluator needs one that "
+            "predicts tokens: choose head=lm, or another evaluator"
+        )
 
 
-def _score_one(predictions: pd.DataFrame) -> dict[str, float]:
-    scores = {
-        name: float(predictions[column].mean())
-        for name, column in [
-            ("accuracy", "correct"),
-            ("invalid", "invalid"),
-            ("wrong_length", "wrong_length"),
-            ("clipped", "clipped"),
-        ]
-    }
-    valid = predictions[~predictions["invalid"]]
-    predicted = valid["predicted_number"].to_numpy()
-    target = valid["target_number"].to_numpy()
-    return scores | {name: distance(predicted, target) for name, distance in DISTANCES.items()}
+def check_context(model: LanguageModel, length: int, name: str) -> None:
+    """Raises a UsageError if the model cannot read `length` tokens, which the setting `name` asks
+    for."""
+    if model.max_length is not None and length > model.max_length:
+        raise UsageError(
+            f"{name}={length} exceeds the model's context of {model.max_length} tokens: lower it"
+        )

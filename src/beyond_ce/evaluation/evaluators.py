@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import get_object
+
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.evaluator import Evaluation
+from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 
 if TYPE_CHECKING:
     import datasets
-    import torch
-
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
 
 
-class Evaluators:
+class Evaluators(Evaluator):
     """Runs several evaluators; their metrics together, and the predictions of the first.
 
     Args:
@@ -25,32 +23,28 @@ class Evaluators:
             that `evaluator.batch_size=8` means the same as for a single evaluator.
     """
 
-    def __init__(self, evaluators: Mapping[str, Any], **settings: Any) -> None:
+    def __init__(self, evaluators: Mapping[str, Evaluator], **settings: Any) -> None:
         if not evaluators:
             raise UsageError("evaluator.evaluators is empty: name at least one")
         self.evaluators = dict(evaluators)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(column for each in self.evaluators.values() for column in each.columns)
+    @classmethod
+    def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
+        parts = config["evaluators"].values()
+        columns = [get_object(part["_target_"]).reads(part) for part in parts]
+        return tuple(dict.fromkeys(column for part in columns for column in part))
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Raises:
         UsageError: two evaluators give a metric of one name.
         """
-        found = [each(model, tokenizer, examples, device) for each in self.evaluators.values()]
+        found = [evaluator(subject, examples) for evaluator in self.evaluators.values()]
         metrics: dict[str, float] = {}
-        for name, each in zip(self.evaluators, found, strict=True):
-            if clash := sorted(metrics.keys() & each.metrics.keys()):
+        for name, part in zip(self.evaluators, found, strict=True):
+            if clash := sorted(metrics.keys() & part.metrics.keys()):
                 raise UsageError(
                     f"evaluator.evaluators.{name} gives the metric '{clash[0]}', as one before it "
                     "does: leave one of the two out"
                 )
-            metrics |= each.metrics
+            metrics |= part.metrics
         return Evaluation(metrics, found[0].predictions)

@@ -6,14 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from beyond_ce.data.gsm8k import MARKER
-from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, read_numbers, score
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
+from beyond_ce.evaluation.number_answers import read_numbers, score
 
 if TYPE_CHECKING:
     import datasets
-    import torch
-
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
 
 _NUMBER = re.compile(r"\s*([+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+))")
 
@@ -29,14 +26,8 @@ class FinalAnswer(AnswerEvaluator):
     was cut would then be scored by a number of some step.
     """
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
-        predictions = read_numbers(self.answers(model, tokenizer, examples, device), final_number)
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
+        predictions = read_numbers(self.answers(subject, examples), final_number)
         predictions["no_marker"] = [MARKER not in text for text in predictions["prediction"]]
         no_marker = {"no_marker": float(predictions["no_marker"].mean())}
         return Evaluation(score(predictions) | no_marker, predictions)

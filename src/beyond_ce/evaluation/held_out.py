@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import IGNORED, Batch, pad, token_mask
+from beyond_ce.batches.batch import Batch, pad, token_mask
 from beyond_ce.errors import UsageError, check_at_least_one
-from beyond_ce.evaluation.evaluator import Evaluation, spread
+from beyond_ce.evaluation.evaluator import (
+    Evaluation,
+    Evaluator,
+    Subject,
+    check_context,
+    check_predicts_tokens,
+    positions_at_once,
+    spread,
+)
+from beyond_ce.losses.base import IGNORED
+from beyond_ce.models import evaluating
 
 if TYPE_CHECKING:
     import datasets
@@ -27,8 +37,6 @@ if TYPE_CHECKING:
     from beyond_ce.models.base import LanguageModel
     from beyond_ce.models.heads import Head
     from beyond_ce.tokenizers.base import Tokenizer
-
-_LOGITS_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the heads know of a window's future.
+class WindowScores:
+    """How well the heads predict a window's future.
 
     Attributes:
         known: bool [T, n], whether there is a token to predict.
@@ -64,7 +72,7 @@ class Found:
     right: np.ndarray
 
 
-class HeldOut:
+class HeldOut(Evaluator):
     """Scores every head on documents, given the right tokens before.
 
     Each document is read on its own, in windows of `context` tokens that follow one another and
@@ -90,7 +98,7 @@ class HeldOut:
         max_tokens: score only so many, in windows spread evenly over the documents; None for all.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
+    columns = ("text",)
 
     def __init__(self, batch_size: int, context: int, max_tokens: int | None = None) -> None:
         check_at_least_one("evaluator", batch_size=batch_size, context=context)
@@ -103,13 +111,7 @@ class HeldOut:
         self.context = context
         self.max_tokens = max_tokens
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Scores documents (columns text, task).
 
         Predictions hold, for each document that was met, its task, the tokens and bytes scored, and
@@ -118,21 +120,22 @@ class HeldOut:
         Raises:
             UsageError: the documents are empty, or are nothing for the model.
         """
-        check_model(model, self.context, "evaluator.context")
-        n = model.head.n
-        windows, documents = self._windows(tokenizer, examples, n)
+        check_predicts_tokens(subject.model)
+        check_context(subject.model, self.context, "evaluator.context")
+        n = subject.model.head.n
+        windows, documents = self._windows(subject.tokenizer, examples, n)
         if not windows:
             raise UsageError("the held-out documents are empty: use more data")
         shape = len(documents), n
         count, bits, right = np.zeros(shape, int), np.zeros(shape), np.zeros(shape, int)
         size = np.zeros(len(documents), int)
         forwards = np.zeros(n, int)
-        for window, found in zip(windows, self._read(model, windows, device), strict=True):
-            count[window.document] += found.known.sum(0)
-            bits[window.document] += found.bits.sum(0)
-            right[window.document] += found.right.sum(0)
+        for window, scores in zip(windows, self._read(subject, windows), strict=True):
+            count[window.document] += scores.known.sum(0)
+            bits[window.document] += scores.bits.sum(0)
+            right[window.document] += scores.right.sum(0)
             size[window.document] += window.bytes
-            forwards += [walk(found.right[:, 1 : k + 1]) for k in range(n)]
+            forwards += [count_forwards(scores.right[:, 1 : k + 1]) for k in range(n)]
         metrics: dict[str, float] = {}
         if size.any():
             metrics["bits_per_byte"] = float(bits[:, 0].sum() / size.sum())
@@ -184,15 +187,12 @@ class HeldOut:
         return windows, list(examples["task"])
 
     @torch.inference_mode()
-    def _read(
-        self, model: LanguageModel, windows: list[Window], device: torch.device | str
-    ) -> Iterator[Found]:
-        """What each window's heads know, in the order of the windows."""
+    def _read(self, subject: Subject, windows: list[Window]) -> Iterator[WindowScores]:
+        """The scores of the windows, in their order."""
+        device = subject.device
+        model = subject.model.to(device)
         n = model.head.n
-        model = model.to(device)
-        training = model.training
-        model.eval()
-        try:
+        with evaluating(model):
             for start in range(0, len(windows), self.batch_size):
                 part = windows[start : start + self.batch_size]
                 inputs = [window.inputs for window in part]
@@ -211,29 +211,10 @@ class HeldOut:
                     bits[..., i][known], right[..., i][known] = scored
                 every = [each.cpu().numpy() for each in (batch.labels != IGNORED, bits, right)]
                 for row, tokens in enumerate(inputs):
-                    yield Found(*(each[row, : len(tokens)] for each in every))
-        finally:
-            model.train(training)
+                    yield WindowScores(*(each[row, : len(tokens)] for each in every))
 
 
-def check_model(model: LanguageModel, length: int, name: str) -> None:
-    """Refuse models that predict no tokens, or that cannot read as many as the setting `name` says.
-
-    Raises:
-        UsageError: what does not fit, in one line.
-    """
-    if model.head.target != "tokens":
-        raise UsageError(
-            f"the model's head predicts {model.head.target}, this evaluator needs one that "
-            "predicts tokens: choose head=lm, or another evaluator"
-        )
-    if model.max_length is not None and length > model.max_length:
-        raise UsageError(
-            f"{name}={length} exceeds the model's context of {model.max_length} tokens: lower it"
-        )
-
-
-def walk(right: np.ndarray) -> int:
+def count_forwards(right: np.ndarray) -> int:
     """Forwards from the beginning of a text to its end, where each gives the next token and the
     drafted ones before the first wrong one.
 
@@ -261,7 +242,7 @@ def _score(
     """Bits (float64 [P]) of labels and whether they are the most probable token (bool [P]), from
     features [P, D] of one head; never holds all logits."""
     bits, right = [], []
-    for start in range(0, len(labels), width := max(1, _LOGITS_AT_ONCE // model.vocab_size)):
+    for start in range(0, len(labels), width := positions_at_once(model)):
         part = labels[start : start + width]
         logits = _logits(model.head, features[start : start + width], offset).float()
         bits.append(F.cross_entropy(logits, part, reduction="none").double() / math.log(2))

@@ -5,26 +5,22 @@ Shapes: P positions, K number tokens, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from beyond_ce.errors import UsageError, check_at_least_one
-from beyond_ce.evaluation.evaluator import Evaluation, spread
+from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject, spread
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
 if TYPE_CHECKING:
     import datasets
 
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
-
 FURTHEST = 9
 """The largest distance between two digits."""
 
 
-class NumberMass:
+class NumberMass(Evaluator):
     """The probability of number tokens by their distance to the right one.
 
     Over all positions whose label is a number token, given the prompt and the right tokens before
@@ -42,27 +38,22 @@ class NumberMass:
         max_examples: score only this many examples, evenly spread; None for all.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("prompt", "answer")
+    columns = ("prompt", "answer")
 
     def __init__(self, batch_size: int, max_examples: int | None = None) -> None:
         check_at_least_one("evaluator", batch_size=batch_size, max_examples=max_examples)
         self.batch_size = batch_size
         self.max_examples = max_examples
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Predictions hold, for each example, its number_tokens and their expected_distance.
 
         Raises:
             UsageError: the tokenizer has no number tokens.
         """
+        tokenizer = subject.tokenizer
         examples = spread(examples, self.max_examples)
-        all_values = tokenizer.number_values().to(device)
+        all_values = tokenizer.number_values().to(subject.device)
         ids = all_values.isfinite().nonzero().squeeze(1)
         if len(ids) == 0:
             raise UsageError(
@@ -72,7 +63,7 @@ class NumberMass:
         values = all_values[ids]
         at, outside = np.zeros(FURTHEST + 1), 0.0
         count, distance = np.zeros(len(examples)), np.zeros(len(examples))
-        for each in teacher_forced(model, tokenizer, examples, device, self.batch_size):
+        for each in teacher_forced(subject, examples, self.batch_size):
             number = all_values[each.labels].isfinite()
             logits, labels, rows = each.logits[number], each.labels[number], each.rows[number]
             p = logits[:, ids].softmax(-1)  # [P, K]

@@ -13,11 +13,7 @@ from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.evaluation.metrics import DISTANCES
 
 if TYPE_CHECKING:
-    import torch
-
-    from beyond_ce.evaluation.evaluator import Evaluation
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
+    from beyond_ce.evaluation.evaluator import Evaluation, Subject
 
 PREFIX = "probe/"
 
@@ -82,18 +78,16 @@ class Probe:
 
     def measure(
         self,
-        evaluator: Callable[..., Evaluation],
-        model: LanguageModel,
-        tokenizer: Tokenizer,
+        evaluator: Callable[[Subject, datasets.Dataset], Evaluation],
+        subject: Subject,
         examples: datasets.Dataset,
-        device: torch.device | str,
     ) -> dict[str, float]:
         """`probe/<metric>@<task>` of every task whose answers all hold a number.
 
         A distance leaves out answers without one, so that a model which hardly ever gives a number
         could seem to be close.
         """
-        found = evaluator(model, tokenizer, examples, device).metrics
+        found = evaluator(subject, examples).metrics
         tasks = sorted(set(examples["task"]))
         metrics = {}
         for task in tasks:

@@ -10,17 +10,23 @@ import random
 import statistics
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from beyond_ce.data.batch import Batch
+from beyond_ce.batches.batch import Batch
 from beyond_ce.errors import UsageError, check_at_least_one
-from beyond_ce.evaluation.evaluator import Evaluation, spread
-from beyond_ce.evaluation.held_out import check_model
+from beyond_ce.evaluation.evaluator import (
+    Evaluation,
+    Evaluator,
+    Subject,
+    check_context,
+    check_predicts_tokens,
+    spread,
+)
 from beyond_ce.generation import Generation, generate
 from beyond_ce.profiling import in_turns
 
@@ -34,10 +40,10 @@ Tokens = list[list[int]]
 
 _REPEATED = 8  # tokens of the pieces that are counted as repeated
 _DOCUMENTS_PER_PROMPT = 32  # of which one at least should be long enough
-_NOISE_AT = 16  # positions that the size of rounding errors is taken from
+_ROUNDING_FROM = 16  # the last positions, which the size of rounding errors is taken from
 
 
-class SelfSpeculation:
+class SelfSpeculation(Evaluator):
     """Continues held-out documents with the first k heads and with the first one alone.
 
     Prompts are pieces of documents, spread evenly, and all continuations have `max_new_tokens`
@@ -68,7 +74,7 @@ class SelfSpeculation:
         repeats: how often each decoding is timed, after a warm-up.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
+    columns = ("text",)
 
     def __init__(
         self,
@@ -95,13 +101,7 @@ class SelfSpeculation:
         self.heads = None if heads is None else list(heads)
         self.repeats = repeats
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Continues prompts from documents (columns text, task).
 
         Predictions hold, for each prompt, its task, its text, the continuation with the most heads,
@@ -111,15 +111,18 @@ class SelfSpeculation:
             UsageError: the documents are too short, or are nothing for the model.
             RunError: the model's logits are not finite.
         """
+        model, tokenizer = subject.model, subject.tokenizer
+        check_predicts_tokens(model)
         lengths = "evaluator.prompt_tokens + evaluator.max_new_tokens - 1"
-        check_model(model, self.prompt_tokens + self.max_new_tokens - 1, lengths)
+        check_context(model, self.prompt_tokens + self.max_new_tokens - 1, lengths)
         tasks, prompts, true = self._prompts(tokenizer, examples)
+        device = torch.device(subject.device)
         model = model.to(device)
         chosen = range(1, model.head.n + 1) if self.heads is None else self.heads
         heads = sorted({1, *(k for k in chosen if k <= model.head.n)})
         metrics: dict[str, float] = {}
         for batch_size in self.batch_sizes:
-            metrics |= self._compare(model, prompts, heads, batch_size, torch.device(device))
+            metrics |= self._compare(model, prompts, heads, batch_size, device)
         texts, pieces = self._pieces(model, prompts, heads[-1])
         if self.max_new_tokens >= _REPEATED:
             metrics["repeated@greedy"] = float(np.mean([repeated(each) for each in texts]))
@@ -170,7 +173,7 @@ class SelfSpeculation:
         def decode(k: int, prompts: Tokens) -> None:
             found[k] = generate(model, prompts, self.max_new_tokens, heads=k, batch_size=batch_size)
 
-        for k in heads:  # a first decoding in vain, which allocates and compiles
+        for k in heads:  # warm-up, which allocates and compiles
             decode(k, prompts[:batch_size])
         steps = {str(k): partial(decode, k, prompts) for k in heads}
         seconds = in_turns(steps, self.repeats, random.Random(0), device)
@@ -245,4 +248,4 @@ def _last_logits(model: LanguageModel, tokens: list[int]) -> Tensor:
     """Logits [P, V] of the tokens after the last few of the given ones."""
     ids = torch.tensor([tokens], device=model.embedding.weight.device)
     hidden = model.trunk(Batch(ids, torch.ones_like(ids, dtype=torch.bool), labels=ids))
-    return model.head.logits(hidden[:, -_NOISE_AT:])[0, :, : model.vocab_size]
+    return model.head.logits(hidden[:, -_ROUNDING_FROM:])[0, :, : model.vocab_size]

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from beyond_ce.data.batch import IGNORED
-from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.evaluator import Subject, check_predicts_tokens, positions_at_once
+from beyond_ce.losses.base import IGNORED
+from beyond_ce.models import evaluating
 
 if TYPE_CHECKING:
     import datasets
-
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
-
-_LOGITS_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -38,32 +34,23 @@ class Positions:
 
 @torch.inference_mode()
 def teacher_forced(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    examples: datasets.Dataset,
-    device: torch.device | str,
-    batch_size: int,
+    subject: Subject, examples: datasets.Dataset, batch_size: int
 ) -> Iterator[Positions]:
     """Every position of every answer of `examples` (columns prompt, answer), in parts that fit.
 
     Raises:
         UsageError: the model's head predicts something else than tokens.
     """
-    if model.head.target != "tokens":
-        raise UsageError(
-            f"the model's head predicts {model.head.target}, this evaluator needs one that "
-            "predicts tokens: choose head=lm, or another evaluator"
-        )
+    check_predicts_tokens(subject.model)
+    tokenizer, device = subject.tokenizer, subject.device
     prompts = tokenizer.encode(list(examples["prompt"]))
     answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(list(examples["answer"]))]
     # Examples of similar length share a batch; the longest first, which fails at once if it does.
     order = sorted(
         range(len(prompts)), key=lambda i: (len(prompts[i]), len(answers[i])), reverse=True
     )
-    model = model.to(device)
-    training = model.training
-    model.eval()
-    try:
+    model = subject.model.to(device)
+    with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = model.make_batch([prompts[i] for i in rows], [answers[i] for i in rows])
@@ -71,10 +58,8 @@ def teacher_forced(
             known = batch.labels != IGNORED
             hidden, labels = model.trunk(batch)[known], batch.labels[known]
             of_row = torch.tensor(rows, device=device)[known.nonzero()[:, 0]]
-            width = max(1, _LOGITS_AT_ONCE // model.vocab_size)
+            width = positions_at_once(model)
             for part in range(0, len(labels), width):
                 chosen = slice(part, part + width)
                 logits = model.head.logits(hidden[None, chosen])[0].float()
                 yield Positions(logits, labels[chosen], of_row[chosen])
-    finally:
-        model.train(training)

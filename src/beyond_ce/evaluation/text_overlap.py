@@ -8,30 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.nn import functional as F
 
-from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, spread
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject, spread
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
 if TYPE_CHECKING:
     import datasets
-    import torch
-
-    from beyond_ce.models.base import LanguageModel
-    from beyond_ce.tokenizers.base import Tokenizer
 
 
 class TextOverlap(AnswerEvaluator):
     """Overlap of generated text with the answer (`overlap`), and `token_scores` of the answer."""
 
-    def __call__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        examples: datasets.Dataset,
-        device: torch.device | str,
-    ) -> Evaluation:
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         examples = spread(examples, self.max_examples)
-        predictions = self.answers(model, tokenizer, examples, device)
-        metrics = token_scores(model, tokenizer, examples, device, self.batch_size)
+        predictions = self.answers(subject, examples)
+        metrics = token_scores(subject, examples, self.batch_size)
         metrics |= overlap(list(predictions["prediction"]), list(predictions["answer"]))
         return Evaluation(metrics, predictions)
 
@@ -62,13 +52,7 @@ def overlap(predictions: Sequence[str], answers: Sequence[str]) -> dict[str, flo
     }
 
 
-def token_scores(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    examples: datasets.Dataset,
-    device: torch.device | str,
-    batch_size: int,
-) -> dict[str, float]:
+def token_scores(subject: Subject, examples: datasets.Dataset, batch_size: int) -> dict[str, float]:
     """Metrics over all tokens of all answers, the end tokens included, each token counting once.
 
     - `token_accuracy`: share of tokens that are the most probable one after the prompt and the
@@ -79,11 +63,11 @@ def token_scores(
     NOTE: the paper's evaluation compares generated tokens with the answer's, place by place: one
     word more or less then makes all that follow wrong.
     """
-    is_number = tokenizer.number_values().isfinite().to(device)
+    is_number = subject.tokenizer.number_values().isfinite().to(subject.device)
     tokens = numbers = right = right_numbers = 0
     nats = 0.0
-    for each in teacher_forced(model, tokenizer, examples, device, batch_size):
-        hit = each.logits[:, : model.vocab_size].argmax(-1) == each.labels
+    for each in teacher_forced(subject, examples, batch_size):
+        hit = each.logits[:, : subject.model.vocab_size].argmax(-1) == each.labels
         number = is_number[each.labels]
         tokens += len(hit)
         right += int(hit.sum())

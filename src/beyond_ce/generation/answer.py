@@ -9,11 +9,11 @@ from functools import singledispatch
 
 import torch
 
-from beyond_ce.data.batch import Numbers
+from beyond_ce.batches.batch import Numbers
 from beyond_ce.data.numbers import plain
 from beyond_ce.errors import check_at_least_one
 from beyond_ce.generation.generate import SEQUENCES_AT_ONCE, generate
-from beyond_ce.models import LanguageModel
+from beyond_ce.models import LanguageModel, evaluating
 from beyond_ce.models.heads import Head, RegressionHead, XValHead
 from beyond_ce.tokenizers import Tokenizer, XValTokenizer
 
@@ -133,13 +133,9 @@ def _in_batches(
     check_at_least_one(batch_size=size)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     answers = [""] * len(prompts)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             for i, text in zip(rows, predict(rows), strict=True):
                 answers[i] = text
-    finally:
-        model.train(training)
     return answers

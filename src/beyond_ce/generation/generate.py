@@ -12,7 +12,7 @@ from beyond_ce.generation.beam import decode_beams
 from beyond_ce.generation.sampling import Sampler
 from beyond_ce.generation.self_speculative import decode_self_speculatively
 from beyond_ce.generation.token_by_token import NotFinite, OnTokens, decode_token_by_token
-from beyond_ce.models import LanguageModel
+from beyond_ce.models import LanguageModel, evaluating
 
 SEQUENCES_AT_ONCE = 256
 """Default of prompts times beams in one batch."""
@@ -105,9 +105,7 @@ def generate(
     # Prompts of one length share a batch with little padding; the longest first, so that a batch
     # that does not fit into memory fails at once.
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for start in range(0, len(prompts), batch_size):
             rows = by_length[start : start + batch_size]
             try:
@@ -120,8 +118,6 @@ def generate(
             forwards += passes
             for i, row in zip(rows, new, strict=True):
                 tokens[i] = row
-    finally:
-        model.train(training)
     return Generation(tokens, sum(map(len, tokens)) / max(1, forwards))
 
 

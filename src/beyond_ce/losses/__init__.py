@@ -1,6 +1,6 @@
 """Training objectives: pure functions of logits (or hidden states) and labels."""
 
-from beyond_ce.losses.base import Loss, LossOutput
+from beyond_ce.losses.base import Loss, LossOutput, TokenLoss
 from beyond_ce.losses.cross_entropy import CrossEntropy
 from beyond_ce.losses.distances import absolute, huber, modular, squared, squashed
 from beyond_ce.losses.gaussian import GaussianCrossEntropy, GaussianWassersteinLoss
@@ -30,6 +30,7 @@ __all__ = [
     "NumberTokenLoss",
     "ReweighedExpectedValueLoss",
     "ReweighedWassersteinLoss",
+    "TokenLoss",
     "WassersteinLoss",
     "XValLoss",
     "absolute",

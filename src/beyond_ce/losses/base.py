@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -11,12 +11,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from beyond_ce.losses.sparse_cross_entropy import linear_sparse_cross_entropy, sparse_cross_entropy
+from beyond_ce.losses.sparse_cross_entropy import (
+    CrossEntropyFunction,
+    linear_sparse_cross_entropy,
+    sparse_cross_entropy,
+)
 
 IGNORED = -100
-
-# The way from labels to the logits: `sparse_cross_entropy` less its first argument.
-Core = Callable[..., tuple[Tensor, Tensor]]
+"""Label of a position without a target."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,42 @@ class LossOutput:
 
 
 class Loss(nn.Module, ABC):
+    """What training minimises: a function of a head's output and the labels, one mean per term."""
+
+    target: ClassVar[str]
+    """What the head has to predict (see `Head.target`)."""
+
+    @abstractmethod
+    def forward(
+        self, predictions: Tensor, labels: Tensor, /, counts: Mapping[str, Tensor] | None = None
+    ) -> LossOutput:
+        """Loss of the head's output for `labels`, whose shapes depend on `target`.
+
+        Args:
+            counts: denominators to use instead of the batch's own. With the summed `counts` of
+                several batches, the sum of their losses, and of the gradients, is that of the one
+                large batch.
+        """
+
+    def from_hidden(
+        self,
+        hidden: Tensor,
+        unembedding: Tensor,
+        labels: Tensor,
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> LossOutput:
+        """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T.
+
+        Here they are built; a loss that can do without overrides this.
+        """
+        return self(hidden @ unembedding.T, labels, counts)
+
+    @abstractmethod
+    def counts(self, labels: Tensor) -> dict[str, Tensor]:
+        """The denominators for `labels`, as scalars: how many positions each mean runs over."""
+
+
+class TokenLoss(Loss):
     """A loss on logits [B, T, V'] and labels [B, T]; labels are shifted already, -100 is ignored.
 
     V' may exceed the tokenizer's size: columns of a padded embedding take part in the softmax but
@@ -36,7 +74,6 @@ class Loss(nn.Module, ABC):
     """
 
     target: ClassVar[str] = "tokens"
-    """What the head has to predict (see `Head.target`)."""
 
     def __init__(self, number_values: Tensor) -> None:
         """`number_values` float [V]: each token's value, NaN where a token is no number."""
@@ -46,14 +83,10 @@ class Loss(nn.Module, ABC):
     def forward(
         self, logits: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        """Loss of `logits` [B, T, V']. `counts` replaces the batch's own denominators.
-
-        With the summed `counts` of several batches, the sum of their losses, and of the gradients,
-        is that of the one large batch.
-        """
+        """Loss of `logits` [B, T, V']; `counts` as for any `Loss`."""
         self._check(labels, logits.shape[:-1], logits.shape[-1])
-        core = partial(sparse_cross_entropy, logits.flatten(0, -2))
-        return self._compute(self._positions(labels), counts or self.counts(labels), core)
+        function = partial(sparse_cross_entropy, logits.flatten(0, -2))
+        return self._compute(self._positions(labels), counts or self.counts(labels), function)
 
     def from_hidden(
         self,
@@ -73,11 +106,10 @@ class Loss(nn.Module, ABC):
             kept = (labels.flatten() != IGNORED).nonzero().squeeze(1)
             if len(kept) < len(positions):
                 positions, hidden = positions[kept], hidden[kept]
-        core = partial(linear_sparse_cross_entropy, hidden, unembedding)
-        return self._compute(positions, counts, core)
+        function = partial(linear_sparse_cross_entropy, hidden, unembedding)
+        return self._compute(positions, counts, function)
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
-        """The denominators for `labels`, as scalars: how many positions each mean runs over."""
         return {"tokens": (labels != IGNORED).sum()}
 
     def _positions(self, labels: Tensor) -> Tensor:
@@ -87,8 +119,10 @@ class Loss(nn.Module, ABC):
         return labels.flatten()
 
     @abstractmethod
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
-        """The loss for the `_positions` [N], given the way from labels to the logits."""
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
+        """The loss for the `_positions` [N]; `cross_entropy` is that of the logits at them."""
 
     def _check(self, labels: Tensor, rows: torch.Size, width: int) -> None:
         if labels.shape != rows:

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from beyond_ce.losses.base import IGNORED, Core, Loss, LossOutput, mean
+from beyond_ce.losses.base import IGNORED, LossOutput, TokenLoss, mean
+from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(TokenLoss):
     """Mean over the labels of -log p(label), the softmax running over all columns."""
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         ignored = labels == IGNORED
         no_ids = torch.empty(0, dtype=torch.long, device=labels.device)
-        nll, _ = core(labels.masked_fill(ignored, 0), ~ignored, no_ids, None)
-        ce = mean(nll, counts["tokens"])
+        sums = cross_entropy(
+            labels=labels.masked_fill(ignored, 0), label_weight=~ignored, number_ids=no_ids
+        )
+        ce = mean(sums.nll, counts["tokens"])
         return LossOutput(ce, {"ce": ce})

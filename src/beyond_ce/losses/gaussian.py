@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from beyond_ce.losses.base import Core, LossOutput
+from beyond_ce.losses.base import LossOutput
 from beyond_ce.losses.number_token import CDFDistance, NumberLoss, mean_over_numbers
+from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
 class GaussianCrossEntropy(NumberLoss):
@@ -30,9 +31,11 @@ class GaussianCrossEntropy(NumberLoss):
         smoothed = torch.softmax(-squared_gaps / (2 * sigma**2), -1)
         self.register_buffer("smoothed", smoothed, persistent=False)
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         numbers = self._numbers(labels)
-        gce, _ = self._cross_entropy(labels, numbers, counts, core, self.smoothed)
+        gce, _ = self._mean_cross_entropy(labels, numbers, counts, cross_entropy, self.smoothed)
         return LossOutput(gce, {"gce": gce})
 
 
@@ -47,8 +50,12 @@ class GaussianWassersteinLoss(GaussianCrossEntropy):
         self.weight = weight
         self.cdf_distance = CDFDistance(self.values, self.smoothed)
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         numbers = self._numbers(labels)
-        gce, number_logits = self._cross_entropy(labels, numbers, counts, core, self.smoothed)
+        gce, number_logits = self._mean_cross_entropy(
+            labels, numbers, counts, cross_entropy, self.smoothed
+        )
         ntl = mean_over_numbers(self.cdf_distance, number_logits, numbers, counts)
         return LossOutput(gce + self.weight * ntl, {"gce": gce, "ntl": ntl})

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-from beyond_ce.losses.base import Core, LossOutput, mean
+from beyond_ce.losses.base import LossOutput, mean
 from beyond_ce.losses.number_token import NumberLoss, only_numbers
+from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 _POINT = -2  # the decimal point in `number_of_token`, beside -1 for all else that is no number
 
@@ -70,10 +71,12 @@ class NumberLevelLoss(NumberLoss):
         first = torch.where(digit & ~goes_on, place, 0).cummax(-1).values
         return torch.where(digit, place - first, -1)
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         labels, offsets = labels.unbind(-1)
         numbers = self._numbers(labels)
-        ce, number_logits = self._cross_entropy(labels, numbers, counts, core)
+        ce, number_logits = self._mean_cross_entropy(labels, numbers, counts, cross_entropy)
         p = torch.softmax(only_numbers(number_logits, numbers), -1)
         values = self.values.to(p.dtype)
         digits = torch.stack([values[numbers.clamp(min=0)], (p * values).sum(-1)], -1)

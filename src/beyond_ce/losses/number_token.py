@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from beyond_ce.errors import UsageError
-from beyond_ce.losses.base import IGNORED, Core, Loss, LossOutput, mean
+from beyond_ce.losses.base import IGNORED, LossOutput, TokenLoss, mean
 from beyond_ce.losses.distances import Distance, absolute, squared
+from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
-class NumberLoss(Loss):
+class NumberLoss(TokenLoss):
     """A loss that knows which tokens are numbers. Its tables run over them, like `values`."""
 
     number_ids: Tensor  # long [K], the number tokens
@@ -52,12 +53,12 @@ class NumberLoss(Loss):
         places = labels.clamp(max=self.vocab_size).masked_fill_(labels < 0, self.vocab_size)
         return self.number_of_token[places]
 
-    def _cross_entropy(
+    def _mean_cross_entropy(
         self,
         labels: Tensor,
         numbers: Tensor,
         counts: Mapping[str, Tensor],
-        core: Core,
+        cross_entropy: CrossEntropyFunction,
         smoothed: Tensor | None = None,
         normalised: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -72,8 +73,14 @@ class NumberLoss(Loss):
             one_hot = one_hot & (numbers < 0)
             target = only_numbers(smoothed[numbers.clamp(min=0)], numbers)
         labels = labels.masked_fill(ignored, 0)
-        nll, number_logits = core(labels, one_hot, self.number_ids, target, normalised)
-        return mean(nll, counts["tokens"]), number_logits
+        sums = cross_entropy(
+            labels=labels,
+            label_weight=one_hot,
+            number_ids=self.number_ids,
+            number_target=target,
+            normalised=normalised,
+        )
+        return mean(sums.nll, counts["tokens"]), sums.number_logits
 
 
 class NumberTokenLoss(NumberLoss):
@@ -90,9 +97,11 @@ class NumberTokenLoss(NumberLoss):
     def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
         """NTL [N] of p [N, K] to the number token at place `numbers` [N] of `number_ids`."""
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         numbers = self._numbers(labels)
-        ce, number_logits = self._cross_entropy(labels, numbers, counts, core)
+        ce, number_logits = self._mean_cross_entropy(labels, numbers, counts, cross_entropy)
         ntl = mean_over_numbers(self._distance, number_logits, numbers, counts)
         return LossOutput(ce + self.weight * ntl, {"ce": ce, "ntl": ntl})
 

@@ -9,16 +9,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from beyond_ce.losses.base import LossOutput, mean
+from beyond_ce.losses.base import Loss, LossOutput, mean
 
 
-class MeanSquaredError(nn.Module):
-    """Mean of (prediction - label)^2 over the finite labels; without any the loss is 0.
-
-    It offers what training needs of a `Loss`: the call on the head's output, and `counts`.
-    """
+class MeanSquaredError(Loss):
+    """Mean of (prediction - label)^2 over the finite labels; without any the loss is 0."""
 
     target: ClassVar[str] = "value"
 
@@ -35,7 +32,6 @@ class MeanSquaredError(nn.Module):
         return LossOutput(mse, {"mse": mse})
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
-        """How many labels the mean runs over."""
         return {"values": labels.isfinite().sum()}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from beyond_ce.losses.base import Core, LossOutput
+from beyond_ce.losses.base import LossOutput
 from beyond_ce.losses.number_token import (
     ExpectedValueLoss,
     NumberTokenLoss,
@@ -22,6 +22,7 @@ from beyond_ce.losses.number_token import (
     mean_over_numbers,
     only_numbers,
 )
+from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 WORSE_THAN_ANY_NUMBER = 1.01  # as in ntloss
 
@@ -36,9 +37,13 @@ class ReweighedLoss(NumberTokenLoss):
     gradient of m reaches every column.
     """
 
-    def _compute(self, labels: Tensor, counts: Mapping[str, Tensor], core: Core) -> LossOutput:
+    def _compute(
+        self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
+    ) -> LossOutput:
         numbers = self._numbers(labels)
-        ce, log_p = self._cross_entropy(labels, numbers, counts, core, normalised=True)
+        ce, log_p = self._mean_cross_entropy(
+            labels, numbers, counts, cross_entropy, normalised=True
+        )
         m = only_numbers(log_p, numbers).exp().sum(-1)
 
         def reweighed(p: Tensor, places: Tensor) -> Tensor:

@@ -3,11 +3,8 @@
 Every loss of this package is a cross-entropy whose target lives on the label's column and perhaps
 on the number tokens' columns, plus a function of the number tokens' logits. Written with plain
 tensor operations, each of these parts makes autograd build its own [N, V] gradient and add them
-up. The two functions here return all that any of the losses needs and write one gradient:
-
-    nll            scalar  -sum_n (label_weight_n log p_n[label_n] + sum_k target_nk log p_n[id_k])
-    number_logits  [N, K]  the logits of the number tokens, up to a constant per row; on request
-                           their log-probabilities
+up. The two functions here return all that any of the losses needs (see `CrossEntropySums`) and
+write one gradient.
 
 `sparse_cross_entropy` starts from logits; `linear_sparse_cross_entropy` starts from hidden states
 and an unembedding and never holds more than a few rows of logits (the chunking is that of Liger
@@ -20,7 +17,7 @@ Shapes: N rows, V columns of the logits (at least the tokenizer's size), K numbe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +33,37 @@ CPU_MATMUL_CHUNK_BYTES = 32 << 20  # products of some hundred rows
 DEVICE_CHUNK_BYTES = 256 << 20
 
 
+class CrossEntropySums(NamedTuple):
+    """What a loss needs to know of the logits.
+
+    Attributes:
+        nll: scalar, -sum_n (label_weight_n log p_n[label_n] + sum_k target_nk log p_n[id_k]), where
+            target is `number_target`.
+        number_logits: [N, K], the logits of the number tokens up to a constant per row, or, if
+            asked for `normalised`, their log-probabilities.
+    """
+
+    nll: Tensor
+    number_logits: Tensor
+
+
+class CrossEntropyFunction(Protocol):
+    """`sparse_cross_entropy` of given logits, or `linear_sparse_cross_entropy` of given hidden
+    states and unembedding: a loss need not know which."""
+
+    def __call__(
+        self,
+        *,
+        labels: Tensor,
+        label_weight: Tensor,
+        number_ids: Tensor,
+        number_target: Tensor | None = None,
+        normalised: bool = False,
+    ) -> CrossEntropySums:
+        """For the arguments see `sparse_cross_entropy`."""
+        ...
+
+
 def sparse_cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -43,7 +71,7 @@ def sparse_cross_entropy(
     number_ids: Tensor,
     number_target: Tensor | None = None,
     normalised: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> CrossEntropySums:
     """Summed cross-entropy and number logits of `logits` [N, V].
 
     `labels` [N] long in [0, V), `label_weight` [N], `number_ids` [K] long without repetition,
@@ -55,7 +83,7 @@ def sparse_cross_entropy(
     shift has its gradient as well, and they are log-probabilities.
     """
     targets = (labels, label_weight, number_ids, number_target)
-    return _SparseCrossEntropy.apply(logits, *targets, normalised)
+    return CrossEntropySums(*_SparseCrossEntropy.apply(logits, *targets, normalised))
 
 
 def linear_sparse_cross_entropy(
@@ -66,7 +94,7 @@ def linear_sparse_cross_entropy(
     number_ids: Tensor,
     number_target: Tensor | None = None,
     normalised: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> CrossEntropySums:
     """`sparse_cross_entropy` of the logits `hidden` [N, D] @ `unembedding` [V, D].T.
 
     Under autocast the products run in its dtype. The gradients are computed in the forward pass,
@@ -79,7 +107,8 @@ def linear_sparse_cross_entropy(
     dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else hidden.dtype
     with torch.autocast(hidden.device.type, enabled=False):
         targets = (labels, label_weight, number_ids, number_target)
-        return _LinearSparseCrossEntropy.apply(hidden, unembedding, *targets, normalised, dtype)
+        sums = _LinearSparseCrossEntropy.apply(hidden, unembedding, *targets, normalised, dtype)
+    return CrossEntropySums(*sums)
 
 
 class _SparseCrossEntropy(Function):

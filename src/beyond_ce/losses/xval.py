@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from beyond_ce.losses.base import IGNORED, LossOutput, mean
+from beyond_ce.losses.base import IGNORED, Loss, LossOutput, mean
 from beyond_ce.losses.regression import squared_errors
 
 
-class XValLoss(nn.Module):
+class XValLoss(Loss):
     """Mean cross-entropy of the tokens + `weight` x mean squared error of the numbers.
 
     Terms "ce" and "mse" (unweighted), each a mean over the labels that it has. `weight` is 1 in
@@ -48,6 +48,5 @@ class XValLoss(nn.Module):
         return LossOutput(ce + self.weight * mse, {"ce": ce, "mse": mse})
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
-        """How many labels each mean runs over."""
         tokens, numbers = labels.isfinite().unbind(-1)
         return {"tokens": tokens.sum(), "numbers": numbers.sum()}

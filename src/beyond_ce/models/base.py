@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.data.batch import Batch, Numbers, decoder_only_batch, packed_batch, value_batch
+from beyond_ce.batches.batch import Batch, Numbers, decoder_only_batch, packed_batch, value_batch
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads import Head, RegressionHead
 

@@ -24,9 +24,10 @@ from transformers import (
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
 
-from beyond_ce.data.batch import Batch, pad, token_mask
-from beyond_ce.errors import UsageError
+from beyond_ce.batches.batch import Batch, pad, token_mask
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
+from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.heads import Head
 
 
@@ -186,7 +187,7 @@ def _build(config: Mapping[str, Any], vocab_size: int, eos_id: int) -> PreTraine
     except UsageError:
         raise
     except Exception as error:  # the library checks values in its own ways, often by crashing
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"model.config makes no {kind} model: {reason}") from error
 
 
@@ -262,15 +263,14 @@ def _logit_scale(model: PreTrainedModel) -> float:
         return output
 
     handle = model.get_decoder().register_forward_hook(replace)
-    training = model.training
     try:
-        logits = model.eval()(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
+        with evaluating(model):
+            logits = model(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"model.config makes no {kind} model that runs: {reason}") from error
     finally:
         handle.remove()
-        model.train(training)
     scale = float((logits.double() * plain).sum() / plain.double().square().sum())
     if not torch.allclose(logits, scale * plain, rtol=1e-4, atol=1e-4 * abs(scale) * 1000):
         raise UsageError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from beyond_ce.data.batch import Batch, pad
+from beyond_ce.batches.batch import Batch, pad
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.decoder_state import DecoderState
@@ -41,8 +41,8 @@ class Decoder(CausalModel):
         checkpoint_activations: in training keep one state per layer of the trunk and compute the
             rest again in the backward pass: less memory, a third more time. The head's own layers
             hold theirs for a moment only, as heads take turns.
-        pretrained: a folder with a checkpoint of this size to start from, in any layout of
-            `models.checkpoints`. Heads that it lacks stay random (see `start_from`).
+        pretrained: a folder with a checkpoint of this size to start from. It is only kept here,
+            and the weights are random: `build_model` then calls `checkpoints.start_from`.
 
     Raises:
         UsageError: `dim` does not divide into heads of an even size, or the head takes more
@@ -75,6 +75,7 @@ class Decoder(CausalModel):
                 f"make it a multiple of {2 * num_heads}"
             )
         self.max_length = max_length
+        self.pretrained = pretrained
         self.checkpoint_activations = checkpoint_activations
         self.settings: dict[str, Any] = {
             "dim": dim,
@@ -95,12 +96,8 @@ class Decoder(CausalModel):
         self.head = head(dim=dim, vocab_size=vocab_size)
         if isinstance(self.head, MultiTokenHead):
             self.layers.extend(layer() for _ in range(self.head.extra_layers))
-            self.norm = self.head.graft(self.layers, self.norm)
+            self.norm = self.head.take_layers(self.layers, self.norm)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
-        if pretrained is not None:
-            from beyond_ce.models.checkpoints import start_from  # which builds decoders in turn
-
-            start_from(self, pretrained)
 
     def trunk(self, batch: Batch) -> Tensor:
         # Padding stands on the right, where causal attention never looks back from.

@@ -8,7 +8,7 @@ Shapes: B sequences, T positions, H attention heads, D hidden size, E = D / H.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class Rotary(nn.Module):
         with torch.device(device):
             self.table = rotary_table(self.length, self.head_dim, self.theta)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Rotary:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotary:
         super()._apply(fn, recurse)
         if self.table.dtype.itemsize < 4:
             self.reset(self.table.device)

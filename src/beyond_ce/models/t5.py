@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AutoConfig, T5Config, T5ForConditio
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from beyond_ce.data.batch import (
+from beyond_ce.batches.batch import (
     Batch,
     Numbers,
     encoder_decoder_batch,

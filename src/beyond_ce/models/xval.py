@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from beyond_ce.data.batch import Batch, Numbers, pad, token_mask
+from beyond_ce.batches.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.data.numbers import log_scale
 from beyond_ce.errors import UsageError, check_at_least_one
 from beyond_ce.models.base import DecodingState, LanguageModel
@@ -130,10 +130,10 @@ class XVal(LanguageModel):
         slots = batch.attention_mask.sum(dim=1, keepdim=True) + steps
         return self.norm(hidden.take_along_dim(slots[..., None], dim=1))
 
-    def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> Any:
+    def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> NoReturn:
         raise NotImplementedError("xVal fills in its answer slots at once: use answer()")
 
-    def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
+    def step(self, state: DecodingState, tokens: Tensor) -> NoReturn:
         raise NotImplementedError("xVal fills in its answer slots at once: use answer()")
 
     def _check_answers(self, answers: list[list[int]], numbers: list[float]) -> None:

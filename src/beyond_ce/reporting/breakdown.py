@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from beyond_ce.reporting.statistics import NAN, summarize
-from beyond_ce.reporting.tables import Numbers, Reports, Table
+from beyond_ce.reporting.tables import Reports, Table, TableNumbers
 
 COLUMNS = ("row", "split", "task", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds")
 
@@ -15,7 +15,7 @@ def break_down(table: Table, reports: Reports) -> pd.DataFrame:
 
     Tasks are those of the reports, whose metrics are named `<split>/<metric>@<task>`.
     """
-    numbers = Numbers(table, reports)
+    numbers = TableNumbers(table, reports)
     names = sorted({name for report in reports.values() for name in report["metrics"]})
     lines = []
     for row in table.rows:

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.markdown import NOTHING, grid, interval
 from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import Numbers, Reports, Table
+from beyond_ce.reporting.tables import Reports, Table, TableNumbers
 
 KINDS = ("better", "harmless", "equivalent")
 
@@ -147,7 +147,7 @@ def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
         merged = OmegaConf.merge(OmegaConf.structured(Claims), OmegaConf.load(path))
         loaded = OmegaConf.to_object(merged)
     except (OSError, OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {one_line(error)}") from error
     assert isinstance(loaded, Claims)
     repeated = [name for name, n in Counter(c.id for c in loaded.claims).items() if n > 1]
     if repeated:
@@ -165,7 +165,7 @@ def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
 
 def _problems(claim: Claim, table: Table) -> list[str]:
     rows = {row.label for row in table.rows if row.overrides is not None}
-    metrics = Numbers(table, {}).metrics
+    metrics = TableNumbers(table, {}).metrics
     needs_margin = claim.kind != "better"
     found = [] if claim.conditions else ["it has no conditions"]
     if claim.kind not in KINDS:
@@ -189,11 +189,11 @@ def _problems(claim: Claim, table: Table) -> list[str]:
 
 def judge(claim: Claim, table: Table, scale: str, reports: Reports) -> Finding:
     """Tests a claim on the reports of its table at one scale."""
-    numbers = Numbers(table, {} if scale in claim.untestable else reports)
+    numbers = TableNumbers(table, {} if scale in claim.untestable else reports)
     return Finding(claim, [_effect(each, claim.kind, numbers) for each in claim.conditions])
 
 
-def _effect(condition: Condition, kind: str, numbers: Numbers) -> Effect:
+def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
     column = numbers.metrics[condition.metric][1]
     sign = 1.0 if column.better == "higher" else -1.0
     gain = {row: sign * weight for row, weight in condition.weights.items()}
@@ -286,7 +286,7 @@ def _section(
     lines = []
     for finding in findings:
         claim, effect = finding.claim, finding.weakest
-        column = Numbers(tables[claim.table], {}).metrics[effect.condition.metric][1]
+        column = TableNumbers(tables[claim.table], {}).metrics[effect.condition.metric][1]
         page = f"tables/{scale}/{claim.table}.md"
         lines.append(
             [

@@ -192,7 +192,7 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
     minutes = sum(r["wall_clock_s"] for r in found) / 60
     missing = f" **{expected - len(found)} of {expected} missing.**"
     lines = [
-        f"- Differs from the paper: {table.notes.get(scale, NOTHING)}",
+        f"- Differs from the paper: {table.differs(scale) or NOTHING}",
         f"- Runs: {len(found)}, seeds {sorted({job.seed for job in reports})}; "
         f"each: {distinct(sizes)}.{missing if len(found) < expected else ''}",
         f"- Command: `{command}`",

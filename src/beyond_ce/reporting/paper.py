@@ -21,11 +21,15 @@ class Paper:
     column, and perhaps one split per line.
 
     Args:
-        name: the csv under results/paper.
+        name: the csv under results/paper; null for none, which has no number.
     """
 
-    def __init__(self, name: str) -> None:
-        self._frame = pd.read_csv(PAPER_DIR / name, dtype=str, keep_default_na=False)
+    def __init__(self, name: str | None) -> None:
+        self._frame = (
+            pd.DataFrame()
+            if name is None
+            else pd.read_csv(PAPER_DIR / name, dtype=str, keep_default_na=False)
+        )
 
     def text(self, key: Mapping[str, Any], split: str, column: str | None) -> str:
         """One cell as the paper prints it, "0.10" and not 0.1; empty where it has none.

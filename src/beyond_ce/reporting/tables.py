@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
-from beyond_ce.reporting.run_store import read_report
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
+from beyond_ce.runs.store import read_report
 
 CSV_COLUMNS = ("row", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds", "paper")
 MINUS_BASELINE = "_minus_baseline"
@@ -33,9 +33,9 @@ class Row:
 
     Attributes:
         overrides: Hydra overrides on top of the table's experiment; null for a row that the paper
-            reports and that is not run here, shown with the paper's numbers alone. The
-            scale, which Hydra knows and this file does not, is written `\\${scale}`.
+            reports and that is not run here, shown with the paper's numbers alone.
         paper: column -> value, the key of this row in the paper's csv.
+        overrides_at: scale -> overrides that follow them at this scale alone, as another model.
         overrides_for: experiment -> overrides that follow the others in this experiment alone.
         scales: those at which it is run; null for all. At others it is shown with the paper's
             numbers alone.
@@ -46,6 +46,7 @@ class Row:
     label: str
     overrides: list[str] | None = None
     paper: dict[str, Any] = field(default_factory=dict)
+    overrides_at: dict[str, list[str]] = field(default_factory=dict)
     overrides_for: dict[str, list[str]] = field(default_factory=dict)
     scales: list[str] | None = None
     variant: str | None = None
@@ -109,10 +110,11 @@ class Table(Part):
 
     Attributes:
         source: where the paper has it.
-        paper: the paper's csv under results/paper.
+        paper: the paper's csv under results/paper; null where the paper has no such numbers.
         baseline: label of the row that the others are compared with, seed by seed.
         seeds: scale -> seeds.
-        notes: scale -> one line on what differs from the paper.
+        notes: scale -> one line on what differs from the paper there.
+        note: what differs at every scale; it follows the scale's own note.
         also: further experiments, run with the same rows and seeds.
         breakdown: metrics that are written for each task of a split as well.
         measure: scale -> what to instantiate and call with the rows' configs and the seeds, for a
@@ -123,10 +125,11 @@ class Table(Part):
     id: str
     title: str
     source: str
-    paper: str
     seeds: dict[str, list[int]]
     rows: list[Row]
-    notes: dict[str, str]
+    paper: str | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+    note: str | None = None
     baseline: str | None = None
     contrasts: list[Contrast] = field(default_factory=list)
     also: list[Part] = field(default_factory=list)
@@ -137,6 +140,10 @@ class Table(Part):
     @property
     def parts(self) -> list[Part]:
         return [self, *self.also]
+
+    def differs(self, scale: str) -> str:
+        """One line on what differs from the paper at this scale; empty where nothing is said."""
+        return "; ".join(filter(None, (self.notes.get(scale), self.note)))
 
     def at(self, scale: str) -> Table:
         """With the rows that run at this scale, and the paper's numbers of those that do not."""
@@ -167,7 +174,7 @@ def load_table(path: Path) -> Table:
         merged = OmegaConf.merge(OmegaConf.structured(Table), OmegaConf.load(path))
         table = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path}: {one_line(error)}") from error
     assert isinstance(table, Table)
     labels = [row.label for row in table.rows]
     named = [row for c in table.contrasts for row in c.weights]
@@ -175,7 +182,11 @@ def load_table(path: Path) -> Table:
     named_contrasts = [c.share_of for c in table.contrasts if c.share_of]
     experiments = [part.experiment for part in table.parts]
     named_experiments = {each for row in table.rows for each in row.overrides_for}
+    named_scales = {each for row in table.rows for each in row.overrides_at}
+    with_key = [row.label for row in table.rows if row.paper]
+    with_key += [column.name for part in table.parts for column in part.metrics if column.paper]
     splits = [split for part in table.parts for split in part.splits]
+    csv = PAPER_DIR / table.paper if table.paper else None
     problems = [
         (table.id != path.stem, f"id '{table.id}' is not the file's name"),
         (not any(row.overrides is not None for row in table.rows), "no rows to run"),
@@ -189,9 +200,21 @@ def load_table(path: Path) -> Table:
             not named_experiments <= set(experiments),
             f"overrides_for unknown experiments {sorted(named_experiments - set(experiments))}",
         ),
+        (
+            not named_scales <= set(table.seeds),
+            f"overrides_at scales without seeds {sorted(named_scales - set(table.seeds))}",
+        ),
+        (
+            not set(table.notes) <= set(table.seeds),
+            f"notes on scales without seeds {sorted(set(table.notes) - set(table.seeds))}",
+        ),
         (len(set(splits)) < len(splits), "two experiments have a split of one name"),
         (table.measure and set(table.measure) != set(table.seeds), "measure is not for its scales"),
-        (not (PAPER_DIR / table.paper).is_file(), f"no {PAPER_DIR / table.paper}"),
+        (csv is not None and not csv.is_file(), f"no {csv}"),
+        (
+            csv is None and with_key,
+            f"{with_key[:1]} takes the paper's numbers: name their csv with paper:",
+        ),
     ]
     for wrong, what in problems:
         if wrong:
@@ -212,9 +235,9 @@ def jobs(
             row.label,
             seed,
             (
-                f"experiment={part.experiment}",
-                f"scale={scale}",
+                f"experiment={part.experiment}/{scale}",
                 *row.overrides,
+                *row.overrides_at.get(scale, ()),
                 *row.overrides_for.get(part.experiment, ()),
                 *overrides,
             ),
@@ -247,7 +270,7 @@ def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
     baseline (metric `<split>/<metric>_minus_baseline`) and the contrasts, both paired by seed.
     Their `paper` is the same combination of the paper's means.
     """
-    numbers = Numbers(table, reports)
+    numbers = TableNumbers(table, reports)
     lines: list[dict[str, Any]] = []
 
     def add(row: str, weights: Mapping[str, float], suffix: str = "", whole: str = "") -> None:
@@ -301,7 +324,7 @@ def cells(frame: pd.DataFrame) -> dict[tuple[str, str], Cell]:
     }
 
 
-class Numbers:
+class TableNumbers:
     """Linear combinations of a table's rows for one metric: ours by seed, and the paper's.
 
     Attributes:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from beyond_ce.errors import one_line
+
 
 class NoLogger:
     """Tracks nothing; metrics.jsonl in the run's folder is written anyway."""
@@ -81,5 +83,5 @@ class WandbLogger(NoLogger):
             action()
         except Exception as error:  # tracking must never cost a run
             self._run = None
-            reason = " ".join(str(error).split())[:160]
+            reason = one_line(error)[:160]
             print(f"warning: W&B stopped recording: {reason}", file=sys.stderr)

@@ -30,7 +30,7 @@ class PretrainedTokenizer(Tokenizer):
     token pads, which batches and `decode` tell apart by length.
 
     Args:
-        model: a folder, or a model's name on the Hugging Face hub; `fit` reads it.
+        model: a folder, or a model's name on the Hugging Face hub; read at the first use.
         digits_only: whether only the single digits count as numbers. Where numbers are longer
             tokens, few labels are numbers then.
         vocab_size: without effect, as for all tokenizers that are given a `model`; experiments
@@ -47,7 +47,8 @@ class PretrainedTokenizer(Tokenizer):
     @property
     def _theirs(self) -> PreTrainedTokenizerFast:
         if self._loaded is None:
-            raise RuntimeError("call fit first: this tokenizer is not loaded yet")
+            self.fit((), Path(), "")  # reads the tokenizer; it learns nothing and keeps nothing
+        assert self._loaded is not None
         return self._loaded
 
     def _use(self, tokenizer: Any) -> None:

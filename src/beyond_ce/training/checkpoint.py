@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, one_line
 
 
 def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
         temporary.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise RunError(
             f"cannot save {path}: {reason}; the previous checkpoint is kept: "
             "free some space and start the same command again to go on"
@@ -40,7 +40,9 @@ def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
     fabric.barrier()
 
 
-def load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any] | None = None) -> dict:
+def load_checkpoint(
+    fabric: Fabric, path: Path, state: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Read a checkpoint; modules and optimizers in `state` are restored in place.
 
     Raises:
@@ -49,7 +51,7 @@ def load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any] | None = N
     try:
         return fabric.load(path, state, weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)[:160]
         raise RunError(
             f"cannot load checkpoint {path}: {reason}; "
             "delete that file and start the same command again to train from the start"

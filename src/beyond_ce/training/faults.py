@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -29,15 +29,19 @@ class FirstNonFinite:
         """Take in this rank's `loss` (scalar) of `step`, from 1."""
         self._step = torch.where(loss.isfinite(), self._step, self._step.clamp(max=step))
 
-    def check(self, batches: Any) -> None:
-        """Raise RunError for a step that was noted on any rank, with its batch's description."""
+    def check(self, describe: Callable[[int], str]) -> None:
+        """Raise RunError for a step that was noted on any rank.
+
+        Args:
+            describe: says what a step, from 0, was trained on.
+        """
         first = self._step
         if self.fabric.world_size > 1:
             first = cast(Tensor, self.fabric.all_reduce(first, reduce_op="min"))
         step = int(first)
         if step < _NEVER:
             raise RunError(
-                f"train/loss is not finite at step {step} ({batches.describe(step - 1)}): lower "
+                f"train/loss is not finite at step {step} ({describe(step - 1)}): lower "
                 "optimizer.lr, set trainer.gradient_clip=1.0, or start again from the last "
                 "checkpoint"
             )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import FSDPStrategy, Strategy
 from torch import Tensor
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
@@ -24,24 +24,13 @@ from beyond_ce.training.checkpoint import (
     set_random_state,
 )
 from beyond_ce.training.faults import FirstNonFinite, named
+from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import Records, peak_memory_mb
+from beyond_ce.training.session import Batches, Clock, Progress, Scheduler, Session
 from beyond_ce.training.stopping import StopSignals
 
-
-class Batches(Protocol):
-    """Training and validation batches, on the CPU; built by the caller."""
-
-    def train(self, step: int, rank: int, ranks: int, parts: int) -> list[Any]:
-        """The `parts` micro-batches of this rank's share of optimizer step `step`."""
-        ...
-
-    def validation(self, rank: int, ranks: int) -> list[Any]:
-        """This rank's share of the validation batches."""
-        ...
-
-    def describe(self, step: int) -> str:
-        """What all ranks train on at optimizer step `step`, such as "rows 3, 7 of ..."."""
-        ...
+if TYPE_CHECKING:
+    from beyond_ce.batches.batch import Batch
 
 
 @dataclass
@@ -63,37 +52,6 @@ class TrainingResult:
     best_loss: float
     last_loss: float
     peak_memory_mb: float
-
-
-@dataclass
-class _Progress:
-    """How far training is; part of every checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_loss: float = math.nan
-    last_loss: float = math.nan
-
-
-class _Clock:
-    """Adds the time that passes to `progress.seconds`, and measures steps per second."""
-
-    def __init__(self, progress: _Progress) -> None:
-        self.progress = progress
-        self.stamped = self.lapped = time.perf_counter()
-        self.lap_step = progress.step
-
-    def stamp(self) -> None:
-        now = time.perf_counter()
-        self.progress.seconds += now - self.stamped
-        self.stamped = now
-
-    def lap(self) -> float:
-        """Steps per second since the last call."""
-        now = time.perf_counter()
-        rate = (self.progress.step - self.lap_step) / (now - self.lapped)
-        self.lapped, self.lap_step = now, self.progress.step
-        return rate
 
 
 class Trainer:
@@ -170,9 +128,9 @@ class Trainer:
 
     def fit(
         self,
-        objective: Any,
-        make_optimizer: Callable[..., torch.optim.Optimizer],
-        make_scheduler: Callable[..., Any],
+        objective: Objective,
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[..., Scheduler],
         batches: Batches,
         folder: Path,
         log: Callable[[dict[str, float], int], None],
@@ -192,65 +150,27 @@ class Trainer:
             Stopped: a signal came; the state is saved.
             RunError: a loss is not finite, or a checkpoint cannot be written or read.
         """
-        fabric = self.fabric
-        if probe is not None and isinstance(fabric.strategy, FSDPStrategy):
+        if probe is not None and isinstance(self.fabric.strategy, FSDPStrategy):
             raise UsageError("a probe needs the whole model: trainer.strategy=ddp, or no probe")
-        compiled = torch.compile(objective) if self.compile else objective
-        module = fabric.setup_module(compiled)  # type: ignore[arg-type]
-        optimizer: Any = fabric.setup_optimizers(make_optimizer(module))
-        scheduler = make_scheduler(optimizer, max_steps=self.max_steps)
-        state = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
-        progress = self._resume(folder / "last.ckpt", state)
-        records = Records(folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero)
-        clock = _Clock(progress)
-        broken = FirstNonFinite(fabric)
-
-        def save(name: str) -> None:
-            broken.check(batches)
-            self._values(terms, progress.step)  # no checkpoint of a broken model
-            clock.stamp()
-            full = {**state, "progress": asdict(progress), "random": self._random_states()}
-            save_checkpoint(fabric, folder / name, full)
-
-        def due(every: int) -> bool:
-            return progress.step % every == 0 or progress.step == self.max_steps
-
+        session = self._start(objective, make_optimizer, make_scheduler, batches, folder, log)
+        progress, records = session.progress, session.records
+        primary = self.fabric.is_global_zero
         with StopSignals() as signals, self._bar(progress.step) as bar, records:
             while progress.step < self.max_steps:
-                terms = self._step(module, objective, optimizer, batches, progress.step)
-                rate = optimizer.param_groups[0]["lr"]
-                scheduler.after_step()
-                progress.step += 1
-                broken.note(terms["train/loss"], progress.step)
+                self._step(session)
                 bar.update()
-                if due(self.log_every):
-                    broken.check(batches)
-                    values = self._values(terms, progress.step)
-                    speed = clock.lap() * self.batch_size
-                    values |= {"lr": rate, "train/samples_per_s": speed}
-                    records.write(values, progress.step)
-                    bar.set_postfix_str(
-                        f"loss {values['train/loss']:.3f}, {speed:.0f} samples/s, "
-                        f"{peak_memory_mb():.0f} MB",
-                        refresh=False,
-                    )
-                if due(self.evaluate_every):
-                    broken.check(batches)
-                    values = self.validate(module, objective, batches, progress.step)
-                    progress.last_loss = values["validation/loss"]
-                    scheduler.after_evaluation(progress.last_loss)
-                    records.write(values, progress.step)
-                    if not progress.last_loss >= progress.best_loss:  # NaN before the first
-                        progress.best_loss = progress.last_loss
-                        save("best.ckpt")
-                if probe is not None and fabric.is_global_zero and due(probe_every):
+                if self._due(self.log_every, progress):
+                    self._log(session, bar)
+                if self._due(self.evaluate_every, progress):
+                    self._evaluate(session)
+                if probe is not None and primary and self._due(probe_every, progress):
                     records.write(probe(), progress.step)
-                if due(self.checkpoint_every):
-                    save("last.ckpt")
+                if self._due(self.checkpoint_every, progress):
+                    self._save(session, "last.ckpt")
                 if self._stop_everywhere(signals) and progress.step < self.max_steps:
-                    save("last.ckpt")
+                    self._save(session, "last.ckpt")
                     signals.act(progress.step)
-        clock.stamp()
+        session.clock.stamp()
         return TrainingResult(
             steps=progress.step,
             samples=progress.step * self.batch_size,
@@ -260,14 +180,83 @@ class Trainer:
             peak_memory_mb=peak_memory_mb(),
         )
 
-    def _resume(self, path: Path, state: dict[str, Any]) -> _Progress:
+    def _start(
+        self,
+        objective: Objective,
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[..., Scheduler],
+        batches: Batches,
+        folder: Path,
+        log: Callable[[dict[str, float], int], None],
+    ) -> Session:
+        """Set up what `fit` was given, and go on from `last.ckpt` where there is one."""
+        fabric = self.fabric
+        compiled = cast(Objective, torch.compile(objective)) if self.compile else objective
+        module = fabric.setup_module(compiled)
+        optimizer = cast(Optimizer, fabric.setup_optimizers(make_optimizer(module)))
+        scheduler = make_scheduler(optimizer, max_steps=self.max_steps)
+        state = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
+        progress = self._resume(folder / "last.ckpt", state)
+        return Session(
+            objective=objective,
+            module=module,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            state=state,
+            batches=batches,
+            folder=folder,
+            progress=progress,
+            records=Records(folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero),
+            clock=Clock(progress),
+            broken=FirstNonFinite(fabric),
+        )
+
+    def _resume(self, path: Path, state: dict[str, Any]) -> Progress:
         """Restore `state` and the random generators from a checkpoint, where there is one."""
         if not path.exists():
-            return _Progress()
+            return Progress()
         rest = load_checkpoint(self.fabric, path, state)
         states = rest["random"]  # perhaps of fewer ranks
         set_random_state(states[self.fabric.global_rank % len(states)])
-        return _Progress(**rest["progress"])
+        return Progress(**rest["progress"])
+
+    def _due(self, every: int, progress: Progress) -> bool:
+        """Whether it is time for what happens every so many steps, and after the last."""
+        return progress.step % every == 0 or progress.step == self.max_steps
+
+    def _log(self, session: Session, bar: tqdm) -> None:
+        """Write down the last step's terms."""
+        step = session.progress.step
+        session.broken.check(session.batches.describe)
+        values = self._values(session.terms, step)
+        speed = session.clock.lap() * self.batch_size
+        values |= {"lr": session.rate, "train/samples_per_s": speed}
+        session.records.write(values, step)
+        bar.set_postfix_str(
+            f"loss {values['train/loss']:.3f}, {speed:.0f} samples/s, {peak_memory_mb():.0f} MB",
+            refresh=False,
+        )
+
+    def _evaluate(self, session: Session) -> None:
+        """Take the validation loss, and keep the model if it is the best so far."""
+        progress = session.progress
+        session.broken.check(session.batches.describe)
+        values = self._validate(session)
+        progress.last_loss = values["validation/loss"]
+        session.scheduler.after_evaluation(progress.last_loss)
+        session.records.write(values, progress.step)
+        if not progress.last_loss >= progress.best_loss:  # NaN before the first
+            progress.best_loss = progress.last_loss
+            self._save(session, "best.ckpt")
+
+    def _save(self, session: Session, name: str) -> None:
+        """Write a checkpoint from which the training can go on; never of a broken model."""
+        session.broken.check(session.batches.describe)
+        self._values(session.terms, session.progress.step)
+        session.clock.stamp()
+        progress = asdict(session.progress)
+        full = {**session.state, "progress": progress, "random": self._random_states()}
+        save_checkpoint(self.fabric, session.folder / name, full)
 
     def _random_states(self) -> list[dict[str, Any]]:
         """One per rank."""
@@ -287,14 +276,13 @@ class Trainer:
             mininterval=0.5 if os.isatty(2) else 30.0,
         )
 
-    def _step(
-        self, module: Any, objective: Any, optimizer: Any, batches: Batches, step: int
-    ) -> dict[str, Tensor]:
-        """One optimizer step; returns the terms of this rank's share of the batch."""
-        fabric = self.fabric
+    def _step(self, session: Session) -> None:
+        """One optimizer step."""
+        fabric, progress, batches = self.fabric, session.progress, session.batches
+        module, optimizer, step = session.module, session.optimizer, progress.step
         share = batches.train(step, fabric.global_rank, fabric.world_size, self.accumulate)
         parts = [part.to(fabric.device) for part in share]
-        counts = self._counts(objective, parts)
+        counts = self._counts(session.objective, parts)
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with fabric.no_backward_sync(module, enabled=index < len(parts) - 1):
@@ -310,9 +298,12 @@ class Trainer:
                 sums["train/gradient_norm"] = norm
         optimizer.step()
         optimizer.zero_grad()
-        return sums
+        session.terms, session.rate = sums, optimizer.param_groups[0]["lr"]
+        session.scheduler.after_step()
+        progress.step += 1
+        session.broken.note(sums["train/loss"], progress.step)
 
-    def _counts(self, objective: Any, parts: list[Any]) -> dict[str, Tensor] | None:
+    def _counts(self, objective: Objective, parts: list[Batch]) -> dict[str, Tensor] | None:
         """The denominators of the whole batch. Devices average their gradients, so each divides
         by the global count over the number of devices."""
         ranks = self.fabric.world_size
@@ -353,22 +344,20 @@ class Trainer:
         return values
 
     @torch.no_grad()
-    def validate(
-        self, module: Any, objective: Any, batches: Batches, step: int
-    ) -> dict[str, float]:
+    def _validate(self, session: Session) -> dict[str, float]:
         """Mean loss terms over the validation split, each over all of its own positions."""
-        fabric = self.fabric
+        fabric, module = self.fabric, session.module
         module.eval()
-        parts = batches.validation(fabric.global_rank, fabric.world_size)
+        parts = session.batches.validation(fabric.global_rank, fabric.world_size)
         parts = [part.to(fabric.device) for part in parts]
-        counts = self._counts(objective, parts)
+        counts = self._counts(session.objective, parts)
         sums: dict[str, Tensor] = {}
         for part in parts:
             with named(lambda: "a batch of the validation split"):
                 total, terms = module(part, counts)
             _add(sums, {"loss": total, **terms}, "validation/")
         module.train()
-        return self._values(sums, step)
+        return self._values(sums, session.progress.step)
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor], prefix: str = "") -> None:

@@ -69,14 +69,14 @@ class MultiTokenHead(Head):
         self.norm: nn.Module = nn.Identity()
         self.unembeddings = unembedding(n=n, dim=dim, vocab_size=vocab_size)
 
-    def graft(self, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
+    def take_layers(self, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
         """Takes layers off the end of the trunk as blocks, where the blocks are such layers, and
         the final norm, which now follows the blocks; returns what stands in for the norm.
 
         Raises:
             UsageError: the trunk has too few layers.
         """
-        self.blocks.graft(layers)
+        self.blocks.take_layers(layers)
         self.norm = norm
         return nn.Identity()
 
@@ -130,7 +130,7 @@ class Blocks(nn.ModuleList, ABC):
         self.n = n
 
     @abstractmethod
-    def graft(self, layers: nn.ModuleList) -> None:
+    def take_layers(self, layers: nn.ModuleList) -> None:
         """Takes what it needs off the end of the trunk's layers."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class TransformerBlocks(Blocks):
 
     lent = True
 
-    def graft(self, layers: nn.ModuleList) -> None:
+    def take_layers(self, layers: nn.ModuleList) -> None:
         if len(layers) < self.n:
             raise UsageError(
                 f"head.n={self.n} takes {self.n} of the model's {len(layers)} layers: "
@@ -178,7 +178,7 @@ class LinearBlocks(Blocks):
             nn.init.normal_(linear.weight, std=dim**-0.5)
             self.append(linear)
 
-    def graft(self, layers: nn.ModuleList) -> None:
+    def take_layers(self, layers: nn.ModuleList) -> None:
         """Takes none."""
 
     def forward(self, hidden: Tensor, offset: int) -> Tensor:

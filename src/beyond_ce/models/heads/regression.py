@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from beyond_ce.data.batch import Numbers
+from beyond_ce.batches.batch import Numbers
 from beyond_ce.data.numbers import exp_scale, log_scale
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head

@@ -1,15 +1,20 @@
-"""Figures of the notebooks: read tables, reports or closed forms, return a matplotlib figure."""
+"""Figures of the notebooks and of results/figures.
+
+They read tables, reports or closed forms and return a matplotlib figure.
+"""
 
 from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure
 from beyond_ce.reporting.figures.claims import claims_figure
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
+from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
 from beyond_ce.reporting.figures.style import COLORS
 from beyond_ce.reporting.figures.tables import dot_plot, task_map
 
 __all__ = [
     "COLORS",
+    "OVERVIEW_TABLES",
     "claims_figure",
     "colored_text",
     "digit_grid",
@@ -19,6 +24,7 @@ __all__ = [
     "loss_landscape",
     "losses_at",
     "number_mass",
+    "overview",
     "paper_digit_grids",
     "predicted_against_true",
     "table2_figure",

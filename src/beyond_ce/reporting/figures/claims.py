@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.style import PAPER, style
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.tables import Numbers, Table
+from beyond_ce.reporting.tables import Table, TableNumbers
 
-_LOOK = {  # marker and colour: neither is needed to read the other
+LOOK = {  # marker and colour: neither is needed to read the other
     Verdict.REPRODUCED: ("o", "#009E73"),
     Verdict.INCONCLUSIVE: ("s", "#666666"),
     Verdict.CONTRADICTED: ("X", "#D55E00"),
@@ -39,9 +39,10 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
         ax.axvline(0, color="black", linewidth=0.8)
         for y, finding in enumerate(findings):
             effect = finding.weakest
-            _draw(ax, y, effect, finding.verdict)
-            column = Numbers(tables[finding.claim.table], {}).metrics[effect.condition.metric][1]
-            _, color = _LOOK[finding.verdict]
+            draw_effect(ax, y, effect, finding.verdict)
+            metrics = TableNumbers(tables[finding.claim.table], {}).metrics
+            column = metrics[effect.condition.metric][1]
+            _, color = LOOK[finding.verdict]
             text = interval(effect.ours, column.format).strip("*")
             if finding.verdict is Verdict.NOT_RUN:
                 text = finding.verdict.value
@@ -59,21 +60,26 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
     return figure
 
 
-def _draw(ax: Axes, y: int, effect: Effect, verdict: Verdict) -> None:
+def draw_effect(ax: Axes, y: int, effect: Effect, verdict: Verdict, size: float = 1.0) -> None:
+    """An effect with its interval, and the paper's, at height y in a unit of their own.
+
+    Args:
+        size: of markers and lines, relative to those of `claims_figure`.
+    """
     ours = effect.ours
     known = [each for each in (ours.mean, ours.low, ours.high, effect.paper) if math.isfinite(each)]
     unit = max(map(abs, known), default=0.0) or 1.0
-    marker, color = _LOOK[verdict]
-    ax.plot([ours.low / unit, ours.high / unit], [y, y], color=color, linewidth=2)
-    ax.plot(ours.mean / unit, y, marker=marker, color=color, markersize=6)
-    ax.plot(effect.paper / unit, y, **PAPER)
+    marker, color = LOOK[verdict]
+    ax.plot([ours.low / unit, ours.high / unit], [y, y], color=color, linewidth=2 * size)
+    ax.plot(ours.mean / unit, y, marker=marker, color=color, markersize=6 * size)
+    ax.plot(effect.paper / unit, y, **(PAPER | {"markersize": PAPER["markersize"] * size}))
 
 
 def _legend(findings: Sequence[Finding]) -> list[Line2D]:
     verdicts = [each.verdict for each in findings]
     handles = [
         Line2D([], [], marker=marker, color=color, linewidth=2, label=f"{verdict.value} ({count})")
-        for verdict, (marker, color) in _LOOK.items()
+        for verdict, (marker, color) in LOOK.items()
         if (count := verdicts.count(verdict)) and verdict is not Verdict.NOT_RUN
     ]
     return [*handles, Line2D([], [], label="paper", **PAPER)]

@@ -1,0 +1,94 @@
+"""In which order training sees the rows of its split: a function of the run's seed and the step.
+
+A resumed run needs no sampler state. The rows that do not fill a last batch sit out that epoch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from beyond_ce.errors import UsageError
+
+
+class Order(ABC):
+    """Row numbers of each step's batch; every epoch is a fresh permutation.
+
+    Args:
+        count: rows of the training split.
+        batch_size: rows a batch.
+        seed: the run's seed.
+        advice: what to do about a split that is too small.
+
+    Raises:
+        UsageError: the split is smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        advice: str = "lower it or use more data",
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"trainer.batch_size is {batch_size}: it must be at least 1")
+        if count < batch_size:
+            raise UsageError(
+                f"trainer.batch_size is {batch_size} but the training split has only "
+                f"{count} rows: {advice}"
+            )
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.batches_per_epoch = count // batch_size
+        self._epoch = -1
+        self._batches = np.empty((0, batch_size), dtype=np.int64)
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """Row numbers [batch_size] of the batch that step `step` (from 0) trains on."""
+        epoch, index = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            random = np.random.default_rng((self.seed, epoch))
+            self._epoch, self._batches = epoch, self._shuffle(random)
+        return self._batches[index]
+
+    @abstractmethod
+    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+        """An epoch's batches, [batches_per_epoch, batch_size] row numbers."""
+
+
+class Shuffled(Order):
+    """All rows in random order."""
+
+    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+        kept = self.batches_per_epoch * self.batch_size
+        return random.permutation(self.count)[:kept].reshape(-1, self.batch_size)
+
+
+class LengthGrouped(Order):
+    """Batches of rows of similar length, so that little of a batch is padding.
+
+    Within pools of `pool` batches the rows are sorted by length, cut into batches, and the batches
+    are shuffled.
+
+    Args:
+        lengths: [N, k] token counts, most expensive sequence first (sorting is lexicographic).
+        pool: batches sorted together. More of them mean less padding, but batches of one length are
+            also of one difficulty, and training on those learns less per step.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 8) -> None:
+        super().__init__(len(lengths), batch_size, seed)
+        self.lengths = lengths
+        self.pool = pool
+
+    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+        kept = self.batches_per_epoch * self.batch_size
+        rows = random.permutation(self.count)[:kept]
+        pool_of_row = np.arange(kept) // (self.pool * self.batch_size)
+        # np.lexsort sorts by its last key first: pool, then the first length, then the others.
+        keys = [self.lengths[rows, k] for k in reversed(range(self.lengths.shape[1]))]
+        batches = rows[np.lexsort((*keys, pool_of_row))].reshape(-1, self.batch_size)
+        return batches[random.permutation(self.batches_per_epoch)]

@@ -1,0 +1,131 @@
+"""Prompt/answer data as token batches: tokenized once, cached, grouped by length."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import datasets
+import numpy as np
+
+from beyond_ce.batches.base import SplitBatches, cache_name
+from beyond_ce.batches.batch import Numbers
+from beyond_ce.batches.order import LengthGrouped
+from beyond_ce.data.numbers import last_number, number_value
+from beyond_ce.errors import RunError
+
+if TYPE_CHECKING:
+    from beyond_ce.batches.batch import Batch
+    from beyond_ce.models import LanguageModel
+    from beyond_ce.tokenizers import Tokenizer
+
+_LAYOUT = 2  # part of a token file's name; raise it when its columns change
+
+
+def tokenize(
+    split: datasets.Dataset, tokenizer: Tokenizer, cache_dir: Path, key: str
+) -> datasets.Dataset:
+    """The split as columns prompt_ids, answer_ids (ending in the end token), their lengths, and
+    answer_number: the last number in the answer's text, NaN if there is none.
+
+    With a tokenizer that carries numbers also prompt_numbers and answer_numbers, one for each id.
+
+    Args:
+        split: columns prompt and answer.
+        key: names the split's content; with the tokenizer's fingerprint it names the cache file.
+
+    Raises:
+        RunError: the cached file is damaged.
+    """
+
+    def encode(rows: dict[str, list[str]]) -> dict[str, list]:
+        prompts = tokenizer.encode(rows["prompt"])
+        answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(rows["answer"])]
+        columns: dict[str, list] = {
+            "prompt_ids": prompts,
+            "answer_ids": answers,
+            "prompt_length": [len(ids) for ids in prompts],
+            "answer_length": [len(ids) for ids in answers],
+            "answer_number": [number_value(last_number(text)) for text in rows["answer"]],
+        }
+        prompt_numbers = tokenizer.token_numbers(rows["prompt"])
+        answer_numbers = tokenizer.token_numbers(rows["answer"])
+        if prompt_numbers is not None and answer_numbers is not None:
+            columns["prompt_numbers"] = prompt_numbers
+            columns["answer_numbers"] = [[*numbers, math.nan] for numbers in answer_numbers]
+        return columns
+
+    digest = cache_name(key, tokenizer, _LAYOUT)
+    path = cache_dir / "tokens" / f"{digest}.arrow"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cached = path.exists()
+    try:
+        return split.map(
+            encode,
+            batched=True,
+            remove_columns=split.column_names,
+            cache_file_name=str(path),
+            new_fingerprint=digest,
+            desc="tokenizing",
+        )
+    except Exception as error:
+        if not cached:
+            raise
+        raise RunError(
+            f"token cache {path} is damaged: delete it and start the same command again"
+        ) from error
+
+
+class PromptAnswerBatches(SplitBatches):
+    """The trainer's batches over tokenized prompt/answer splits, grouped by length.
+
+    Args:
+        model: makes a `Batch` of token lists in its own layout.
+        train, validation: tokenized splits.
+        batch_size: examples per optimizer step.
+        seed: the run's seed, which the order depends on.
+
+    Raises:
+        UsageError: an example is too long for the model.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        train: datasets.Dataset,
+        validation: datasets.Dataset,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        order = LengthGrouped(_lengths(train), batch_size, seed)
+        super().__init__(train, validation, order, validation_batch_size=batch_size)
+        self.model = model
+        for split in (train, validation):
+            # Build the longest batches first, so that an example that is too long fails here.
+            self.batch(split, _longest(split))
+
+    def batch(self, split: datasets.Dataset, rows: np.ndarray) -> Batch:
+        columns = split[rows]
+        numbers = Numbers(
+            answers=columns["answer_number"],
+            prompt_tokens=columns.get("prompt_numbers"),
+            answer_tokens=columns.get("answer_numbers"),
+        )
+        return self.model.make_batch(columns["prompt_ids"], columns["answer_ids"], numbers=numbers)
+
+    def validation_rows(self) -> np.ndarray:
+        """All rows, in order of length."""
+        return np.lexsort(_lengths(self.splits["validation"]).T[::-1])
+
+
+def _lengths(split: datasets.Dataset) -> np.ndarray:
+    """[N, 2]: prompt and answer lengths in tokens."""
+    table = split.with_format("numpy")
+    return np.stack([table["prompt_length"][:], table["answer_length"][:]], axis=1)
+
+
+def _longest(split: datasets.Dataset) -> np.ndarray:
+    """The rows with the longest prompt, the longest answer, and the most of both."""
+    lengths = _lengths(split)
+    return np.append(lengths.argmax(axis=0), lengths.sum(axis=1).argmax())

@@ -1,0 +1,21 @@
+"""Decoders on disk: the released Llama layout, Hugging Face's, and this repository's own."""
+
+from beyond_ce.checkpoints.checkpoint import Checkpoint
+from beyond_ce.checkpoints.formats import (
+    FORMATS,
+    load_decoder,
+    load_llama_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from beyond_ce.checkpoints.pretrained import start_from
+
+__all__ = [
+    "FORMATS",
+    "Checkpoint",
+    "load_decoder",
+    "load_llama_checkpoint",
+    "read_checkpoint",
+    "start_from",
+    "write_checkpoint",
+]

@@ -1,0 +1,41 @@
+"""This repository's own layout, for any decoder and head.
+
+A folder with `model.safetensors`, parameters named as in the model, and `config.json`:
+`vocab_size`, `pad_id`, `eos_id`, and `model` and `head` as in a run's config.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from beyond_ce.checkpoints.checkpoint import Checkpoint, empty_decoder, fill
+from beyond_ce.checkpoints.files import JsonFile, read_tensors
+
+
+def read_native(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:
+    """The checkpoint in `folder`.
+
+    Args:
+        dtype: of the model; None keeps that of the file.
+
+    Raises:
+        RunError: a file or tensor is missing, damaged or too many.
+    """
+    settings = JsonFile(folder / "config.json")
+    path = folder / "model.safetensors"
+    model = empty_decoder(settings.values, settings.path)
+    fill(model, dict(model.named_parameters()), read_tensors(path), path, dtype)
+    return Checkpoint(settings.values, model)
+
+
+def write_native(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write config.json and model.safetensors."""
+    weights = {
+        name: value.detach().contiguous() for name, value in checkpoint.model.named_parameters()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n")

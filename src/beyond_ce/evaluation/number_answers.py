@@ -1,0 +1,116 @@
+"""Scores answers that are one number each: accuracy, and how far off they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
+from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
+from beyond_ce.evaluation.metrics import DISTANCES
+
+if TYPE_CHECKING:
+    import datasets
+
+
+class NumberAnswers(AnswerEvaluator):
+    """Scores answers that are one number each (see `score` for the metrics).
+
+    Args:
+        clip: the largest magnitude that a number counts with. The paper's 1e10 is too small where
+            answers are larger.
+        settings: as for `AnswerEvaluator`.
+    """
+
+    judges_answers = True
+
+    def __init__(self, *, clip: float = CLIP, **settings: Any) -> None:
+        super().__init__(**settings)
+        if not clip > 0:
+            raise UsageError(f"evaluator.clip={clip}: give a number above 0")
+        self.clip = clip
+
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
+        return self.judge(self.answers(subject, examples))
+
+    def judge(self, answers: pd.DataFrame) -> Evaluation:
+        """Scores answers as `answers` gives them, wherever they come from."""
+        predictions = read_numbers(answers, clip=self.clip)
+        return Evaluation(score(predictions), predictions)
+
+
+def read_numbers(
+    predictions: pd.DataFrame,
+    number_in: Callable[[str], str | None] = last_number,
+    clip: float = CLIP,
+) -> pd.DataFrame:
+    """Adds predicted_number and target_number, floats clipped to +-`clip`, and verdicts.
+
+    `number_in` finds the number in an answer or prediction, None where there is none.
+
+    The verdicts are `correct`, `invalid` (no number in the text), `wrong_length` (a number of more
+    or fewer characters than the target's) and `clipped` (a number beyond +-`clip`); the last two
+    are never true for an invalid answer.
+
+    Raises:
+        UsageError: an answer holds no number, so that this evaluator cannot score it.
+    """
+    predicted = [number_in(text) for text in predictions["prediction"]]
+    targets = []
+    for text in predictions["answer"]:
+        target = number_in(text)
+        if target is None:
+            raise UsageError(
+                f"the answer {text!r} is no number that this evaluator can read: "
+                "choose another evaluator"
+            )
+        targets.append(target)
+    pairs = list(zip(predicted, targets, strict=True))
+    return predictions.assign(
+        predicted_number=np.array([magnitude(p, clip) for p in predicted], dtype=np.float64),
+        target_number=np.array([magnitude(t, clip) for t in targets], dtype=np.float64),
+        correct=np.array([p is not None and same_number(p, t) for p, t in pairs], dtype=bool),
+        invalid=np.array([p is None for p in predicted], dtype=bool),
+        wrong_length=np.array([p is not None and len(p) != len(t) for p, t in pairs], dtype=bool),
+        clipped=np.array([p is not None and abs(float(p)) > clip for p in predicted], dtype=bool),
+    )
+
+
+def score(predictions: pd.DataFrame) -> dict[str, float]:
+    """Metrics of a frame from `read_numbers`.
+
+    `accuracy`, `invalid`, `wrong_length` and `clipped` are shares of all examples: an answer
+    without a number is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a
+    number. With more than one task there are also `accuracy@<task>` and so on, and
+    `task_mean_accuracy` and so on: the unweighted mean over the tasks where the metric is defined,
+    as in the paper's table 1.
+    """
+    scores = _score_one(predictions)
+    if predictions["task"].nunique() > 1:
+        tasks = {str(task): _score_one(lines) for task, lines in predictions.groupby("task")}
+        scores |= {f"{name}@{task}": v for task, own in tasks.items() for name, v in own.items()}
+        scores |= {
+            f"task_mean_{name}": value
+            for name, value in pd.DataFrame(tasks).mean(axis="columns").items()
+        }
+    return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+
+def _score_one(predictions: pd.DataFrame) -> dict[str, float]:
+    scores = {
+        name: float(predictions[column].mean())
+        for name, column in [
+            ("accuracy", "correct"),
+            ("invalid", "invalid"),
+            ("wrong_length", "wrong_length"),
+            ("clipped", "clipped"),
+        ]
+    }
+    valid = predictions[~predictions["invalid"]]
+    predicted = valid["predicted_number"].to_numpy()
+    target = valid["target_number"].to_numpy()
+    return scores | {name: distance(predicted, target) for name, distance in DISTANCES.items()}

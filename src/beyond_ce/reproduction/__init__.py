@@ -1,0 +1,1 @@
+"""From a table's id to its runs, its measurements and its files."""

@@ -1,0 +1,75 @@
+"""The pictures in results/figures: drawn from tables and reports that exist; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from beyond_ce.configuration import CONF_DIR
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.claims import Finding, judge, load_claims
+from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
+from beyond_ce.reporting.tables import Reports, Table, load_table
+from beyond_ce.reproduction.plan import PAPERS
+from beyond_ce.reproduction.write import SCALES, reports_behind
+
+
+def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
+    """Draws `overview.png` and `claims-<paper>.png`; returns their paths.
+
+    The same results give the same bytes, so that drawing again changes nothing in git.
+
+    Args:
+        folder: where the figures go; None for <results>/figures/<scale>.
+
+    Raises:
+        UsageError: there is no such scale, it has no tables, or the folder cannot be written.
+    """
+    if scale not in SCALES:
+        raise UsageError(f"--scale {scale}: choose one of {', '.join(SCALES)}")
+    made = results / "tables" / scale
+    if not any(made.glob("*.csv")):
+        raise UsageError(f"{made} has no table to draw: first `make reproduce-all SCALE={scale}`")
+    tables = {path.stem: load_table(path) for path in sorted((CONF_DIR / "table").glob("*.yaml"))}
+    findings = _findings(results, scale, tables)
+    frames = {
+        name: pd.read_csv(made / f"{name}.csv")
+        for name in OVERVIEW_TABLES
+        if (made / f"{name}.csv").is_file()
+    }
+    folder = results / "figures" / scale if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # 1,440 pixels: sharp where a README shows 900 of them.
+        paths = [_save(overview(findings, frames, scale), folder / "overview.png", dpi=160)]
+        for paper, found in findings.items():
+            path = folder / f"claims-{paper}.png"
+            paths.append(_save(claims_figure(found, tables), path, dpi=100))
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror}; set --results") from error
+    return paths
+
+
+def _findings(
+    results: Path, scale: str, tables: Mapping[str, Table]
+) -> dict[str, Sequence[Finding]]:
+    """Paper -> the findings on its claims."""
+    reports: dict[str, Reports] = {}
+    findings: dict[str, Sequence[Finding]] = {}
+    for paper in PAPERS:
+        claims = load_claims(CONF_DIR / "claims" / f"{paper}.yaml", tables.__getitem__)
+        for name in {claim.table for claim in claims} - set(reports):
+            reports[name] = reports_behind(tables[name], scale, results)
+        findings[paper] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+    return findings
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> Path:
+    # The field Software names matplotlib's version; without it only what is drawn is in the file.
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+    return path

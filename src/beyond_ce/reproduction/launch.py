@@ -1,0 +1,159 @@
+"""Runs what a table lacks, in processes on this machine or as a SLURM job array."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from beyond_ce.configuration import CONF_DIR
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.tables import Job
+from beyond_ce.reproduction.plan import Plan
+from beyond_ce.reproduction.workers import Task, error_line, run_tasks
+
+Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it in the tests
+
+
+def prepare_once(plan: Plan, prepare: Run) -> None:
+    """Calls `prepare` for each distinct data set and tokenizer among the missing runs.
+
+    Otherwise the first runs, which start together, would all generate the same data.
+    """
+    seen = []
+    for job in plan.missing().values():
+        config = plan.configs[job]
+        inputs = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(inputs, dict)
+        inputs = {group: inputs[group] for group in ("dataset", "tokenizer")}
+        if inputs not in seen:
+            seen.append(inputs)
+            prepare(config)
+
+
+def default_jobs(plan: Plan) -> int:
+    """Runs at a time: as many as have cores of their own, one where a GPU does the work or where
+    they take times."""
+    if plan.table.alone:
+        return 1
+    import torch
+    from joblib import cpu_count  # honours CPU quotas of containers, os.cpu_count does not
+
+    config = next(iter(plan.configs.values()))
+    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
+        return 1
+    threads = config.trainer.num_threads or cpu_count()
+    return max(1, cpu_count() // threads)
+
+
+def run_local(plan: Plan, run: Run, max_jobs: int) -> list[str]:
+    """Runs what is missing in `max_jobs` processes; returns one line per failed run.
+
+    Each run prints into `output.log` of its folder.
+    """
+    missing = plan.missing()
+    tasks = []
+    for folder, job in missing.items():
+        config = plan.configs[job].copy()
+        config.trainer.progress = False
+        tasks.append(Task(run, config, folder / "output.log"))
+    with _Progress(plan, len(tasks)) as progress:
+        run_tasks(
+            tasks,
+            max_jobs,
+            on_done=lambda task, error: progress.finish(missing[task.log.parent], error, task.log),
+        )
+    return progress.failures
+
+
+def run_slurm(
+    plan: Plan, run: Run, overrides: Sequence[str] = (), cluster: str = "slurm"
+) -> list[str]:
+    """Submits what is missing as one job array and waits; returns one line per failed run.
+
+    Partition, time and so on come from conf/hydra/launcher/slurm.yaml and from `hydra.launcher.*`
+    among the overrides. A preempted or timed out job requeues itself and resumes.
+    """
+    todo = list(plan.missing().items())
+    if not todo:
+        return []
+    parameters = slurm_parameters(overrides)
+    first = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
+    try:
+        executor = submitit.AutoExecutor(plan.results / "slurm" / "%j", cluster=cluster, **first)
+    except RuntimeError as error:
+        raise UsageError(f"cannot submit to SLURM: {error}; use --launcher local") from error
+    executor.update_parameters(**parameters)
+    submitted = executor.map_array(_Resumable(run), [plan.configs[job] for _, job in todo])
+    names = {handle.job_id: job for handle, (_, job) in zip(submitted, todo, strict=True)}
+    with _Progress(plan, len(todo)) as progress:
+        for handle in submitit.helpers.as_completed(submitted):
+            lost = handle.exception()  # killed, out of time for good
+            outcome = handle.result() if lost is None else error_line(lost)
+            progress.finish(names[handle.job_id], outcome, handle.paths.stderr)
+    return progress.failures
+
+
+def slurm_parameters(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The SLURM launcher's settings under submitit's names."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    own = [override for override in overrides if override.startswith("hydra.launcher.")]
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        config = hydra_compose(
+            "train", overrides=["hydra/launcher=slurm", *own], return_hydra_config=True
+        )
+    node = config.hydra.launcher
+    everywhere = set(OmegaConf.structured(BaseQueueConf))
+    return {
+        (str(key) if key in everywhere else f"slurm_{key}"): (
+            OmegaConf.to_container(node[key]) if OmegaConf.is_config(node[key]) else node[key]
+        )
+        for key in node
+        if key not in ("_target_", "submitit_folder") and node[key] is not None
+    }
+
+
+class _Resumable(submitit.helpers.Checkpointable):
+    """A run that submitit may requeue: it goes on from its own checkpoint."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __call__(self, config: DictConfig) -> str | None:
+        try:
+            self.run(config)
+        except Exception as error:
+            traceback.print_exc()
+            return error_line(error)
+        return None
+
+
+class _Progress:
+    """A bar over runs with the time left, and the failures so far."""
+
+    def __init__(self, plan: Plan, total: int) -> None:
+        # No smoothing: several runs end at about the same time, and then none for a while.
+        self._bar = tqdm(
+            total=total, desc=plan.table.id, unit="run", dynamic_ncols=True, smoothing=0
+        )
+        self.failures: list[str] = []
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def finish(self, job: Job, error: str | None, log: Path) -> None:
+        if error is not None:
+            self.failures.append(f"{job.row}, seed {job.seed}: {error}")
+            self._bar.write(f"failed: {self.failures[-1]} (see {log})")
+        self._bar.update()

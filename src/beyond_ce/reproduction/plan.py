@@ -1,0 +1,128 @@
+"""A table at a scale as a plan: the config of every run, and which of them are missing."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.tables import Job, Table, jobs, load_table
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.store import is_done
+
+PAPERS = ("ntl", "mtp")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table at one scale with the config of every run."""
+
+    table: Table
+    scale: str
+    configs: Mapping[Job, DictConfig]
+    command: str
+
+    @property
+    def results(self) -> Path:
+        return Path(next(iter(self.configs.values())).results_dir)
+
+    def folder(self, job: Job) -> Path:
+        return run_folder(self.configs[job])
+
+    def any_done(self) -> bool:
+        return any(is_done(self.folder(job)) for job in self.configs)
+
+    def missing(self) -> dict[Path, Job]:
+        """Run folder -> job for what is not done yet; rows that are the same run come once."""
+        folders: dict[Path, Job] = {}
+        for job in self.configs:
+            folders.setdefault(self.folder(job), job)
+        return {folder: job for folder, job in folders.items() if not is_done(folder)}
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that name tables and their runs; read them with `plans`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="table | key=value",
+        help="table ids (ntl-2), bare numbers for both papers (2), Hydra overrides for every run",
+    )
+    parser.add_argument("--scale", default="cpu", help="smoke, cpu (default), gpu or paper")
+    parser.add_argument(
+        "--seeds",
+        metavar="0,1,..",
+        help="comma-separated; default: the table's seeds at this scale",
+    )
+    return parser
+
+
+def plans(args: argparse.Namespace) -> list[Plan]:
+    """The plans of the tables named in `args`; says which table of a bare number does not exist."""
+    try:
+        seeds = [int(seed) for seed in args.seeds.split(",")] if args.seeds else None
+    except ValueError as error:
+        raise UsageError(f"--seeds {args.seeds}: give integers, as 0,1,2") from error
+    overrides = [name for name in args.names if "=" in name]
+    ids: list[str] = []
+    for name in args.names:
+        if name not in overrides:
+            found, unknown = table_ids(name)
+            ids += [each for each in found if each not in ids]
+            for each in unknown:
+                print(f"there is no table {each}: going on with {', '.join(found)}")
+    if not ids:
+        raise UsageError("name a table, for example ntl-2")
+    return [plan(each, args.scale, seeds, overrides) for each in ids]
+
+
+def table_ids(name: str) -> tuple[list[str], list[str]]:
+    """Ids of the tables that `name` stands for, known and unknown; a bare number means both papers.
+
+    Raises:
+        UsageError: there is no such table in any paper.
+    """
+    ids = [f"{paper}-{name}" for paper in PAPERS] if name.isdigit() else [name]
+    known = sorted(path.stem for path in (CONF_DIR / "table").glob("*.yaml"))
+    found = [each for each in ids if each in known]
+    if not found:
+        raise UsageError(f"there is no table '{name}'; known: {', '.join(known)}")
+    return found, [each for each in ids if each not in found]
+
+
+def plan(
+    table_id: str, scale: str, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
+) -> Plan:
+    """Composes the config of every row and seed, so that a wrong one fails before any run."""
+    table = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
+    fixed = [o for o in overrides if o.split("=")[0].lstrip("+") in ("seed", "scale", "experiment")]
+    if fixed:
+        # seed=3 for every seed would make one run look like several that agree.
+        raise UsageError(f"{fixed[0]}: a table sets this itself, see --seeds and --scale")
+    todo = jobs(table, scale, seeds, [o for o in overrides if not o.startswith("hydra")])
+    # Where the files lie is nobody else's business, and changes no number.
+    told = [o for o in overrides if o.split("=")[0] not in ("results_dir", "cache_dir")]
+    arguments = [f"--seeds {','.join(map(str, seeds))}"] if seeds is not None else []
+    arguments += [shlex.quote(override) for override in told]
+    command = f"make reproduce-table-{table_id} SCALE={scale}"
+    if arguments:
+        command += f' ARGS="{" ".join(arguments)}"'
+    # Composing takes a fraction of a second: once per row, not per seed.
+    rows = {overrides: compose(overrides) for overrides in dict.fromkeys(j.overrides for j in todo)}
+    if table.measure:
+        for config in rows.values():  # a measurement is not the training run of the same config
+            OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
+    configs = {}
+    for job in todo:
+        configs[job] = rows[job.overrides].copy()
+        configs[job].seed = job.seed
+    return Plan(table, scale, configs, command)

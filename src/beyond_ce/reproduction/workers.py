@@ -1,0 +1,130 @@
+"""Calls in parallel processes that stop cleanly, and that outlive one another's deaths.
+
+Kept free of heavy imports: every worker process imports this module first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from beyond_ce.errors import one_line
+
+
+@dataclass(frozen=True)
+class Task:
+    """`function(argument)`, with everything that it prints appended to the file `log`."""
+
+    function: Callable[[Any], Any]
+    argument: Any
+    log: Path
+
+
+def run_tasks(
+    tasks: Iterable[Task], max_workers: int, on_done: Callable[[Task, str | None], None]
+) -> None:
+    """Runs every task and calls `on_done` with its error as one line, or None.
+
+    The processes persist, so that a task's imports are paid once each. A process that dies (killed
+    for memory, say) takes the pool with it: the tasks under way start again in a new pool, and a
+    task that was under way twice has failed.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after every task under way got a SIGTERM and ended.
+    """
+    waiting = list(tasks)
+    deaths: dict[int, int] = {}
+    with _sigterm_as_interrupt():
+        while waiting:
+            running: dict[Future, Task] = {}
+            try:
+                with _pool(min(max_workers, len(waiting))) as pool:
+                    while waiting or running:
+                        # No more in flight than there are workers, so that what a broken pool
+                        # held is what was running.
+                        while waiting and len(running) < max_workers:
+                            task = waiting.pop(0)
+                            running[pool.submit(_run, task)] = task
+                        for done in wait(running, return_when=FIRST_COMPLETED).done:
+                            error = done.result()
+                            on_done(running.pop(done), error)
+            except BrokenProcessPool:
+                again = []
+                for task in running.values():
+                    deaths[id(task)] = deaths.get(id(task), 0) + 1
+                    if deaths[id(task)] == 2:
+                        on_done(task, "its process died twice")
+                    else:
+                        again.append(task)
+                waiting = again + waiting
+
+
+def error_line(error: BaseException) -> str:
+    """An error as one line, without a traceback."""
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+@contextlib.contextmanager
+def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(size, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole foreground group. The parent alone answers it and passes SIGTERM on,
+    # on which a run saves and stops.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def stop_with_parent() -> None:
+        # An orphan would go on writing into a folder that a second start has taken over.
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+
+
+def _run(task: Task) -> str | None:
+    try:
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        with task.log.open("a") as log:
+            # On the level of file descriptors, so that the output of libraries in C goes along.
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        task.function(task.argument)
+    except Exception as error:
+        traceback.print_exc()
+        return error_line(error)
+    finally:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(1)
+    return None
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

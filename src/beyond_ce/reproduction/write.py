@@ -1,0 +1,88 @@
+"""Writes a table's files and the ledger of claims from the reports that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beyond_ce.configuration import CONF_DIR
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.breakdown import break_down
+from beyond_ce.reporting.claims import judge, ledger, load_claims
+from beyond_ce.reporting.latex import to_latex
+from beyond_ce.reporting.markdown import to_markdown
+from beyond_ce.reporting.tables import (
+    Reports,
+    Table,
+    load_table,
+    read_reports,
+    tabulate,
+    write_csv,
+)
+from beyond_ce.reproduction.plan import Plan, plan
+from beyond_ce.runs.store import is_done, write_atomically
+
+SCALES = ("cpu", "gpu", "paper")  # those whose numbers mean something
+
+
+def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str, Path]:
+    """Writes the table's files from the reports that exist; returns suffix -> path.
+
+    Args:
+        only_done: leave out reports whose run folder lacks DONE: committed reports, say, whose
+            runs were to be repeated here and failed.
+    """
+    usable = [job for job in plan.configs if not only_done or is_done(plan.folder(job))]
+    reports = read_reports(usable, plan.folder)
+    if not reports:
+        raise UsageError(
+            f"no finished run of {plan.table.id} at scale {plan.scale}: first `{plan.command}`"
+        )
+    frame = tabulate(plan.table, reports)
+    expected = len({plan.folder(job) for job in plan.configs})
+    texts = {"md": to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected)}
+    if latex:
+        texts["tex"] = to_latex(plan.table, frame)
+    stem = plan.results / "tables" / plan.scale / plan.table.id
+    paths = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("csv", *texts)}
+    try:
+        write_csv(frame, paths["csv"])
+        if plan.table.breakdown:
+            paths["tasks"] = stem.with_name(f"{stem.name}-tasks.csv")
+            write_csv(break_down(plan.table, reports), paths["tasks"])
+        for suffix, text in texts.items():
+            paths[suffix].write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {stem}: {error.strerror}; set results_dir") from error
+    return paths
+
+
+def write_claims(results: Path) -> Path:
+    """Judges every claim of conf/claims at every scale that has tables; returns claims.md.
+
+    Scale smoke is left out: its numbers mean nothing.
+    """
+    tables: dict[str, Table] = {}
+
+    def table_of(table_id: str) -> Table:
+        if table_id not in tables:
+            tables[table_id] = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
+        return tables[table_id]
+
+    files = sorted((CONF_DIR / "claims").glob("*.yaml"))
+    claims = [claim for path in files for claim in load_claims(path, table_of)]
+    findings = {}
+    for scale in SCALES:
+        reports = {name: reports_behind(table, scale, results) for name, table in tables.items()}
+        if any(reports.values()):
+            findings[scale] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+    path = results / "claims.md"
+    write_atomically(path, ledger(claims, tables, findings, results))
+    return path
+
+
+def reports_behind(table: Table, scale: str, results: Path) -> Reports:
+    """The reports of a table's runs at a scale, none where the table itself was not written."""
+    if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
+        return {}
+    made = plan(table.id, scale, overrides=[f"results_dir={results}"])
+    return read_reports(list(made.configs), made.folder)

@@ -1,0 +1,1 @@
+"""One run, from a config to a report, and back from a run's folder to its model."""

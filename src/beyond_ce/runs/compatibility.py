@@ -1,0 +1,89 @@
+"""Which choices of a run work together, checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from beyond_ce.errors import UsageError, one_line
+
+# For each target (see `Head.target`) a choice to recommend.
+_HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
+_LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
+_MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
+# Likewise for columns of the examples: evaluators that read them, data sets that have them.
+_EVALUATORS = {"answer": "number_answers", "text": "held_out"}
+_DATA_SETS = {"prompt": "arithmetic", "answer": "arithmetic", "text": "python_source"}
+
+
+def check_parts(config: DictConfig) -> None:
+    """Compare what the chosen classes say of themselves.
+
+    Raises:
+        UsageError: two of them do not fit; the one line names both and what would fit.
+    """
+    tokenizer, model, head, loss = (
+        _class(config, group) for group in ("tokenizer", "model", "head", "loss")
+    )
+    if tokenizer.carries_numbers and not model.reads_numbers:
+        raise UsageError(
+            f"tokenizer {tokenizer.__name__} gives numbers beside its tokens, which model "
+            f"{model.__name__} does not read: choose model=xval_tiny or tokenizer=digit"
+        )
+    if model.reads_numbers and not tokenizer.carries_numbers:
+        raise UsageError(
+            f"model {model.__name__} reads numbers beside tokens, which tokenizer "
+            f"{tokenizer.__name__} does not give: choose tokenizer=xval or model=t5_tiny"
+        )
+    if "block" in config.head and _class(config.head, "block").lent and not model.lends_layers:
+        raise UsageError(
+            f"head {head.__name__} takes transformer layers from its model, which model "
+            f"{model.__name__} does not lend: choose head/block=linear or model=decoder_tiny"
+        )
+    if head.target not in model.targets:
+        raise UsageError(
+            f"head {head.__name__} predicts {_some(head.target)}, for which model "
+            f"{model.__name__} is not made: choose head={_HEADS[model.targets[0]]} "
+            f"or model={_MODELS[head.target]}"
+        )
+    if loss.target != head.target:
+        raise UsageError(
+            f"loss {loss.__name__} is for heads that predict {_some(loss.target)}, but head "
+            f"{head.__name__} predicts {_some(head.target)}: choose loss={_LOSSES[head.target]} "
+            f"or head={_HEADS[loss.target]}"
+        )
+    _check_evaluator(config)
+
+
+def _check_evaluator(config: DictConfig) -> None:
+    data, evaluator = _class(config, "dataset"), _class(config, "evaluator")
+    try:
+        reads = evaluator.reads(config.evaluator)
+    except ImportError as error:  # of an evaluator's parts
+        raise UsageError(f"evaluator: {one_line(error)}") from error
+    if missing := [column for column in reads if column not in data.columns]:
+        fitting = [f"evaluator={_EVALUATORS[c]}" for c in data.columns if c in _EVALUATORS]
+        fitting += [f"dataset={_DATA_SETS[c]}" for c in missing[:1] if c in _DATA_SETS]
+        raise UsageError(
+            f"evaluator {evaluator.__name__} reads '{missing[0]}', which dataset {data.__name__} "
+            f"does not have (only {', '.join(data.columns)}): choose "
+            + (" or ".join(fitting) or "another evaluator")
+        )
+    if "baseline" in config and not evaluator.judges_answers:
+        raise UsageError(
+            f"baseline {_class(config, 'baseline').__name__} answers with a number, which "
+            f"evaluator {evaluator.__name__} does not score: choose evaluator=number_answers"
+        )
+
+
+def _class(config: DictConfig, group: str) -> Any:
+    try:
+        return get_object(config[group]._target_)
+    except ImportError as error:
+        raise UsageError(f"{group}: {one_line(error)}") from error
+
+
+def _some(target: str) -> str:
+    return "a value" if target == "value" else target

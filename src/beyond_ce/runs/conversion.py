@@ -1,0 +1,91 @@
+"""Converting checkpoints and finished runs from one layout to another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from beyond_ce.errors import UsageError
+from beyond_ce.models import Decoder
+from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.store import read_config
+
+_TOKENIZERS = ("tokenizer", "tokenizer.model", "tokenizer.json", "tokenizer_config.json")
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: str,
+    dtype: torch.dtype | None = None,
+    checkpoint: str = "last",
+    tell: Callable[[str], object] = print,
+) -> Checkpoint:
+    """Read `source` and write `target`, tokenizer files included; returns what was read.
+
+    Args:
+        source: a run's folder, or a checkpoint in any layout.
+        target: a new folder.
+        to: llama, hf or native.
+        dtype: of the weights in `target`; None keeps that of `source`.
+        checkpoint: of a run, last or best.
+        tell: gets a line at every stage.
+
+    Raises:
+        UsageError: `source` is no checkpoint of a decoder, `target` exists, or the head has no
+            place in the layout.
+        RunError: a file is damaged, or the disk full.
+    """
+    tell(f"reading {source}")
+    if (source / "config.yaml").exists():
+        found = read_run(source, checkpoint)
+        found.model.to(dtype)
+    else:
+        found = read_checkpoint(source, dtype)
+    model = found.model
+    size = sum(value.numel() * value.element_size() for value in model.parameters())
+    tell(f"writing {target} as {to}, {size / 1e9:.3g} GB at most")
+    write_checkpoint(found, target, to)
+    for name in _TOKENIZERS:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        elif (source / name).exists():
+            shutil.copy(source / name, target / name)
+    return found
+
+
+def read_run(folder: Path, checkpoint: str) -> Checkpoint:
+    """The decoder that a run has trained.
+
+    Args:
+        checkpoint: last or best.
+
+    Raises:
+        UsageError: there is no such run or checkpoint, or its model is no `Decoder`.
+        RunError: its files are damaged.
+    """
+    model, tokenizer, _ = load_run(folder, checkpoint)
+    if not isinstance(model, Decoder):
+        raise UsageError(f"{folder} has trained a {type(model).__name__}: only decoders convert")
+    if type(model.embedding) is not nn.Embedding:
+        raise UsageError(
+            f"{folder} has the number encodings of its tokenizer beside the embedding, for which "
+            "no layout has a place: only runs with other tokenizers convert"
+        )
+    parts = OmegaConf.to_container(read_config(folder), resolve=True)
+    assert isinstance(parts, dict)
+    config = {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_id": tokenizer.pad_id,
+        "eos_id": tokenizer.eos_id,
+        # The weights are all there: nothing is left to take from another checkpoint.
+        "model": {key: value for key, value in parts["model"].items() if key != "pretrained"},
+        "head": parts["head"],
+    }
+    return Checkpoint(config, model)

@@ -1,0 +1,163 @@
+"""One run, from a config to a report: prepares the data, trains, scores, writes down."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.batches.packed import PackedBatches
+from beyond_ce.batches.packed_tokens import PackedTokens
+from beyond_ce.batches.prompt_answer import PromptAnswerBatches
+from beyond_ce.configuration import build, check
+from beyond_ce.evaluation import Evaluator, Subject
+from beyond_ce.evaluation.probe import Probe
+from beyond_ce.models import LanguageModel
+from beyond_ce.runs.assembly import build_objective, load_model
+from beyond_ce.runs.baseline import run_baseline
+from beyond_ce.runs.compatibility import check_parts
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.preparation import Prepared, prepare
+from beyond_ce.runs.report import now, report_head
+from beyond_ce.runs.scoring import score
+from beyond_ce.runs.store import is_done, open_run, write_report
+from beyond_ce.training import Trainer, TrainingResult
+from beyond_ce.training.objective import Objective
+from beyond_ce.training.records import read_records
+from beyond_ce.training.trainer import Batches
+
+
+def run(config: DictConfig) -> Path:
+    """Train and evaluate what `config` describes; returns the run's folder.
+
+    A finished run is skipped, an interrupted one goes on where it was.
+
+    Raises:
+        UsageError: the config asks for something that cannot be.
+        RunError: something broke on the way, or the run was stopped by a signal.
+    """
+    check(config)
+    check_parts(config)
+    folder = run_folder(config)
+    if is_done(folder):
+        return folder
+    if "baseline" in config:
+        return run_baseline(config)
+    start = time.perf_counter()
+    trainer: Trainer = build(config.trainer, "trainer")  # starts the other ranks, if any
+    primary = trainer.fabric.is_global_zero
+    # One rank holds the folder for all of them, and is the only one to write.
+    with open_run(config) if primary else nullcontext():
+        parts = _assemble(config, trainer)
+        if primary:
+            parts.prepared.tokenizer.save(folder / "tokenizer")
+            parts.logger.start(folder, OmegaConf.to_container(config, resolve=True))
+        preparation_s = time.perf_counter() - start
+        result = _train(config, trainer, parts, folder)
+        start = time.perf_counter()
+        with trainer.fabric.rank_zero_first():  # a barrier without a time-out for the others
+            if primary:
+                model, metrics = _score(config, trainer, parts, result, folder)
+                parts.logger.finish(metrics)
+                report = {
+                    **report_head(config),
+                    "data": parts.prepared.fingerprint,
+                    "metrics": metrics,
+                    "parameters": sum(p.numel() for p in model.parameters()),
+                    "steps": result.steps,
+                    "samples": result.samples,
+                    "train_s": result.seconds,
+                    # training before an interruption included, its preparation not
+                    "wall_clock_s": result.seconds + preparation_s + time.perf_counter() - start,
+                    "peak_memory_mb": result.peak_memory_mb,
+                    "wandb_id": parts.logger.id,
+                    "finished_at": now(),
+                }
+                write_report(folder, report)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a run is made of, beside its trainer.
+
+    Attributes:
+        probe: with the examples that it samples; None for a run without one.
+    """
+
+    evaluator: Evaluator
+    prepared: Prepared
+    objective: Objective
+    probe: tuple[Probe, datasets.Dataset] | None
+    logger: Any
+
+
+def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
+    """Builds all parts; every rank builds its own, from the same seed."""
+    evaluator: Evaluator = build(config.evaluator, "evaluator")
+    trainer.fabric.seed_everything(config.seed, verbose=False)
+    with trainer.fabric.rank_zero_first():  # the others then find it in the cache
+        prepared = prepare(config)
+    objective = build_objective(config, prepared.tokenizer)
+    probe = None
+    if "probe" in config:
+        built: Probe = build(config.probe, "probe")
+        probe = built, built.sample(prepared.splits, prepared.test_splits)
+    return _Parts(evaluator, prepared, objective, probe, build(config.logger, "logger"))
+
+
+def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) -> TrainingResult:
+    """Trains to the end, from the last checkpoint where there is one."""
+    model: LanguageModel = parts.objective.model
+    probing: dict[str, Any] = {}
+    if parts.probe is not None:
+        probe, sample = parts.probe
+        subject = Subject(model, parts.prepared.tokenizer, trainer.fabric.device)
+        measure = partial(probe.measure, parts.evaluator, subject, sample)
+        probing = {"probe": measure, "probe_every": probe.every}
+    return trainer.fit(
+        parts.objective,
+        make_optimizer=build(config.optimizer, "optimizer"),
+        make_scheduler=build(config.scheduler, "scheduler"),
+        batches=_batches(model, parts.prepared, trainer, config.seed),
+        folder=folder,
+        log=parts.logger.log,
+        **probing,
+    )
+
+
+def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: int) -> Batches:
+    data = prepared.train, prepared.validation, trainer.batch_size, seed
+    if isinstance(prepared.train, PackedTokens):
+        # Rows are long: as many at once as of a training step, which fit the device.
+        part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
+        return PackedBatches(model, *data, validation_batch_size=part)
+    return PromptAnswerBatches(model, *data)
+
+
+def _score(
+    config: DictConfig, trainer: Trainer, parts: _Parts, result: TrainingResult, folder: Path
+) -> tuple[LanguageModel, dict[str, float]]:
+    """The model of the checkpoint that counts, and all metrics of the run."""
+    prepared = parts.prepared
+    checkpoint = folder / f"{config.evaluate_checkpoint}.ckpt"
+    model, _ = load_model(config, prepared.tokenizer, checkpoint)
+    subject = Subject(model, prepared.tokenizer, trainer.fabric.device)
+    metrics = {
+        "validation/loss": result.last_loss,
+        "validation/best_loss": result.best_loss,
+        **score(subject, parts.evaluator, prepared, folder),
+    }
+    if parts.probe is not None:
+        probe, sample = parts.probe
+        # From the file, which has the probes before an interruption as well.
+        records = read_records(folder / "metrics.jsonl")
+        steps_per_epoch = len(prepared.train) / trainer.batch_size
+        metrics |= probe.summary(records, sample["task"], steps_per_epoch)
+    return model, metrics

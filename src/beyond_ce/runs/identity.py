@@ -1,0 +1,106 @@
+"""What defines a run, and the hash of it that names the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.errors import UsageError
+
+# Keys that say where and how fast a run happens but not what it computes: changing one of them
+# names the same run. `precision` and `compile` do change the arithmetic and so stay.
+_NOT_DEFINING = {
+    "results_dir",
+    "cache_dir",
+    "logger",
+    "dataset.cache_dir",
+    "dataset.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.num_threads",
+    "trainer.progress",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+}
+
+# Present name -> the one that stood in the configs of finished runs. A class that moves to another
+# module still computes the same, so its runs keep their hash.
+_FORMER_NAMES = {
+    f"beyond_ce.reproduction.{new}": f"beyond_ce.{old}"
+    for new, old in {
+        "measurements.decoding_cost.DecodingCost": "benchmarks.mtp_cost.DecodingCost",
+        "measurements.loss_runtime.Runtime": "benchmarks.ntl_runtime.Runtime",
+        "measurements.training_time.TrainingTime": "benchmarks.mtp_runtime.TrainingTime",
+        "recipes.RecipeSettings": "recipes.Reading",
+        "recipes.architecture": "recipes.architecture",
+        "recipes.hyperparameters": "recipes.hyperparameters",
+    }.items()
+}
+
+_DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
+
+
+def definition(config: DictConfig) -> dict[str, Any]:
+    """The part of a config that defines the run's numbers, with plain Python values.
+
+    A data set's `path` counts by its last component, so that the same files give the same run
+    wherever they lie. A run with a baseline has no model, so the model's settings are left out.
+    """
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    if "baseline" in plain:
+        plain = {key: plain[key] for key in _DEFINING_A_BASELINE}
+
+    def prune(node: dict, prefix: str) -> dict:
+        kept = {}
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            if name in _NOT_DEFINING:
+                continue
+            if isinstance(value, dict):
+                value = prune(value, f"{name}.")
+            elif key == "path" and isinstance(value, str):
+                value = PurePath(value).name
+            elif key == "_target_":
+                value = _FORMER_NAMES.get(value, value)
+            kept[key] = value
+        return kept
+
+    return prune(plain, "")
+
+
+def run_hash(config: DictConfig) -> str:
+    """Sixteen hex digits that name the run: equal configs, equal name."""
+    text = json.dumps(definition(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(config: DictConfig) -> Path:
+    """`<results_dir>/runs/<hash>`."""
+    return Path(config.results_dir) / "runs" / run_hash(config)
+
+
+def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
+    """A run's config with Hydra overrides of keys in `group`, or of keys that do not define it.
+
+    Raises:
+        UsageError: an override would make it another run.
+    """
+    changed = config.copy()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        OmegaConf.update(changed, override.get_key_element(), override.value())
+        same = changed.copy()
+        same[group] = config[group]
+        if run_hash(same) != run_hash(config):
+            raise UsageError(
+                f"{override.input_line} would be another run: only {group}.* can change here"
+            )
+    return changed

@@ -1,0 +1,71 @@
+"""From a config to its data as text and as tokens, with the tokenizer: made once, then cached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from omegaconf import DictConfig
+
+from beyond_ce.batches.packed import pack_tokens
+from beyond_ce.batches.packed_tokens import PackedTokens
+from beyond_ce.batches.prompt_answer import tokenize
+from beyond_ce.configuration import build
+from beyond_ce.data import Corpus, PromptAnswerData
+from beyond_ce.tokenizers import Tokenizer
+
+
+@dataclass
+class Prepared:
+    """What runs share: the splits as text, the training and validation splits as tokens (of a
+    corpus `PackedTokens`, else the columns of `tokenize`), the tokenizer, and the data's
+    fingerprint. It is cached, so that preparing it again is cheap."""
+
+    splits: dict[str, datasets.Dataset]
+    train: Any
+    validation: Any
+    test_splits: tuple[str, ...]
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+def prepare(config: DictConfig) -> Prepared:
+    """Generate or read the data and fit the tokenizer, or find both in `cache_dir`.
+
+    Calling it before several runs start keeps them from preparing the same things side by side.
+    """
+    data = build(config.dataset, "dataset")
+    cache = Path(config.cache_dir)
+    splits = data.load()
+    key = data.fingerprint()
+    tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
+    return Prepared(
+        splits=splits,
+        train=_tokens(data, splits["train"], tokenizer, cache, f"{key}-train"),
+        validation=_tokens(data, splits["validation"], tokenizer, cache, f"{key}-validation"),
+        test_splits=data.test_splits,
+        tokenizer=tokenizer,
+        fingerprint=key,
+    )
+
+
+def _texts(split: datasets.Dataset) -> Iterator[str]:
+    columns = [name for name in split.column_names if name != "task"]
+    for rows in split.select_columns(columns).iter(batch_size=1000):
+        for column in columns:
+            yield from rows[column]
+
+
+def _tokens(
+    data: Corpus | PromptAnswerData,
+    split: datasets.Dataset,
+    tokenizer: Tokenizer,
+    cache: Path,
+    key: str,
+) -> datasets.Dataset | PackedTokens:
+    if isinstance(data, Corpus):
+        return pack_tokens(split, tokenizer, data.sequence_length, cache, key)
+    return tokenize(split, tokenizer, cache, key)

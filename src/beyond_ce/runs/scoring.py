@@ -1,0 +1,106 @@
+"""Scores a model on the test splits of its run, at the run's end or again later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.configuration import build
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation import Evaluator, Subject
+from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.identity import reconfigure
+from beyond_ce.runs.preparation import Prepared
+from beyond_ce.runs.provenance import provenance
+from beyond_ce.runs.store import read_config, write_atomically
+
+
+def score(
+    subject: Subject, evaluator: Evaluator, prepared: Prepared, folder: Path
+) -> dict[str, float]:
+    """Metrics `<split>/<metric>` on every test split.
+
+    Each split's metrics and predictions are kept as evaluation/<split>.json and .parquet, so
+    that a run interrupted between two splits does not score the first again.
+    """
+    metrics: dict[str, float] = {}
+    for split in prepared.test_splits:
+        path = folder / "evaluation" / f"{split}.json"
+        if not path.exists():
+            found = evaluator(subject, prepared.splits[split])
+            keep(found.metrics, found.predictions, path)
+        values = json.loads(path.read_text())
+        metrics.update({f"{split}/{name}": value for name, value in values.items()})
+    return metrics
+
+
+def score_again(
+    folder: Path, checkpoint: str, splits: Sequence[str], overrides: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Metrics of each split for a trained run, with other settings of its evaluator, say.
+
+    They are kept with the predictions in evaluation/<split>-<checkpoint>-<overrides>.json and
+    .parquet; what the run itself scored and reported stays.
+
+    Args:
+        folder: of a run, finished or not.
+        checkpoint: last or best.
+        splits: none for the test splits.
+        overrides: `evaluator.num_beams=4`, or `key=value` of what does not define the run,
+            such as `cache_dir`.
+
+    Raises:
+        UsageError: there is no such run, checkpoint, split or override.
+    """
+    config = reconfigure(read_config(folder), overrides, "evaluator")
+    model, tokenizer, step = load_run(folder, checkpoint)
+    evaluator: Evaluator = build(config.evaluator, "evaluator")
+    subject = Subject(model, tokenizer, _device(config))
+    data = build(config.dataset, "dataset")
+    examples = data.load()
+    unknown = [split for split in splits if split not in examples]
+    if unknown:
+        raise UsageError(f"there is no split '{unknown[0]}'; known: {', '.join(examples)}")
+    settings = [o.removeprefix("evaluator.") for o in overrides if o.startswith("evaluator.")]
+    name = "-".join([checkpoint, *sorted(settings)])
+    metrics = {}
+    for split in splits or data.test_splits:
+        found = evaluator(subject, examples[split])
+        metrics[split] = found.metrics
+        report = {
+            "run": folder.name,
+            "split": split,
+            "checkpoint": checkpoint,
+            "step": step,
+            "evaluator": OmegaConf.to_container(config.evaluator),
+            "metrics": found.metrics,
+            **provenance(),
+        }
+        keep(report, found.predictions, folder / "evaluation" / f"{split}-{name}.json")
+    return metrics
+
+
+def _device(config: DictConfig) -> torch.device:
+    """One device of the kind that the run was trained on."""
+    one = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    return build(config.trainer, "trainer", **one).fabric.device
+
+
+def keep(values: dict[str, Any], predictions: pd.DataFrame, path: Path) -> None:
+    """Writes predictions beside `path` as .parquet, then `values` to it: the values come last, so
+    that where they exist both are whole."""
+    table = path.with_suffix(".parquet")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        predictions.to_parquet(table, index=False)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {table}: {error}; start the same command again to go on"
+        ) from error
+    write_atomically(path, json.dumps(values, indent=2))

@@ -1,0 +1,114 @@
+"""Run folders: `<results_dir>/runs/<hash>/` with config.yaml, report.json and DONE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.runs.identity import definition, run_folder
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the run in `folder` is complete."""
+    return (folder / "DONE").exists()
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The run's report.json.
+
+    Raises:
+        RunError: it is not valid JSON.
+    """
+    path = folder / "report.json"
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): delete the folder and run again") from error
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The config that the run in `folder` was started with.
+
+    Raises:
+        UsageError: the folder is not a run's.
+        RunError: its config is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
+    try:
+        return DictConfig(OmegaConf.load(path))
+    except Exception as error:  # as many kinds as there are ways to be no YAML
+        raise RunError(f"{path} is damaged: delete the folder and run again") from error
+
+
+@contextmanager
+def open_run(config: DictConfig) -> Iterator[Path]:
+    """Create or reopen the config's run folder, for one process at a time.
+
+    Raises:
+        UsageError: the folder cannot be written, belongs to another config, or is in use.
+    """
+    folder = run_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(f"another process is running {folder}: wait for it or stop it") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror}): set results_dir to a writable folder"
+        ) from error
+    try:
+        _claim(folder, config)
+        yield folder
+    finally:
+        lock.release()
+
+
+def _claim(folder: Path, config: DictConfig) -> None:
+    path = folder / "config.yaml"
+    if path.exists():
+        try:
+            same = definition(read_config(folder)) == definition(config)
+        except Exception:
+            same = False
+        if not same:
+            raise UsageError(
+                f"{path} is not the config of this run: the folder was edited or moved here; "
+                "delete it or choose another results_dir"
+            )
+    else:
+        write_atomically(path, OmegaConf.to_yaml(config, resolve=True))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free some space and start the same command "
+            "again to go on"
+        ) from error
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Write report.json and then DONE, which makes the run count."""
+    write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
+    write_atomically(folder / "DONE", "")

@@ -1,0 +1,190 @@
+"""What the trainer minimises: a model's head through a loss, as one module.
+
+Shapes: B sequences, T positions, D hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from beyond_ce.batches.batch import Batch, future_labels
+from beyond_ce.losses.base import Loss, LossOutput
+
+if TYPE_CHECKING:
+    from beyond_ce.models.base import LanguageModel
+
+
+class Objective(nn.Module):
+    """A model and a loss as one module, so that any parallel strategy wraps the whole step.
+
+    Where the head is a plain unembedding, the loss is computed from the hidden states and the
+    [B, T, V] logits are never materialised.
+
+    A head for several offsets has a loss for each, with labels of its own and a mean over its own
+    valid positions; the total is their sum weighted by `head.loss_weights`. The offsets run one
+    after the other, forward and backward, in the forward pass of this module: of each only the
+    gradients of the trunk's output and of the head's parameters are left, added up, so that memory
+    does not grow with their number (MTP paper, section 2, "memory-efficient implementation"). What
+    comes out is one scalar with one backward pass, as from any other head, and parallel strategies
+    synchronise each gradient once.
+    """
+
+    def __init__(self, model: LanguageModel, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The denominators of the batch's means (see `Loss.counts`), for all offsets."""
+        return {
+            _name(offset, name): count
+            for offset in range(self.model.head.n)
+            for name, count in self.loss.counts(_labels(batch, offset)).items()
+        }
+
+    def forward(
+        self, batch: Batch, counts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss (scalar) and its named terms; those of later heads are named `head2/ce`.
+
+        Args:
+            batch: as the model's `make_batch` or `packed_batch` gives it.
+            counts: denominators to use instead of the batch's own (see `counts`).
+        """
+        hidden = self.model.trunk(batch)
+        if self.model.head.n == 1:
+            features = self.model.head.features(hidden)
+            out = self._loss(features, batch, 0, counts)
+            return out.total, out.terms
+        heads = _HeadByHead(self, batch, counts)
+        return heads.total(hidden), heads.terms
+
+    def _loss(
+        self, features: Tensor, batch: Batch, offset: int, counts: dict[str, Tensor] | None
+    ) -> LossOutput:
+        """The loss of one offset from the features [B, T, D] of its head."""
+        head, labels = self.model.head, _labels(batch, offset)
+        if counts is not None and head.n > 1:
+            counts = {name: counts[_name(offset, name)] for name in self.loss.counts(labels)}
+        unembedding = head.unembedding(offset)
+        if unembedding is None:
+            return self.loss(head.logits(features, offset), labels, counts)
+        return self.loss.from_hidden(features, unembedding, labels, counts)
+
+
+class _HeadByHead:
+    """One pass through all offsets of a head, and what it adds up."""
+
+    def __init__(
+        self, objective: Objective, batch: Batch, counts: dict[str, Tensor] | None
+    ) -> None:
+        self.objective = objective
+        self.head = objective.model.head
+        self.batch = batch
+        self.counts = counts
+        self.parameters = _tensors(self.head)
+        self.gradients: list[Tensor | None] = [None] * len(self.parameters)
+        self.losses: list[Tensor] = []
+        self.terms: dict[str, Tensor] = {}
+
+    def total(self, hidden: Tensor) -> Tensor:
+        """The total loss, from the trunk's output [B, T, D]."""
+        leaf = _leaf(hidden)
+        self._run_readers_of(None, leaf)
+        total = torch.stack(self.losses).sum()
+        if not torch.is_grad_enabled():
+            return total
+        return _Known.apply(total, [leaf.grad, *self.gradients], hidden, *self.parameters)
+
+    def _run_readers_of(self, source: int | None, before: Tensor) -> None:
+        """Runs the offsets that start from the state `before`, a leaf whose gradient they add to,
+        and those that start from theirs.
+
+        An offset's logits are gone before the next begins; of its block the graph stays until the
+        offsets behind it have said what they want of its state.
+        """
+        for offset in range(self.head.n):
+            if self.head.source(offset) != source:
+                continue
+            state = self.head.advance(before, offset)
+            leaf = _leaf(state)
+            out = self.objective._loss(self.head.output(leaf), self.batch, offset, self.counts)
+            weighted = self.head.loss_weights[offset] * out.total
+            self._backward(weighted, None, leaf)
+            self.losses.append(weighted.detach())
+            for name, term in out.terms.items():
+                self.terms[_name(offset, name)] = term.detach()
+            del out, weighted
+            self._run_readers_of(offset, leaf)
+            self._backward(state, leaf.grad, before)
+
+    def _backward(self, value: Tensor, gradient: Tensor | None, leaf: Tensor) -> None:
+        """Adds the gradients of `value` to those of `leaf` and the head's parameters."""
+        if not torch.is_grad_enabled() or not value.requires_grad:
+            return
+        wanted = [leaf, *self.parameters]
+        with torch.autocast(value.device.type, enabled=False):  # as outside of a forward pass
+            new = torch.autograd.grad(value, wanted, gradient, allow_unused=True)
+        leaf.grad = _sum(leaf.grad, new[0])
+        self.gradients = [_sum(*pair) for pair in zip(self.gradients, new[1:], strict=True)]
+
+
+class _Known(Function):
+    """A scalar whose gradients are known: those for a gradient of 1, in the order of `inputs`."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, value: Tensor, gradients: list[Tensor | None], *inputs: Tensor
+    ) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        # In place, as a second unembedding would be the largest tensor of the step.
+        if ctx.gradients is None:
+            raise RuntimeError("the gradients of a multi-token head can be taken once")
+        known, ctx.gradients = ctx.gradients, None
+        return None, None, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in known)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(torch.is_grad_enabled())
+
+
+def _sum(total: Tensor | None, new: Tensor | None) -> Tensor | None:
+    if new is None:
+        return total
+    # A copy, as autograd may hand out one tensor as several gradients.
+    return new.clone() if total is None else total.add_(new)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """The module's parameters, each once, as its forward pass uses them.
+
+    FSDP puts views of one flat parameter in the places of the parameters: they are found by name.
+    """
+    found: dict[int, Tensor] = {}
+    for owner in module.modules():
+        for value in (*owner._parameters.values(), *_views(owner)):
+            if value is not None and value.requires_grad:
+                found.setdefault(id(value), value)
+    return list(found.values())
+
+
+def _views(module: nn.Module) -> list[Tensor]:
+    return [value for value in vars(module).values() if isinstance(value, Tensor)]
+
+
+def _labels(batch: Batch, offset: int) -> Tensor:
+    return future_labels(batch.labels, batch.segments, offset) if offset else batch.labels
+
+
+def _name(offset: int, name: str) -> str:
+    return f"head{offset + 1}/{name}" if offset else name

@@ -1,0 +1,92 @@
+"""Fingerprints of every data set at its default settings, as literal values.
+
+They name the cached examples and stand in the reports of finished runs: when one changes, data are
+made again under a new name. That is right where the examples change (raise the data set's version
+then), and a mistake anywhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from beyond_ce.configuration import build, compose
+from beyond_ce.data import cache
+
+
+@pytest.mark.parametrize(
+    ("choices", "fingerprint"),
+    [
+        (
+            ["arithmetic"],
+            "5ef87eeb026882226390c626f3e2fe0c7e8eeb05e41433e2fa3c0e5b7a6cd307",
+        ),
+        (
+            ["arithmetic", "dataset.operations=[1,2]"],
+            "f501cc983b672f484ea7b8840013a36fdab3103e44f4a10e4f5552cf9cecb621",
+        ),
+        (
+            ["mathematics"],
+            "d4d503b7fd1484d9ebcd26b1f7860451ca27a0075be1039192872ce68e351032",
+        ),
+        (
+            ["multiplication"],
+            "c514b48623e8a39262f20c3a77db869af478deb36d2924b1a1f6723bf7e0f3e9",
+        ),
+        (
+            ["rjokes"],
+            "a79ee6a91779d36314bb17644803d3b98a1d7dec6e6fdafab4cd86c2dfd72866",
+        ),
+        (
+            ["gsm8k"],
+            "ccf5cf2e65321dea7ff6711f8d8ff71557362dbe0bd31607a21bf79aada0097d",
+        ),
+        (
+            ["multirc"],
+            "fc4287b2c272299c57e2980507ee70433e720e98963809d42b92dfafb53e75b5",
+        ),
+        (
+            ["books"],
+            "c7c26c85c6eda52089caa36d1d9067dbb052a31accd75632613e1d636c051abb",
+        ),
+        (
+            ["github_code"],
+            "a16d42adb0fc9d3d70b1e49050a93978734c62243f7924dabd2d8beca5e706b4",
+        ),
+        (
+            ["wikipedia"],
+            "01035a11efd88991792eab7af580431787abaabb81e86728ec4bd73c9b2c2eec",
+        ),
+    ],
+)
+def test_default_settings(
+    choices: list[str], fingerprint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BEYOND_CE_DATA", raising=False)  # whose files would count by their content
+    name, *settings = choices
+    data = build(compose([f"dataset={name}", *settings]).dataset, "dataset")
+    assert data.fingerprint() == fingerprint
+
+
+def test_files_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    data = build(compose(["dataset=text_files", f"dataset.path={tmp_path}"]).dataset, "dataset")
+    expected = "8423a4ca11bcd2f71f8444e8e647245823bc8d87f7e0f173c1e25d49afdacdee"
+    assert data.fingerprint() == expected
+
+
+def test_the_cache_folder_is_named_by_data_set_and_fingerprint(tmp_path: Path) -> None:
+    sizes = {"train_per_cell": 12, "validation_per_cell": 3, "test_per_cell": 4}
+    overrides = [f"dataset.{key}={value}" for key, value in sizes.items()]
+    config = compose(["dataset=multiplication", *overrides, f"cache_dir={tmp_path}"])
+    data = build(config.dataset, "dataset")
+    splits = data.load()
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert folder.name == f"multiplication-{data.fingerprint()[:16]}"
+    assert set(splits) == {"interpolate", "extrapolate", "validation", "train"}
+    written = cache.load_or_write(folder, lambda: pytest.fail("made again"), data.columns)
+    assert {name: list(rows) for name, rows in written.items()} == {
+        name: list(rows) for name, rows in splits.items()
+    }
+    assert all(rows.column_names == list(data.columns) for rows in splits.values())

@@ -1,0 +1,79 @@
+"""What is missing is run: here in processes, or as a SLURM array."""
+
+from functools import partial
+
+import pytest
+import submitit
+
+from beyond_ce.errors import UsageError
+from beyond_ce.reproduction.launch import (
+    default_jobs,
+    prepare_once,
+    run_local,
+    run_slurm,
+    slurm_parameters,
+)
+
+
+def test_runs_what_is_missing_once_and_reports_what_failed(make_plan, run, calls, capfd):
+    plan = make_plan("ce", "broken", "ce", seeds=(0, 1))
+    failures = run_local(plan, run, max_jobs=2)
+    assert sorted(failures) == [
+        "broken 1, seed 0: RuntimeError: first line second line",
+        "broken 1, seed 1: RuntimeError: first line second line",
+    ]
+    assert "failed: broken 1, seed 0" in capfd.readouterr().out
+    # Rows 0 and 2 are the same run; the workers' own bars are off.
+    assert sorted(calls()) == sorted(
+        [loss, seed, "False"] for loss in ("ce", "broken") for seed in "01"
+    )
+    assert {job.row for job in plan.missing().values()} == {"broken 1"}
+    assert run_local(make_plan("ce"), run, max_jobs=2) == []
+    assert len(calls()) == 4
+
+
+def test_slurm_gets_the_launchers_settings():
+    parameters = slurm_parameters(["hydra.launcher.partition=gpu", "seed=3"])
+    assert parameters["slurm_partition"] == "gpu"
+    assert parameters["timeout_min"] > 0
+    assert not {"_target_", "submitit_folder", "slurm__target_"} & set(parameters)
+
+
+@pytest.mark.slow
+def test_one_array_of_what_is_missing(make_plan, run, monkeypatch):
+    """Submitit's local executor in the place of SLURM."""
+    quick = partial(submitit.helpers.as_completed, poll_frequency=0.2)
+    monkeypatch.setattr(submitit.helpers, "as_completed", quick)
+    plan = make_plan("ce", "broken")
+    failures = run_slurm(plan, run, cluster="local")
+    assert failures == ["broken 1, seed 0: RuntimeError: first line second line"]
+    assert [job.row for job in plan.missing().values()] == ["broken 1"]
+    assert run_slurm(make_plan("ce"), run, cluster="local") == []
+
+
+def test_without_slurm_one_line_says_so(make_plan, run, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="cannot submit to SLURM"):
+        run_slurm(make_plan("ce"), run)
+
+
+def test_data_and_tokenizer_are_prepared_once(make_plan):
+    plan = make_plan("ce", "ntl", seeds=(0, 1))
+    prepared = []
+    list(plan.configs.values())[3].tokenizer.name = "subword"
+    prepare_once(plan, prepared.append)
+    assert [config.tokenizer.name for config in prepared] == ["digit", "subword"]
+
+
+def test_one_run_per_core(make_plan, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 7)
+    plan = make_plan("ce")
+    assert default_jobs(plan) == 7
+    config = next(iter(plan.configs.values()))
+    config.trainer.num_threads = 2
+    assert default_jobs(plan) == 3
+    config.trainer.num_threads = 0
+    assert default_jobs(plan) == 1
+    config.trainer.num_threads = 1
+    plan.table.alone = True
+    assert default_jobs(plan) == 1

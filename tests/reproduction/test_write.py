@@ -1,0 +1,86 @@
+"""Files are written from reports alone."""
+
+import json
+
+import pytest
+
+from beyond_ce.errors import UsageError
+from beyond_ce.reporting.tables import Job
+from beyond_ce.reproduction.plan import Plan, plan
+from beyond_ce.reproduction.write import write, write_claims
+
+
+def test_written_from_reports_alone(make_plan, run):
+    plan = make_plan("ce", seeds=(0, 1))
+    with pytest.raises(UsageError, match="no finished run of ntl-2 at scale cpu: first `make"):
+        write(plan)
+    for job, config in plan.configs.items():
+        run(config)
+        (plan.folder(job) / "DONE").unlink()
+    configs = {Job("CE", job.seed, ()): config for job, config in plan.configs.items()}
+    plan = Plan(plan.table, plan.scale, configs, plan.command)
+    assert not plan.any_done()
+    paths = write(plan, latex=True)
+    assert {suffix: path.name for suffix, path in paths.items()} == {
+        suffix: f"ntl-2.{suffix}" for suffix in ("csv", "md", "tex")
+    }
+    assert "CE,interpolate/accuracy,0.55,0.0707107," in paths["csv"].read_text()
+    assert "Minutes: 0.2" in paths["md"].read_text()
+    with pytest.raises(UsageError, match="no finished run"):
+        write(plan, only_done=True)
+
+
+def test_a_breakdown_is_a_second_csv(make_plan, run):
+    plan = make_plan("ce")
+    plan.table.breakdown = ["accuracy"]
+    for config in plan.configs.values():
+        run(config)
+    path = write(plan)["tasks"]
+    assert path.name == "ntl-2-tasks.csv"
+    assert path.read_text() == "row,split,task,metric,mean,std,ci_low,ci_high,n_seeds\n"
+
+
+TABLE = """\
+id: toy
+title: T
+source: S
+paper: ntl/table2.csv
+experiment: ntl/arithmetic
+seeds: {cpu: [0, 1, 2]}
+splits: [interpolate]
+columns: [{metric: accuracy, name: Accuracy, better: higher}]
+rows: [{label: CE, overrides: [loss=ce]}, {label: NTL, overrides: [loss=ntl_was]}]
+notes: {cpu: a note}
+"""
+CLAIM = """\
+claims:
+  - id: ntl-wins
+    claim: NTL wins.
+    source: S
+    kind: better
+    table: toy
+    conditions: [{metric: interpolate/accuracy, weights: {NTL: 1, CE: -1}}]
+"""
+
+
+def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
+    for module in ("plan", "write"):
+        monkeypatch.setattr(f"beyond_ce.reproduction.{module}.CONF_DIR", tmp_path)
+    for name, text in [("table", TABLE), ("claims", CLAIM)]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "toy.yaml").write_text(text)
+    results = tmp_path / "results"
+    results.mkdir()
+    assert "## Scale" not in write_claims(results).read_text()
+    made = plan("toy", "cpu", overrides=[f"results_dir={results}"])
+    for job in made.configs:
+        accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
+        made.folder(job).mkdir(parents=True)
+        report = {"metrics": {"interpolate/accuracy": accuracy}}
+        (made.folder(job) / "report.json").write_text(json.dumps(report))
+    (results / "tables" / "cpu").mkdir(parents=True)
+    (results / "tables" / "cpu" / "toy.csv").touch()
+    text = write_claims(results).read_text()
+    assert "## Scale cpu" in text
+    assert "| `ntl-wins`: NTL wins. | reproduced | **+0.810 [+0.785, +0.835]** |     3 |" in text
+    assert "## Scale gpu" not in text

@@ -1,0 +1,168 @@
+"""Run folders: claimed by one process and one config, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.runs import provenance as module
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.provenance import provenance
+from beyond_ce.runs.store import (
+    is_done,
+    open_run,
+    read_config,
+    read_report,
+    write_atomically,
+    write_report,
+)
+
+Compose = Callable[..., DictConfig]
+
+
+def test_a_run_is_done_once_its_report_is_written(tmp_path: Path) -> None:
+    assert not is_done(tmp_path)
+    write_report(tmp_path, {"run": "abc", "metrics": {"loss": 0.5}})
+    assert is_done(tmp_path)
+    assert read_report(tmp_path) == {"run": "abc", "metrics": {"loss": 0.5}}
+
+
+def test_a_report_that_cannot_be_written_is_not_done(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*report\.json"):
+        write_report(tmp_path, {})
+    assert not is_done(tmp_path)
+
+
+def test_a_damaged_report_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"run": ')
+    with pytest.raises(RunError, match=r"report\.json is damaged.*run again"):
+        read_report(tmp_path)
+
+
+def test_a_run_is_reopened_with_its_config(smoke_config: Compose) -> None:
+    config = smoke_config()
+    for _ in range(2):
+        with open_run(config) as folder:
+            assert folder == run_folder(config)
+    assert read_config(folder) == OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+
+
+def test_what_does_not_define_the_run_may_change(smoke_config: Compose, tmp_path: Path) -> None:
+    with open_run(smoke_config()) as folder:
+        pass
+    with open_run(smoke_config("trainer.devices=2", f"cache_dir={tmp_path}")) as again:
+        assert again == folder
+
+
+def test_a_run_is_one_processs_at_a_time(smoke_config: Compose) -> None:
+    with (
+        open_run(smoke_config()) as folder,
+        pytest.raises(UsageError, match="another process is running"),
+        open_run(smoke_config()),
+    ):
+        pass
+    FileLock(folder / ".lock").acquire(timeout=0).lock.release()
+
+
+@pytest.mark.parametrize("text", ["seed: 7\n", "{", ""])
+def test_another_config_is_refused_and_kept(smoke_config: Compose, text: str) -> None:
+    with open_run(smoke_config()) as folder:
+        pass
+    (folder / "config.yaml").write_text(text)
+    with (
+        pytest.raises(UsageError, match="is not the config of this run"),
+        open_run(smoke_config()),
+    ):
+        pass
+    assert (folder / "config.yaml").read_text() == text
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    yield folder
+    folder.chmod(0o755)
+
+
+def test_an_unwritable_place_is_the_users_to_change(smoke_config: Compose, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = smoke_config(f"results_dir={tmp_path / 'file'}")
+    with pytest.raises(UsageError, match="set results_dir to a writable folder"), open_run(config):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_the_users_to_change(smoke_config: Compose, read_only: Path) -> None:
+    config = smoke_config(f"results_dir={read_only}")
+    with pytest.raises(UsageError, match="set results_dir to a writable folder"), open_run(config):
+        pass
+
+
+def test_reading_a_config_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no run folder"):
+        read_config(tmp_path)
+    (tmp_path / "config.yaml").write_text("{")
+    with pytest.raises(RunError, match=r"config\.yaml is damaged"):
+        read_config(tmp_path)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+
+    def full(self: Path, text: str) -> None:
+        self.write_bytes(text.encode()[:2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunError, match="No space left on device; free some space"):
+        write_atomically(path, "new text")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def fresh_provenance() -> Iterator[None]:
+    provenance.cache_clear()
+    yield
+    provenance.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_provenance")
+@pytest.mark.parametrize(("status", "dirty"), [("", False), (" M src/beyond_ce/x.py", True)])
+def test_provenance_says_what_made_a_number(
+    monkeypatch: pytest.MonkeyPatch, status: str, dirty: bool
+) -> None:
+    outputs = {"rev-parse": "0" * 40, "status": status}
+    monkeypatch.setattr(module, "_git", lambda *arguments: outputs[arguments[0]])
+    found = provenance()
+    assert found["commit"] == "0" * 40 and found["dirty"] is dirty
+    assert found["versions"]["torch"] == torch.__version__
+    assert {"python", "transformers", "datasets"} <= set(found["versions"])
+    assert found["hardware"]["cpu"] and found["hardware"]["cores"] >= 1
+    json.dumps(found)
+
+
+@pytest.mark.usefixtures("fresh_provenance")
+def test_outside_a_git_checkout_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_git", lambda *_: None)
+    found = provenance()
+    assert found["commit"] is None and found["dirty"] is None
+
+
+def test_git_failing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module._git("no-such-command") is None
+    monkeypatch.setenv("PATH", "")
+    assert module._git("rev-parse", "HEAD") is None

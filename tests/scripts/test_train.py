@@ -1,0 +1,183 @@
+"""scripts/train.py as a user runs it: errors in one line, sweeps, kills and resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.runs.experiment import run
+from beyond_ce.runs.identity import run_folder
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def report_metrics(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "report.json").read_text())["metrics"]
+
+
+def test_a_run_leaves_everything_that_its_numbers_need(
+    smoke_config: Callable[..., DictConfig],
+) -> None:
+    config = smoke_config("loss=ntl_was")
+    folder = run(config)
+    assert folder == run_folder(config)
+    report = json.loads((folder / "report.json").read_text())
+    assert {"interpolate/accuracy", "extrapolate/accuracy", "validation/loss"} <= set(
+        report["metrics"]
+    )
+    assert report["config"]["loss"]["_target_"] == "beyond_ce.losses.WassersteinLoss"
+    assert report["samples"] == config.trainer.max_steps * config.trainer.batch_size
+    assert report["versions"]["torch"] == torch.__version__
+    assert {"commit", "dirty", "hardware", "wall_clock_s", "peak_memory_mb"} <= set(report)
+    for name in ("DONE", "config.yaml", "metrics.jsonl", "tokenizer", "last.ckpt", "best.ckpt"):
+        assert (folder / name).exists()
+    predictions = folder / "evaluation" / "interpolate.parquet"
+    assert predictions.stat().st_size > 0
+
+
+def test_a_finished_run_is_skipped(smoke_config: Callable[..., DictConfig]) -> None:
+    folder = run(smoke_config())
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert run(smoke_config("trainer.num_threads=2")) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_folder_of_another_config_is_refused(smoke_config: Callable[..., DictConfig]) -> None:
+    folder = run_folder(smoke_config())
+    run(smoke_config("seed=5")).rename(folder)
+    (folder / "DONE").unlink()
+    with pytest.raises(UsageError, match="is not the config of this run"):
+        run(smoke_config())
+
+
+@pytest.mark.parametrize("model", ["t5_smallest", "decoder_tiny"])
+@pytest.mark.parametrize("tokenizer", ["digit", "subword"])
+@pytest.mark.parametrize("loss", ["ce", "ntl_mse", "gce_ntl_was"])
+def test_models_tokenizers_and_losses_combine(
+    smoke_config: Callable[..., DictConfig], model: str, tokenizer: str, loss: str
+) -> None:
+    if (tokenizer, loss) == ("subword", "gce_ntl_was"):
+        # Multi-digit pieces are not evenly spaced: the two do not fit, and the error says so.
+        with pytest.raises(UsageError, match="evenly spaced.*tokenizer=digit"):
+            run(smoke_config(f"model={model}", f"tokenizer={tokenizer}", f"loss={loss}"))
+        return
+    sizes = ["model.dim=16", "model.num_layers=1"] if model == "decoder_tiny" else []
+    steps = ["trainer.max_steps=2", *sizes]
+    folder = run(smoke_config(f"model={model}", f"tokenizer={tokenizer}", f"loss={loss}", *steps))
+    assert 0 <= report_metrics(folder)["interpolate/accuracy"] <= 1
+
+
+def test_a_damaged_token_cache_is_named(
+    smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run(smoke_config(f"cache_dir={cache}", "trainer.max_steps=1"))
+    for path in (cache / "tokens").glob("*.arrow"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match="token cache .* is damaged: delete it"):
+        run(smoke_config(f"cache_dir={cache}", "trainer.max_steps=2"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "code"),
+    [
+        ("loss=nope", "Could not find 'loss/nope'", 2),
+        ("trainer.nope=1", "Key 'nope' is not in struct", 2),
+        ("+model.nope=1", "unexpected keyword argument 'nope'", 2),
+        ("trainer.batch_size=0", "trainer.batch_size is 0: it must be at least 1", 2),
+        ("dataset.path=/nowhere", "dataset.path=/nowhere", 2),
+        ("results_dir=/dev/null/results", "set results_dir to a writable folder", 2),
+        ("trainer.batch_size=4096", "only 240 rows", 2),
+    ],
+)
+def test_errors_are_one_line(
+    smoke_overrides: list[str], override: str, message: str, code: int
+) -> None:
+    process = start(*smoke_overrides, override)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == code
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in errors and "Error executing job" not in errors
+
+
+def test_a_sweep_runs_in_parallel_and_only_what_is_missing(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    done = run(smoke_config("loss=ntl_was", "seed=1"))
+    before = (done / "report.json").stat().st_mtime_ns
+    sweep = ["loss=ce,ntl_was", "seed=0,1", "hydra/launcher=local"]
+    process = start("-m", *smoke_overrides, *sweep, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    for loss in ("ce", "ntl_was"):
+        for seed in (0, 1):
+            assert (run_folder(smoke_config(f"loss={loss}", f"seed={seed}")) / "DONE").exists()
+    assert (done / "report.json").stat().st_mtime_ns == before
+
+
+LONGER = ["trainer.max_steps=120", "trainer.checkpoint_every=7", "model.dropout=0.1"]
+
+
+def test_a_run_killed_at_any_moment_ends_as_one_never_killed(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    whole = run(smoke_config(*LONGER, f"results_dir={tmp_path / 'whole'}"))
+    overrides = [*smoke_overrides, *LONGER]
+    folder = run_folder(smoke_config(*LONGER))
+    draw = random.Random()  # another moment each time: any must do
+    for _ in range(3):
+        process = start(*overrides)
+        deadline = time.monotonic() + 120
+        while not (folder / "config.yaml").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0.0, 4.0))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    process = start(*overrides)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert report_metrics(folder) == report_metrics(whole)
+    last = [torch.load(f / "last.ckpt", weights_only=True)["module"] for f in (folder, whole)]
+    assert all(torch.equal(last[0][name], last[1][name]) for name in last[1])
+
+
+def test_sigterm_saves_and_says_how_to_go_on(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig]
+) -> None:
+    endless = ["trainer.max_steps=100000", "trainer.checkpoint_every=100000"]
+    folder = run_folder(smoke_config(*endless))
+    process = start(*smoke_overrides, *endless)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").read_text():
+            break
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped by SIGTERM" in errors and "start the same command again" in errors
+    assert (folder / "last.ckpt").exists() and not (folder / "DONE").exists()

@@ -1,0 +1,114 @@
+"""What all scripts share: the choices in --help, and what a wrong choice of an experiment tells."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from beyond_ce.command_line import command
+from beyond_ce.configuration import choices, experiments
+from beyond_ce.errors import RunError, UsageError
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+OPTIONS = (
+    "choose one of experiment=ntl/arithmetic/cpu, .../gpu, .../paper, .../smoke, without scale="
+)
+MIXTURE = "/cpu with scale=gpu mixes two scales: use experiment=ntl/arithmetic/gpu"
+
+
+def call(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("script", ["train.py", "prepare_data.py"])
+def test_help_lists_the_choices_of_a_run_and_nothing_else(script: str, tmp_path: Path) -> None:
+    text = call(script, "--help", cwd=tmp_path).stdout
+    before, listed, after = re.split("\n\n(?=experiment: |Change any key)", text)
+    assert "group=option" in before and "--cfg job" in after
+    listing = " ".join(listed.split("\n  ")).splitlines()
+    groups = dict(line.split(": ") for line in listing)
+    assert len(groups) == len(listing)
+    names, scales = groups.pop("experiment").split(", each with ")
+    assert dict.fromkeys(names.split(", "), scales.replace("/", "").split(", ")) == experiments()
+    assert {group: options.split(", ") for group, options in groups.items()} == choices()
+    assert not {"table", "claims"} & groups.keys() and "recipe" not in text
+
+
+def test_hydras_own_flags_go_on_working(tmp_path: Path) -> None:
+    assert "== Flags ==" in call("train.py", "--hydra-help", cwd=tmp_path).stdout
+    shown = call("train.py", "--cfg", "all", "--resolve", "experiment=mtp/code/gpu", cwd=tmp_path)
+    assert "scale: gpu" in shown.stdout and "${choices:}" not in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["experiment=ntl/arithmetic"],
+            f"experiment=ntl/arithmetic is a folder of scales: {OPTIONS}",
+        ),
+        (["experiment=ntl/arithmetic", "scale=gpu"], f"is a folder of scales: {OPTIONS}"),
+        (["experiment=ntl"], "experiment=ntl is a folder of experiments: choose one of ntl/"),
+        (["experiment=ntl/arithmetic/recipe"], f"is what its scales share: {OPTIONS}"),
+        (["experiment=ntl/arithmetic/cpu", "scale=gpu"], MIXTURE),
+        (["-m", "experiment=ntl/arithmetic,ntl/rjokes/cpu"], f"is a folder of scales: {OPTIONS}"),
+        (["-m", "experiment=ntl/arithmetic/cpu", "scale=gpu", "seed=0,1"], MIXTURE),
+    ],
+    ids=" ".join,
+)
+def test_an_experiment_without_its_scale_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = call("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line and "Traceback" not in done.stderr
+    # Of a job that fails, Hydra tells the overrides at the end of a sweep.
+    assert len(done.stderr.splitlines()) == (2 if "seed=0,1" in arguments else 1)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("kind", "code"), [(UsageError, 2), (RunError, 1)])
+def test_a_commands_error_is_one_line(
+    kind: type[Exception], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command()
+    def main() -> None:
+        raise kind("this is wrong:\n  do that")
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == code
+    assert capsys.readouterr().err == "error: this is wrong: do that\n"
+
+
+def test_ctrl_c_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    @command()
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    @command()
+    def main() -> None:
+        raise UsageError("wrong")
+
+    monkeypatch.setenv("BEYOND_CE_TRACEBACK", "1")
+    with pytest.raises(UsageError, match="wrong"):
+        main()
