@@ -30,7 +30,7 @@ from beyond_ce.runs.store import is_done, open_run, write_report
 from beyond_ce.training import Trainer, TrainingResult
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import read_records
-from beyond_ce.training.trainer import Batches
+from beyond_ce.training.session import Batches
 
 
 def run(config: DictConfig) -> Path:
