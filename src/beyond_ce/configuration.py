@@ -20,6 +20,20 @@ from beyond_ce.errors import RunError, UsageError, one_line
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 RECIPE = "recipe"  # the file of an experiment's folder that its scales build on
 
+# Present name -> the one that stood in the configs of finished runs. A class that moves to another
+# module still computes the same, so its runs keep their hash.
+FORMER_NAMES = {
+    f"beyond_ce.reproduction.{new}": f"beyond_ce.{old}"
+    for new, old in {
+        "measurements.decoding_cost.DecodingCost": "benchmarks.mtp_cost.DecodingCost",
+        "measurements.loss_runtime.Runtime": "benchmarks.ntl_runtime.Runtime",
+        "measurements.training_time.TrainingTime": "benchmarks.mtp_runtime.TrainingTime",
+        "recipes.RecipeSettings": "recipes.Reading",
+        "recipes.architecture": "recipes.architecture",
+        "recipes.hyperparameters": "recipes.hyperparameters",
+    }.items()
+}
+
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """Compose `conf/train.yaml` with Hydra override strings, as `scripts/train.py` does."""

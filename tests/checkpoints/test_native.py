@@ -114,11 +114,11 @@ def test_damage_is_named(folder: Path) -> None:
         ({"vocab_size": None}, "config.json has no vocab_size"),
         ({"model": None}, "config.json has no model"),
         ({"model": {"_target_": "beyond_ce.models.Decoder", "nope": 1}}, "describes no model"),
-        ({"model": {"_target_": "os.getcwd"}}, "os.getcwd is no decoder or head"),
+        ({"model": {"_target_": "os.getcwd"}}, "model._target_='os.getcwd' is no class"),
         ({"model": {"_target_": "beyond_ce.models.T5"}}, "beyond_ce.models.T5 is no decoder or h"),
-        ({"model": {"_target_": "beyond_ce.models.decoder.torch.load"}}, "is no decoder or head"),
+        ({"model": {"_target_": "beyond_ce.models.decoder.torch.load"}}, "is no class that conf/"),
         ({"head": {"_target_": "beyond_ce.models.heads.LMHead", "x": [{"_target_": "os.abort"}]}},
-         "os.abort is no decoder or head"),
+         "head.x.0._target_='os.abort' is no class"),
     ],
 )  # fmt: skip
 def test_a_config_chooses_decoders_and_heads_only(folder: Path, change: dict, message: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -16,9 +15,10 @@ from beyond_ce.checkpoints.files import check_one_dtype, check_tensors
 from beyond_ce.configuration import build
 from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.decoder import Decoder
+from beyond_ce.untrusted import check_plain, own_targets
 
 _HEADS = "beyond_ce.models.heads"
-_OWN = ("beyond_ce.models.decoder", _HEADS)
+_DECODER = "beyond_ce.models.Decoder"
 
 
 @dataclass
@@ -55,7 +55,7 @@ def llama_config(
         "vocab_size": vocab_size,
         "pad_id": pad_id,
         "eos_id": eos_id,
-        "model": {"_target_": "beyond_ce.models.Decoder", **settings},
+        "model": {"_target_": _DECODER, **settings},
         "head": head,
     }
 
@@ -83,8 +83,8 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
     Raises:
         RunError: the config makes none; `source` is named as where it is from.
     """
+    check_plain(config, source, _builds_decoders)
     try:
-        _check_classes(config)
         sizes = {key: config[key] for key in ("vocab_size", "pad_id", "eos_id")}
         with torch.device("meta"):
             head = build(OmegaConf.create(config["head"]), "head")
@@ -99,18 +99,9 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
     return model
 
 
-def _check_classes(node: Any) -> None:
-    """Files may come from anywhere: they choose decoders and heads, and call nothing else."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            target = str(node["_target_"])
-            chosen = get_object(target) if target.startswith("beyond_ce.models.") else None
-            if not isinstance(chosen, type) or not chosen.__module__.startswith(_OWN):
-                raise ValueError(f"{target} is no decoder or head of this repository")
-        node = list(node.values())
-    if isinstance(node, list):
-        for value in node:
-            _check_classes(value)
+def _builds_decoders(target: str) -> bool:
+    """Whether a checkpoint may name this: a decoder, a head, or a part of a head."""
+    return target in own_targets() and target.startswith((_DECODER, f"{_HEADS}."))
 
 
 def fill(

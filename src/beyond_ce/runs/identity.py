@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from beyond_ce.configuration import FORMER_NAMES
 from beyond_ce.errors import UsageError
 
 # Keys that say where and how fast a run happens but not what it computes: changing one of them
@@ -29,20 +30,6 @@ _NOT_DEFINING = {
     "trainer.progress",
     "trainer.log_every",
     "trainer.checkpoint_every",
-}
-
-# Present name -> the one that stood in the configs of finished runs. A class that moves to another
-# module still computes the same, so its runs keep their hash.
-_FORMER_NAMES = {
-    f"beyond_ce.reproduction.{new}": f"beyond_ce.{old}"
-    for new, old in {
-        "measurements.decoding_cost.DecodingCost": "benchmarks.mtp_cost.DecodingCost",
-        "measurements.loss_runtime.Runtime": "benchmarks.ntl_runtime.Runtime",
-        "measurements.training_time.TrainingTime": "benchmarks.mtp_runtime.TrainingTime",
-        "recipes.RecipeSettings": "recipes.Reading",
-        "recipes.architecture": "recipes.architecture",
-        "recipes.hyperparameters": "recipes.hyperparameters",
-    }.items()
 }
 
 _DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
@@ -70,7 +57,7 @@ def definition(config: DictConfig) -> dict[str, Any]:
             elif key == "path" and isinstance(value, str):
                 value = PurePath(value).name
             elif key == "_target_":
-                value = _FORMER_NAMES.get(value, value)
+                value = FORMER_NAMES.get(value, value)
             kept[key] = value
         return kept
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.identity import definition, run_folder
+from beyond_ce.untrusted import read_yaml
 
 
 def is_done(folder: Path) -> bool:
@@ -38,15 +39,12 @@ def read_config(folder: Path) -> DictConfig:
 
     Raises:
         UsageError: the folder is not a run's.
-        RunError: its config is damaged.
+        RunError: its config is damaged, or would run code (see `untrusted`).
     """
     path = folder / "config.yaml"
     if not path.exists():
         raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
-    try:
-        return DictConfig(OmegaConf.load(path))
-    except Exception as error:  # as many kinds as there are ways to be no YAML
-        raise RunError(f"{path} is damaged: delete the folder and run again") from error
+    return read_yaml(path, remedy="delete the folder and run again")
 
 
 @contextmanager
