@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -20,19 +20,21 @@ def choices(group: str, kind: type = object) -> list[str]:
     return names if kind is object else [n for n in names if issubclass(target(group, n), kind)]
 
 
-def target(group: str, name: str) -> type:
-    """The class that conf/<group>/<name>.yaml names, or the file of the group that it is based on.
-
-    Raises:
-        LookupError: neither names one.
-    """
+def settings(group: str, name: str) -> DictConfig:
+    """conf/<group>/<name>.yaml over the files of the group that it is based on, not composed."""
     config = OmegaConf.load(CONF / group / f"{name}.yaml")
-    if "_target_" in config:
-        return get_class(config._target_)
-    for base in config.get("defaults", []):
-        if isinstance(base, str) and base != "_self_":  # as /tokenizer/pretrained@_here_
-            return target(group, base.partition("@")[0].rpartition("/")[2])
-    raise LookupError(f"conf/{group}/{name}.yaml has no _target_")
+    assert isinstance(config, DictConfig)
+    bases = []
+    for entry in config.pop("defaults", []):
+        base, _, package = str(entry).partition("@")  # as /tokenizer/pretrained@_here_
+        if isinstance(entry, str) and entry != "_self_" and package in ("", "_here_"):
+            bases.append(settings(group, base.rpartition("/")[2]))
+    return OmegaConf.merge(*bases, config)
+
+
+def target(group: str, name: str) -> type:
+    """The class that this choice names."""
+    return get_class(settings(group, name)._target_)
 
 
 def is_preset(group: str, name: str) -> bool:
