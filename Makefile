@@ -32,7 +32,7 @@ lock: $(READY) ## Update requirements.lock from pyproject.toml
 		| grep -v -E '^(nvidia-|cuda-|triton)' >> .lock.tmp
 	@mv .lock.tmp requirements.lock
 
-# Each worker goes through whole files, so that a module's fixtures are made once; an idle worker takes
+# A worker runs its tests in file order, so that a module's fixtures are made once; an idle worker takes
 # tests from the others. WORKERS=0 is one process, for a debugger or -s.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --durations 10
 
