@@ -137,7 +137,9 @@ def test_bad_input_is_one_line(
     file = tmp_path / "prompts.txt"
     file.write_bytes(b"caf\xe9\n")
     assert "there is no folder" in failure(tmp_path / "missing", QUESTION)
-    assert "a prompt and --prompts: give one" in failure(t5_run, QUESTION, "--prompts", file)
+    assert "a prompt and --prompts were given: give only one" in failure(
+        t5_run, QUESTION, "--prompts", file
+    )
     assert f"cannot read {file}" in failure(t5_run, "--prompts", file)
     assert "cannot read" in failure(t5_run, "--prompts", tmp_path / "missing.txt")
     assert "cannot read the prompt" in failure(t5_run, stdin=b"caf\xe9")

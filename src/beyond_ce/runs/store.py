@@ -37,7 +37,7 @@ def read_config(folder: Path) -> DictConfig:
     """The config that the run in `folder` was started with.
 
     Raises:
-        UsageError: the folder is not a run's.
+        UsageError: it is not the folder of a run.
         RunError: its config is damaged.
     """
     path = folder / "config.yaml"
@@ -45,7 +45,7 @@ def read_config(folder: Path) -> DictConfig:
         raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
     try:
         return DictConfig(OmegaConf.load(path))
-    except Exception as error:  # as many kinds as there are ways to be no YAML
+    except Exception as error:  # YAML that is not valid raises many kinds of errors
         raise RunError(f"{path} is damaged: delete the folder and run again") from error
 
 
@@ -68,13 +68,14 @@ def open_run(config: DictConfig) -> Iterator[Path]:
             f"cannot write to {folder} ({error.strerror}): set results_dir to a writable folder"
         ) from error
     try:
-        _claim(folder, config)
+        _check_config(folder, config)
         yield folder
     finally:
         lock.release()
 
 
-def _claim(folder: Path, config: DictConfig) -> None:
+def _check_config(folder: Path, config: DictConfig) -> None:
+    """Compare the folder's config.yaml with `config`; write it if there is none."""
     path = folder / "config.yaml"
     if path.exists():
         try:
@@ -104,11 +105,11 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"cannot write {path}: {error.strerror}; free some space and start the same command "
-            "again to go on"
+            "again to continue"
         ) from error
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Write report.json and then DONE, which makes the run count."""
+    """Write report.json and then DONE, which marks the run as finished."""
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_atomically(folder / "DONE", "")
