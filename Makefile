@@ -25,21 +25,21 @@ $(READY): requirements.lock pyproject.toml
 
 install: $(READY) ## Create .venv from requirements.lock
 
-lock: $(READY) ## Resolve requirements.lock anew from pyproject.toml
+lock: $(READY) ## Update requirements.lock from pyproject.toml
 	$(BIN)/pip install --quiet uv
 	@sed -n '/^#/p' requirements.lock > .lock.tmp
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.10 --quiet --no-header --no-annotate \
 		| grep -v -E '^(nvidia-|cuda-|triton)' >> .lock.tmp
 	@mv .lock.tmp requirements.lock
 
-# Workers take each other's tests once their own are done, and else go through the files in order,
-# so that a module's fixtures are made once. WORKERS=0 is one process, for a debugger or -s.
+# A worker runs its tests in file order, so that a module's fixtures are made once; an idle worker takes
+# tests from the others. WORKERS=0 is one process, for a debugger or -s.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --durations 10
 
-test: $(READY) ## Run the tests, one process a core (a few minutes)
+test: $(READY) ## Run the tests, one process per core (a few minutes)
 	$(PYTEST) $(ARGS)
 
-test-slow: $(READY) ## Run every test, the long ones included
+test-slow: $(READY) ## Run all tests, including the slow ones
 	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 lint: $(READY) ## Check style and types
@@ -48,13 +48,13 @@ lint: $(READY) ## Check style and types
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-reproduce-table-%: $(READY) ## Reproduce one table (or N of both papers): runs what is missing, prints ours beside the paper's
+reproduce-table-%: $(READY) ## Reproduce one table (a bare number: of both papers): run what is missing, print ours beside the paper's
 	$(BIN)/python scripts/reproduce_table.py $* --scale $(SCALE) $(ARGS)
 
 reproduce-all: $(READY) ## Reproduce every table
 	$(BIN)/python scripts/reproduce_table.py $(TABLES) --scale $(SCALE) $(ARGS)
 
-claims: $(READY) ## Judge the papers' claims on the tables that exist: results/claims.md
+claims: $(READY) ## Judge the papers' claims on the tables that exist, into results/claims.md
 	$(BIN)/python scripts/make_claims.py $(ARGS)
 
 figures: $(READY) ## Draw results/figures from the tables and reports that exist

@@ -4,10 +4,10 @@
     python scripts/convert_checkpoint.py 7B_1T_4 mtp-7b-hf --to hf --dtype bfloat16
     python scripts/convert_checkpoint.py results/runs/0123456789abcdef small --to llama
 
-The files in SOURCE tell what it is: params.json and consolidated.*.pth (Llama and the released
+SOURCE is recognised by its files: params.json and consolidated.*.pth (Llama and the released
 multi-token models), config.json and safetensors or torch files (Hugging Face, or converted here),
-or a run's folder. Hugging Face's layout gets the next token's head only, as an ordinary Llama; the
-others get all heads.
+or a run's folder. In Hugging Face's layout only the next-token head is written, as an ordinary
+Llama; the other layouts hold all heads.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder to read")
     parser.add_argument("target", type=Path, metavar="TARGET", help="new folder to write")
     parser.add_argument("--to", choices=("hf", "llama", "native"), required=True)
-    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: as they are")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights; default: unchanged")
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="of a run")
     args = parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""Evaluate a trained run again, with other generation settings, say.
+"""Evaluate a trained run again, for example with other generation settings.
 
     python scripts/evaluate.py results/runs/0123456789abcdef evaluator.num_beams=4
     python scripts/evaluate.py results/runs/0123456789abcdef --split interpolate --checkpoint best
 
 The metrics and predictions go to <run>/evaluation/<split>-<checkpoint>-<overrides>.json and
-.parquet; the run's own stay.
+.parquet; the run's own results stay.
 """
 
 import argparse

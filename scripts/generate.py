@@ -1,4 +1,4 @@
-"""Let a model go on from a text; what it writes is printed as it comes.
+"""Continue a text with a model, and print the new text as it comes.
 
     python scripts/generate.py results/runs/0123456789abcdef "def main("
     python scripts/generate.py results/runs/0123456789abcdef --temperature 0.8 < start.py
@@ -6,8 +6,8 @@
     python scripts/generate.py 7B_1T_4 "def main(" --colour
 
 MODEL is a run's folder, or a checkpoint in the layout of Llama, Hugging Face or this repository.
-Without a temperature a model with several heads uses them all: the text is the same as with one,
-and comes in fewer forwards.
+Without a temperature, a model with several heads uses all of them: the text is the same as with one
+head, in fewer forwards.
 """
 
 import argparse
@@ -31,7 +31,10 @@ def main() -> None:
         "model", type=Path, metavar="MODEL", help="folder of a run or of a checkpoint"
     )
     parser.add_argument(
-        "prompt", nargs="?", metavar="PROMPT", help="default: all of stdin, less one last newline"
+        "prompt",
+        nargs="?",
+        metavar="PROMPT",
+        help="default: all of stdin, without its last newline",
     )
     parser.add_argument("--prompts", type=Path, help="a UTF-8 file with a prompt in each line")
     parser.add_argument(
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--tokenizer", type=Path, help="tokenizer.model or its folder, or a run's; default: MODEL's"
     )
-    parser.add_argument("--colour", action="store_true", help="alternate colours by forward")
+    parser.add_argument("--colour", action="store_true", help="change colour with every forward")
     args = parser.parse_args()
     texts = read_prompts(args.prompt, args.prompts)
 
@@ -61,8 +64,8 @@ def main() -> None:
     prompts = loaded.encode(texts)
     length = args.max_new_tokens
     if length is None:
-        rooms = [longest_continuation(model, prompt) for prompt in prompts]
-        length = max(1, min([DEFAULT_LENGTH, *(room for room in rooms if room is not None)]))
+        limits = [longest_continuation(model, prompt) for prompt in prompts]
+        length = max(1, min([DEFAULT_LENGTH, *(limit for limit in limits if limit is not None)]))
     contexts = prompts if model.needs_prompt else [[]] * len(prompts)
     printer = LivePrinter(tokenizer, texts, contexts, length, args.colour)
     heads = args.heads
@@ -96,10 +99,10 @@ def main() -> None:
 def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
     """The prompt, or the lines of the file, or all of stdin."""
     if prompt is not None and file is not None:
-        raise UsageError("a prompt and --prompts: give one of them")
+        raise UsageError("a prompt and --prompts were given: give only one of them")
     try:
         if prompt is not None:
-            prompt.encode()  # what is no UTF-8 comes as lone surrogates
+            prompt.encode()  # fails on bytes that are no UTF-8, which arrive as lone surrogates
             return [prompt]
         if file is not None:
             return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")

@@ -2,7 +2,7 @@
 
     python scripts/make_table.py ntl-2 --scale cpu --latex
 
-Takes the seeds and overrides of reproduce_table.py: they name the runs.
+Takes the same seeds and overrides as reproduce_table.py, which select the runs.
 """
 
 from beyond_ce.command_line import command

@@ -1,6 +1,6 @@
 """Generate or read a data set before the runs that need it, e.g. with dataset=mathematics.
 
-A corpus, such as dataset=python_source, is tokenized as well, with the tokenizer= of those runs.
+A corpus, such as dataset=python_source, is tokenized as well: give the tokenizer= of those runs.
 """
 
 from omegaconf import DictConfig

@@ -1,10 +1,10 @@
-"""Run what a table lacks, write the table and print it beside the paper's.
+"""Run the missing runs of a table, write the table and print it beside the paper's.
 
     python scripts/reproduce_table.py ntl-2
     python scripts/reproduce_table.py 1 --scale smoke --seeds 0,1 trainer.max_steps=50
     python scripts/reproduce_table.py ntl-2 --launcher slurm hydra.launcher.partition=gpu
 
-A finished run is not run again and an interrupted one goes on: start the same command again.
+Finished runs are skipped and interrupted ones continue: start the same command again.
 """
 
 import sys

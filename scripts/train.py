@@ -1,4 +1,4 @@
-"""Train and evaluate one run, or a sweep with -m. `--help` lists what there is to choose from."""
+"""Train and evaluate one run, or a sweep with -m. `--help` lists the choices."""
 
 from omegaconf import DictConfig
 

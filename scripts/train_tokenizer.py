@@ -3,8 +3,8 @@
     python scripts/train_tokenizer.py questions.txt out/ --tokenizer subword --vocab-size 2048
     python scripts/train_tokenizer.py src/ notes.md out/ --tokenizer sentencepiece --files "*.py"
 
-`Tokenizer.load` reads the folder. One of --tokenizer sentencepiece also goes into experiments, as
-tokenizer=sentencepiece tokenizer.model=out/.
+`Tokenizer.load` reads the folder. Experiments can use a tokenizer trained with --tokenizer
+sentencepiece, as tokenizer=sentencepiece tokenizer.model=out/.
 """
 
 import argparse
@@ -25,17 +25,17 @@ KINDS = {
 
 
 def find_files(paths: Iterable[Path], pattern: str) -> list[Path]:
-    """The files among the paths, and those below the folders among them whose name matches."""
-    found: list[Path] = []
+    """All given files, and the files below given folders whose name matches the pattern."""
+    files: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         below = sorted(p for p in path.rglob("*") if fnmatch(p.name, pattern) and p.is_file())
         if not below:
             raise UsageError(f"no file in {path} matches --files {pattern}: give another pattern")
-        found += below
-    return found
+        files += below
+    return files
 
 
 def read(files: Iterable[Path], documents: bool, bar: tqdm) -> Iterator[str]:
@@ -71,19 +71,22 @@ def main() -> None:
         "--vocab-size",
         type=int,
         default=1024,
-        help="tokens at most, 259 for bytes and special ones among them; default: 1024",
+        help="at most so many tokens, including 259 for bytes and special tokens; default: 1024",
     )
     parser.add_argument(
-        "--files", metavar="PATTERN", default="*", help='those to read in folders, as "*.py"'
+        "--files",
+        metavar="PATTERN",
+        default="*",
+        help='names of the files to read in folders, such as "*.py"',
     )
     parser.add_argument(
         "--documents",
         action="store_true",
-        help="a file is one text; else every line is one. Of no effect on sentencepiece, which "
-        "learns from lines",
+        help="a text is a whole file, not a line of one; sentencepiece ignores this, as it learns "
+        "from lines",
     )
     args = parser.parse_args()
-    # Here, as --help and wrong arguments need not wait for torch.
+    # Imported late, so that --help and wrong arguments do not wait for torch.
     from beyond_ce import tokenizers
 
     files = find_files(args.texts, args.files)

@@ -61,7 +61,10 @@ def test_hydras_own_flags_go_on_working(tmp_path: Path) -> None:
         ),
         (["experiment=ntl/arithmetic", "scale=gpu"], f"is a folder of scales: {OPTIONS}"),
         (["experiment=ntl"], "experiment=ntl is a folder of experiments: choose one of ntl/"),
-        (["experiment=ntl/arithmetic/recipe"], f"is what its scales share: {OPTIONS}"),
+        (
+            ["experiment=ntl/arithmetic/recipe"],
+            f"is only what its scales have in common: {OPTIONS}",
+        ),
         (["experiment=ntl/arithmetic/cpu", "scale=gpu"], MIXTURE),
         (["-m", "experiment=ntl/arithmetic,ntl/rjokes/cpu"], f"is a folder of scales: {OPTIONS}"),
         (["-m", "experiment=ntl/arithmetic/cpu", "scale=gpu", "seed=0,1"], MIXTURE),

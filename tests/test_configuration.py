@@ -80,14 +80,17 @@ def test_scale_sets_the_model_and_the_command_line_wins() -> None:
     [
         (["experiment=ntl/arithmetic"], f"=ntl/arithmetic is a folder of scales: {ARITHMETIC}"),
         (["experiment=ntl/arithmetic", "scale=gpu"], f"is a folder of scales: {ARITHMETIC}"),
-        (["experiment=ntl/arithmetic/recipe"], f"is what its scales share: {ARITHMETIC}"),
+        (
+            ["experiment=ntl/arithmetic/recipe"],
+            f"is only what its scales have in common: {ARITHMETIC}",
+        ),
         (["experiment=ntl/arithmetic/nope"], f"no experiment=ntl/arithmetic/nope: {ARITHMETIC}"),
         (
             ["experiment=ntl/arithmetic/cpu", "scale=gpu"],
             "/cpu with scale=gpu mixes two scales: use experiment=ntl/arithmetic/gpu",
         ),
         (["experiment=ntl"], "=ntl is a folder of experiments: choose one of ntl/arithmetic, "),
-        (["experiment=ntl"], " and its scale, as experiment=ntl/arithmetic/cpu"),
+        (["experiment=ntl"], " and its scale, such as experiment=ntl/arithmetic/cpu"),
     ],
 )
 def test_an_experiment_is_chosen_with_its_scale(overrides: list[str], message: str) -> None:
@@ -126,7 +129,7 @@ def test_an_experiment_may_lack_scales_but_not_leave_its_own_out(own_conf: Path)
     (folder / "gpu.yaml").write_text("# @package _global_\nseed: 7\n")
     assert experiments()["mine"] == ["gpu"]
     with pytest.raises(
-        UsageError, match=r"mine/gpu.yaml leaves scale=cpu: add `override /scale: gpu`"
+        UsageError, match=r"mine/gpu.yaml is composed with scale=cpu: add `override /scale: gpu`"
     ):
         compose(["experiment=mine/gpu"])
     (folder / "gpu.yaml").write_text(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 
@@ -95,7 +96,7 @@ def test_a_run_folder_runs_nothing(name: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     for key in ("evaluator", "dataset", "trainer"):
         config = {key: {"_target_": "beyond_ce.evaluation.NumberMass", "x": attacks(marker)[name]}}
-        (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         with pytest.raises(RunError, match="nothing was run") as error:
             read_config(tmp_path)
         assert key in in_one_line(error.value)
@@ -126,10 +127,7 @@ def test_scripts_refuse_a_changed_run_in_one_line(
     "text",
     [
         "a: &a [1, 2]\nb: *a\n",
-        "".join(
-            f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]\n"
-            for p, c in zip("abcdef", "bcdefg", strict=True)
-        ),
+        "a: &a [1]\n" + "".join(f"{c}: &{c} [*{p}, *{p}]\n" for p, c in ("ab", "bc", "cd")),
         "[" * 10_000 + "]" * 10_000,
         "{a: " * 200 + "1" + "}" * 200,
         "a: [" + "1, " * 50_000 + "1]",

@@ -1,4 +1,4 @@
-"""What all scripts have in common: errors as one line, configs from the command line, `--help`."""
+"""Shared by all scripts: errors as one line, configs from the command line, `--help`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ Main = Callable[..., None]
 
 
 def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
-    """Turns a function into a script's command, which shows a user's errors as one line.
+    """Turns a function into a script's command, which shows user errors as one line.
 
     Args:
-        config: a file of conf/, as "train": the function then takes what Hydra composes from it and
-            the command line. Without it the function takes nothing and reads `sys.argv` itself.
+        config: a file in conf/, such as "train": the function then gets the config that Hydra
+            composes from it and the command line. None for a function without arguments, which
+            parses `sys.argv` itself.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -49,9 +50,9 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
 
 def _job(main: Main) -> Main:
-    """What Hydra calls: `main`, with its errors shown before Hydra adds a line of its own.
+    """The function that Hydra calls: `main`, but errors are shown before Hydra adds a line to them.
 
-    Not in a sweep, whose other jobs an exit would end as well.
+    In a sweep they are left to Hydra, as exiting would end the other jobs as well.
     """
 
     @functools.wraps(main)
@@ -66,15 +67,15 @@ def _job(main: Main) -> Main:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Show errors of the user's making as one line without a traceback, and exit.
+    """Show user errors as one line without a traceback, and exit.
 
     Exit code 2 for a wrong config or path, 1 for a broken run, 130 for Ctrl-C;
-    `BEYOND_CE_TRACEBACK=1` shows the traceback all the same.
+    `BEYOND_CE_TRACEBACK=1` shows the traceback instead.
     """
-    # Hydra would otherwise print its own several lines and exit by itself.
+    # Otherwise Hydra prints several lines of its own and exits.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        with _told_once():
+        with _only_first_rank_reports():
             yield
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         _fail(error, 2)
@@ -86,10 +87,11 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _told_once() -> Iterator[None]:
-    """Of several ranks on a machine the first tells an error and ends the ranks that it started.
+def _only_first_rank_reports() -> Iterator[None]:
+    """With several ranks on a machine, report an error once.
 
-    The others wait for that end, as most errors hit every rank, or follow from the first's.
+    Most errors hit every rank or follow from an error of the first. So the first rank kills the
+    ranks that it started before it reports, and the others wait a while to be killed.
     """
     try:
         yield
@@ -114,7 +116,7 @@ def _describe(error: Exception) -> str:
     """A config error of Hydra or OmegaConf as one line, its cause included."""
     if isinstance(error, MissingConfigException) and (advice := explain_missing(error)):
         return advice
-    # Hydra ends its message with where it looked, which helps nobody with a mistyped name.
+    # Hydra appends its search path, which does not help with a mistyped name.
     parts = [one_line(error).split(" Config search path:")[0]]
     if isinstance(error.__cause__, OmegaConfBaseException):
         parts.append(one_line(error.__cause__))
@@ -122,17 +124,17 @@ def _describe(error: Exception) -> str:
 
 
 def choices_text() -> str:
-    """All that a run chooses from, a paragraph per group, for `--help`."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for name, found in experiments().items():
-        alike.setdefault(tuple(found), []).append(name)
+    """The choices of a run for `--help`, a paragraph per group."""
+    by_scales: dict[tuple[str, ...], list[str]] = {}
+    for name, scales in experiments().items():
+        by_scales.setdefault(tuple(scales), []).append(name)
     lines = []
-    for scales, names in alike.items():
-        each = f", each with {', '.join(f'/{s}' for s in scales)}" if scales else ""
-        lines.append(f"experiment: {', '.join(names)}{each}")
-    lines += [f"{group}: {', '.join(options)}" for group, options in choices().items()]
+    for options, names in by_scales.items():
+        suffix = f", each with {', '.join(f'/{scale}' for scale in options)}" if options else ""
+        lines.append(f"experiment: {', '.join(names)}{suffix}")
+    lines += [f"{group}: {', '.join(names)}" for group, names in choices().items()]
     return "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in lines)
 
 
-# conf/train.yaml has it in its help: Hydra's own list would also have what is no choice of a run.
+# The help in conf/train.yaml uses it: Hydra's own list has groups that no run chooses from.
 OmegaConf.register_new_resolver("choices", choices_text, replace=True)

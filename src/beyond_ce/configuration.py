@@ -20,8 +20,8 @@ from beyond_ce.errors import RunError, UsageError, one_line
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 RECIPE = "recipe"  # the file of an experiment's folder that its scales build on
 
-# Present name -> the one that stood in the configs of finished runs. A class that moves to another
-# module still computes the same, so its runs keep their hash.
+# Current name -> name in the configs of finished runs. A class that moved to another module still
+# computes the same, so its runs keep their hash.
 FORMER_NAMES = {
     f"beyond_ce.reproduction.{new}": f"beyond_ce.{old}"
     for new, old in {
@@ -61,14 +61,14 @@ def _groups() -> tuple[str, ...]:
 
 @functools.cache
 def _known_keys() -> frozenset[str]:
-    own = {str(key) for key in OmegaConf.load(CONF_DIR / "train.yaml")}
-    return frozenset(own.union(_groups())) - {"defaults", "experiment", "hydra"}
+    keys = {str(key) for key in OmegaConf.load(CONF_DIR / "train.yaml")}
+    return frozenset(keys.union(_groups())) - {"defaults", "experiment", "hydra"}
 
 
 def choices() -> dict[str, list[str]]:
-    """Group -> its options, for the groups and subgroups that a run chooses from, found in `conf/`.
+    """The options in `conf/` of every group and subgroup that a run chooses from.
 
-    Experiments, which come with scales, are in `experiments`.
+    Experiments are left out: `experiments` lists them with their scales.
     """
     groups = [CONF_DIR / group for group in (*_groups(), "hydra") if group != "experiment"]
     folders = [folder for group in groups for folder in (group, *sorted(group.glob("*/")))]
@@ -80,24 +80,24 @@ def choices() -> dict[str, list[str]]:
 
 
 def experiments() -> dict[str, list[str]]:
-    """Experiment -> the scales that it has a file for; none for one that is a single file."""
+    """The scales of every experiment; an empty list for an experiment that is a single file."""
     scales = choices()["scale"]
     folder = CONF_DIR / "experiment"
-    found: dict[str, list[str]] = {}
+    scales_of: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.yaml")):
         name = path.relative_to(folder).with_suffix("")
         if path.stem in scales:
-            found.setdefault(name.parent.as_posix(), []).append(path.stem)
+            scales_of.setdefault(name.parent.as_posix(), []).append(path.stem)
         elif path.stem != RECIPE:
-            found[name.as_posix()] = []
-    return found
+            scales_of[name.as_posix()] = []
+    return scales_of
 
 
 def check_scale(hydra: DictConfig | HydraConf) -> None:
     """Refuse an experiment's recipe without a scale, and a scale that is not the experiment's.
 
     Args:
-        hydra: Hydra's own part of a composed config, which knows what was chosen.
+        hydra: the `hydra` node of a composed config, which records the choices.
     """
     experiment, scale = (hydra.runtime.choices.get(group) for group in ("experiment", "scale"))
     if experiment is None:
@@ -105,20 +105,22 @@ def check_scale(hydra: DictConfig | HydraConf) -> None:
     name, _, last = experiment.rpartition("/")
     scales = experiments().get(name, [])
     if last == RECIPE and scales:
-        raise UsageError(f"experiment={experiment} is what its scales share: {_choose_scale(name)}")
+        raise UsageError(
+            f"experiment={experiment} is only what its scales have in common: {_choose_scale(name)}"
+        )
     if last not in scales or last == scale:
         return
     if any(override.startswith("scale=") for override in hydra.overrides.task):
         use = f"use experiment={name}/{scale}" if scale in scales else _choose_scale(name)
         raise UsageError(f"experiment={experiment} with scale={scale} mixes two scales: {use}")
     raise UsageError(
-        f"conf/experiment/{experiment}.yaml leaves scale={scale}: add `override /scale: {last}` "
-        "to its defaults"
+        f"conf/experiment/{experiment}.yaml is composed with scale={scale}: add "
+        f"`override /scale: {last}` to its defaults"
     )
 
 
 def explain_missing(error: MissingConfigException) -> str | None:
-    """What to choose where Hydra did not find an experiment: it is a folder, or lacks the scale."""
+    """Advice on an experiment that Hydra did not find: it is a folder, or lacks the scale."""
     group, _, name = (error.missing_cfg_file or "").strip("/").partition("/")
     if group != "experiment":
         return None
@@ -127,13 +129,13 @@ def explain_missing(error: MissingConfigException) -> str | None:
         return f"experiment={name} is a folder of scales: {_choose_scale(name)}"
     if known.get(parent := name.rpartition("/")[0]):
         return f"there is no experiment={name}: {_choose_scale(parent)}"
-    below = [each for each in known if each.startswith(f"{name}/")]
+    below = [experiment for experiment in known if experiment.startswith(f"{name}/")]
     if not below:
         return None
-    first = "/".join([below[0], *known[below[0]][:1]])
+    example = "/".join([below[0], *known[below[0]][:1]])
     return (
-        f"experiment={name} is a folder of experiments: choose one of {', '.join(below)} and its "
-        f"scale, as experiment={first}"
+        f"experiment={name} is a folder of experiments: choose one of {', '.join(below)} "
+        f"and its scale, such as experiment={example}"
     )
 
 
@@ -157,7 +159,7 @@ def check(config: DictConfig) -> None:
 
 
 def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
-    """Instantiate a config group's choice; say in one line which key its class does not take."""
+    """Instantiate a config group's choice; a key that its class does not take is a UsageError."""
     try:
         return instantiate(node, **kwargs)
     except InstantiationException as error:

@@ -2,7 +2,7 @@
 
 
 class UsageError(Exception):
-    """Something the user asked for cannot be done as asked: a choice, a key, a path.
+    """The user asked for something that cannot be done: a wrong choice, key or path.
 
     The message is one line that says what is wrong and what to change. Exit code 2.
     """
@@ -11,12 +11,12 @@ class UsageError(Exception):
 class RunError(Exception):
     """Something broke while running: a corrupt checkpoint or cache, a full disk.
 
-    The message is one line that says what is broken and how to go on. Exit code 1.
+    The message is one line that says what is broken and how to continue. Exit code 1.
     """
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error without line breaks, to be quoted in a message of ours."""
+    """An error's text without line breaks, to quote in our own messages."""
     return " ".join(str(error).split())
 
 
@@ -24,7 +24,7 @@ def check_at_least_one(group: str = "", **numbers: int | None) -> None:
     """Raises UsageError for the first of `numbers` below 1; None stands for no limit.
 
     Args:
-        group: the part of the configuration that they belong to, as "evaluator".
+        group: config group to name in the message, such as "evaluator".
     """
     for name, value in numbers.items():
         if value is not None and value < 1:

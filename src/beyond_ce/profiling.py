@@ -1,4 +1,4 @@
-"""Time, memory and operations, as the benchmarks and the measured tables take them."""
+"""Measures time, memory and operations, for the benchmarks and the measured tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESET = Path("/proc/self/clear_refs")
 
 
 def now(device: torch.device) -> float:
-    """The time in seconds once the device has done all that it was given."""
+    """The time in seconds, read once the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -30,10 +30,10 @@ def now(device: torch.device) -> float:
 def in_turns(
     steps: Mapping[str, Step], iterations: int, draw: random.Random, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds that each step takes in each of the iterations.
+    """Seconds that every step takes in every iteration; the steps take turns.
 
-    They run in an order drawn anew for every iteration, as what a step leaves in the caches is met
-    by the next one, and as a machine that slows down shall slow all of them.
+    Each iteration runs all steps in a new random order, because a step changes the caches for the
+    next one, and a machine that slows down should slow all steps alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(iterations):
@@ -45,11 +45,10 @@ def in_turns(
 
 
 def peak_growth_mib(step: Step, device: torch.device) -> float | None:
-    """MiB that one run of the step needs at its peak beyond what is held before.
+    """Peak memory in MiB of one run of the step, beyond what was in use before.
 
-    On a CPU that is of the process's resident memory: what an earlier step has freed may still be
-    resident, so each step that is compared needs a fresh process. None where the system has no
-    /proc to tell.
+    On a CPU it is the process's resident memory. Memory that an earlier step freed may still be
+    resident, so steps to be compared need a fresh process each. None on a system without /proc.
     """
     gc.collect()
     if device.type == "cuda":
@@ -59,7 +58,7 @@ def peak_growth_mib(step: Step, device: torch.device) -> float | None:
         return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
     if not _RESET.exists():
         return None
-    _RESET.write_text("5")  # the peak becomes the present size
+    _RESET.write_text("5")  # resets the peak to the current size
     resident = _resident_mib("VmRSS")
     step()
     return round(_resident_mib("VmHWM") - resident, 2)
@@ -75,11 +74,11 @@ def _resident_mib(field: str) -> float:
 def training_flops(model: Decoder, shape: tuple[int, int]) -> int:
     """Floating-point operations of the matrix products in a forward and backward pass.
 
-    All heads' logits are counted, attention with all of its T x T scores, and what activation
-    checkpointing computes again.
+    Counts the logits of all heads, all T x T attention scores, and what activation checkpointing
+    computes again.
 
     Args:
-        model: a `Decoder` on the meta device, so that nothing is computed.
+        model: a `Decoder` on the meta device, where nothing is computed.
         shape: [B, T] of its tokens.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -51,8 +51,8 @@ def read_yaml(path: Path, remedy: str) -> DictConfig:
         values = OmegaConf.to_container(config, resolve=False)
     except Exception as error:  # as many kinds as there are ways to be no YAML
         raise RunError(f"{path} is damaged ({one_line(error)}): {remedy}") from error
-    if not isinstance(config, DictConfig):
-        raise RunError(f"{path} is damaged (it is no mapping): {remedy}")
+    if not isinstance(config, DictConfig) or not config:
+        raise RunError(f"{path} is damaged (it is no mapping with keys): {remedy}")
     check_plain(values, path)
     return config
 

@@ -16,7 +16,7 @@ from beyond_ce.losses import CrossEntropy
 from beyond_ce.reproduction.measurements.random_models import (
     _replace_parameters,
     decoder_flops,
-    decoders_of_one,
+    decoders_sharing_parameters,
     random_batch,
 )
 from beyond_ce.training.objective import Objective
@@ -32,7 +32,7 @@ def config():
 
 
 def test_models_share_their_parameters(config) -> None:
-    models = decoders_of_one(config, [1, 2, 4], VOCAB)
+    models = decoders_sharing_parameters(config, [1, 2, 4], VOCAB)
     ids = [[id(p) for p in model.parameters()] for model in models.values()]
     assert ids[0] == ids[1] == ids[2]
     assert [len(model.layers) for model in models.values()] == [4, 3, 1]
@@ -41,14 +41,16 @@ def test_models_share_their_parameters(config) -> None:
 
 
 def test_parameters_of_other_shapes_are_refused(config) -> None:
-    (small,), (large,) = (decoders_of_one(config, [2], size).values() for size in (VOCAB, 200))
+    (small,), (large,) = (
+        decoders_sharing_parameters(config, [2], size).values() for size in (VOCAB, 200)
+    )
     with pytest.raises(ValueError, match=r"embedding.weight is \(100, 128\) and not \(200, 128"):
         _replace_parameters(small, list(large.parameters()))
 
 
 def test_ours_and_the_naive_step_have_one_loss_and_one_gradient(config) -> None:
     torch.manual_seed(0)
-    model, batch = decoders_of_one(config, [4], VOCAB)[4], random_batch(BATCH, VOCAB)
+    model, batch = decoders_sharing_parameters(config, [4], VOCAB)[4], random_batch(BATCH, VOCAB)
     ours = Objective(model, CrossEntropy(torch.full((VOCAB,), torch.nan)))(batch)[0]
     torch.testing.assert_close(ours, all_at_once(model, batch))
     assert gradient_difference(SETTING) < 1e-5

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choices import choices
+from choices import choices, is_preset
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.data import Corpus
@@ -49,4 +49,5 @@ def test_making_it_does_nothing_yet(made: dict[str, Any], cache: Path) -> None:
 
 def test_names_are_distinct(made: dict[str, Any]) -> None:
     """Caches are named by them."""
-    assert len({data.name for data in made.values()}) == len(NAMES)
+    names = [data.name for name, data in made.items() if not is_preset("dataset", name)]
+    assert len(set(names)) == len(names) > 1

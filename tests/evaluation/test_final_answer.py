@@ -43,7 +43,7 @@ def test_solutions_are_scored_by_their_result(tokenizer, uniform, monkeypatch, e
 
 def test_an_answer_without_a_result_is_refused(tokenizer, uniform, monkeypatch, examples):
     monkeypatch.setattr(evaluator, "answer", lambda *_, **__: ["#### 1"])
-    with pytest.raises(UsageError, match="'10' is no number that this evaluator can read"):
+    with pytest.raises(UsageError, match="'10' holds no number that this evaluator can read"):
         FinalAnswer(batch_size=1, max_new_tokens=9)(
             Subject(uniform, tokenizer, "cpu"), examples("10")
         )

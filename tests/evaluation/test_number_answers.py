@@ -131,7 +131,7 @@ def test_nothing_valid_leaves_the_shares_alone():
 
 
 def test_an_answer_that_is_no_number_is_refused():
-    with pytest.raises(UsageError, match="'blue' is no number"):
+    with pytest.raises(UsageError, match="'blue' holds no number"):
         read_numbers(frame(["1"], ["blue"]))
 
 

@@ -249,5 +249,5 @@ def test_a_model_in_shards_is_not_probed(
     smoke_config: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fabric, "strategy", property(lambda self: FSDPStrategy()))
-    with pytest.raises(UsageError, match="a probe needs the whole model: trainer.strategy=ddp"):
+    with pytest.raises(UsageError, match="a probe needs the whole model: set trainer.strategy=ddp"):
         run(smoke_config(*PROBE))

@@ -89,7 +89,7 @@ def test_answers_do_not_depend_on_the_batch(xval: XValTokenizer) -> None:
 
 
 def test_only_tokens_are_generated(digit: DigitTokenizer) -> None:
-    with pytest.raises(UsageError, match=r"RegressionHead predicts no tokens"):
+    with pytest.raises(UsageError, match=r"RegressionHead does not predict tokens"):
         generate(decoder(digit, RegressionHead), [[5]], 2)
 
 

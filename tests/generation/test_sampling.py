@@ -95,7 +95,7 @@ def test_frequencies_are_the_probabilities(temperature: float, top_p: float) -> 
     logits = torch.tensor([0.3, 1.0, -2.0, 0.9, -0.5, 0.0])
     expected = nucleus((logits.double() / temperature).softmax(-1)[None], top_p)[0]
     expected /= expected.sum()
-    sampler = Sampler(temperature, top_p, seed=3, names=range(4), length=count // 4)
+    sampler = Sampler(temperature, top_p, seed=3, numbers=range(4), length=count // 4)
     drawn = [sampler(logits.expand(4, -1), [0, 1, 2, 3], t) for t in range(count // 4)]
     found = torch.cat(drawn).bincount(minlength=6)
     possible = expected > 0
@@ -105,7 +105,7 @@ def test_frequencies_are_the_probabilities(temperature: float, top_p: float) -> 
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-5, 1e300])
 def test_extreme_temperatures(temperature: float) -> None:
-    sampler = Sampler(temperature, 1.0, seed=0, names=[0], length=300)
+    sampler = Sampler(temperature, 1.0, seed=0, numbers=[0], length=300)
     logits = torch.tensor([[5.0, 7.0, -math.inf, 6.0]])
     drawn = {sampler(logits, [0], t).item() for t in range(300)}
     assert drawn == ({0, 1, 3} if temperature > 1 else {1})

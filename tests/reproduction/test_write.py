@@ -12,7 +12,7 @@ from beyond_ce.reproduction.write import write, write_claims
 
 def test_written_from_reports_alone(make_plan, run):
     plan = make_plan("ce", seeds=(0, 1))
-    with pytest.raises(UsageError, match="no finished run of ntl-2 at scale cpu: first `make"):
+    with pytest.raises(UsageError, match="no finished run of ntl-2 at scale cpu: run `make"):
         write(plan)
     for job, config in plan.configs.items():
         run(config)

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from choices import choices, settings
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.configuration import compose
 from beyond_ce.data import Corpus
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators
@@ -69,10 +70,6 @@ def test_a_class_that_is_not_there(tmp_path: Path) -> None:
         check_parts(compose(["loss._target_=beyond_ce.losses.Nothing"]))
 
 
-def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
-
-
 @cache
 def with_evaluator(evaluator: str) -> DictConfig:
     return compose([f"evaluator={evaluator}"])
@@ -80,7 +77,7 @@ def with_evaluator(evaluator: str) -> DictConfig:
 
 def paired(dataset: str, evaluator: str) -> DictConfig:
     config = with_evaluator(evaluator).copy()
-    config.dataset = OmegaConf.load(CONF_DIR / "dataset" / f"{dataset}.yaml")
+    config.dataset = settings("dataset", dataset)
     return config
 
 

@@ -88,7 +88,7 @@ def test_runs_of_other_models_are_refused(
     smoke_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     other = run(smoke_config("trainer.max_steps=2"))
-    with pytest.raises(UsageError, match="has trained a T5: only decoders convert"):
+    with pytest.raises(UsageError, match="has trained a T5: only decoders can be converted"):
         convert(other, tmp_path / "target", "hf")
     with pytest.raises(UsageError, match="has no best checkpoint yet"):
         (other / "best.ckpt").unlink()

@@ -65,8 +65,10 @@ def test_an_unfinished_run_is_evaluated_where_it_is(folder: Path) -> None:
     assert not (folder / "DONE").exists()
 
 
-def test_errors_are_one_line(tmp_path: Path) -> None:
-    done = evaluate(str(tmp_path))
+def test_errors_are_one_line(
+    tmp_path: Path, call: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = call("evaluate.py", tmp_path)
     assert done.returncode == 2
     assert (
         done.stderr == f"error: {tmp_path} is no run folder: give one such as results/runs/<hash>\n"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -54,33 +52,28 @@ def decoder_run(
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Generate:
-    """Runs the script in this process; returns stdout and stderr."""
-    main = runpy.run_path(str(SCRIPT))["main"]
+def script(call: Callable[..., subprocess.CompletedProcess[str]]) -> Generate:
+    """Runs the script; returns stdout and stderr."""
 
-    def call(*arguments: object, stdin: bytes = b"") -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        main()
-        return capsys.readouterr()
+    def generate(*arguments: object, **kwargs: Any) -> tuple[str, str]:
+        done = call("generate.py", *arguments, **kwargs)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, done.stderr
 
-    return call
+    return generate
 
 
 @pytest.fixture
-def failure(script: Generate, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def failure(call: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
     """The one line that the script ends with."""
 
-    def call(*arguments: object, **kwargs: Any) -> str:
-        with pytest.raises(SystemExit) as end:
-            script(*arguments, **kwargs)
-        assert end.value.code == 2
-        captured = capsys.readouterr()
-        assert captured.out == "" and captured.err.count("\n") == 1
-        return captured.err
+    def generate(*arguments: object, **kwargs: Any) -> str:
+        done = call("generate.py", *arguments, **kwargs)
+        assert done.returncode == 2
+        assert done.stdout == "" and done.stderr.count("\n") == 1
+        return done.stderr
 
-    return call
+    return generate
 
 
 def test_an_encoder_decoder_answers(t5_run: Path, script: Generate) -> None:
@@ -144,7 +137,9 @@ def test_bad_input_is_one_line(
     file = tmp_path / "prompts.txt"
     file.write_bytes(b"caf\xe9\n")
     assert "there is no folder" in failure(tmp_path / "missing", QUESTION)
-    assert "a prompt and --prompts: give one" in failure(t5_run, QUESTION, "--prompts", file)
+    assert "a prompt and --prompts were given: give only one" in failure(
+        t5_run, QUESTION, "--prompts", file
+    )
     assert f"cannot read {file}" in failure(t5_run, "--prompts", file)
     assert "cannot read" in failure(t5_run, "--prompts", tmp_path / "missing.txt")
     assert "cannot read the prompt" in failure(t5_run, stdin=b"caf\xe9")

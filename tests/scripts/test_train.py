@@ -16,6 +16,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from beyond_ce.command_line import one_line_errors
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
@@ -106,11 +107,7 @@ def test_a_damaged_token_cache_is_named(
     [
         ("loss=nope", "Could not find 'loss/nope'", 2),
         ("trainer.nope=1", "Key 'nope' is not in struct", 2),
-        ("+model.nope=1", "unexpected keyword argument 'nope'", 2),
         ("trainer.batch_size=0", "trainer.batch_size is 0: it must be at least 1", 2),
-        ("dataset.path=/nowhere", "dataset.path=/nowhere", 2),
-        ("results_dir=/dev/null/results", "set results_dir to a writable folder", 2),
-        ("trainer.batch_size=4096", "only 240 rows", 2),
     ],
 )
 def test_errors_are_one_line(
@@ -122,6 +119,31 @@ def test_errors_are_one_line(
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0]
     assert "Traceback" not in errors and "Error executing job" not in errors
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+model.nope=1", "unexpected keyword argument 'nope'"),
+        ("dataset.path=/nowhere", "dataset.path=/nowhere"),
+        ("results_dir=/dev/null/results", "set results_dir to a writable folder"),
+        ("trainer.batch_size=4096", "only 240 rows"),
+    ],
+)
+def test_errors_of_a_run_are_one_line(
+    smoke_config: Callable[..., DictConfig],
+    capfd: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    """What the script does with its config, less a process of its own."""
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        run(smoke_config(override))
+    assert end.value.code == 2
+    errors = capfd.readouterr().err
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert "Traceback" not in errors
 
 
 def test_a_sweep_runs_in_parallel_and_only_what_is_missing(

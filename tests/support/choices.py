@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -14,16 +14,32 @@ def choices(group: str, kind: type = object) -> list[str]:
     """Names of conf/<group>/*.yaml whose `_target_` is a class of this kind; folders are left out.
 
     Args:
-        kind: a class, or `object` for all files, also for those that get their `_target_` from a
-            default or whose `_target_` is a function.
+        kind: a class, or `object` for all files, also for those whose `_target_` is a function.
     """
     names = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     return names if kind is object else [n for n in names if issubclass(target(group, n), kind)]
 
 
+def settings(group: str, name: str) -> DictConfig:
+    """conf/<group>/<name>.yaml over the files of the group that it is based on, not composed."""
+    config = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(config, DictConfig)
+    bases = []
+    for entry in config.pop("defaults", []):
+        base, _, package = str(entry).partition("@")  # as /tokenizer/pretrained@_here_
+        if isinstance(entry, str) and entry != "_self_" and package in ("", "_here_"):
+            bases.append(settings(group, base.rpartition("/")[2]))
+    return OmegaConf.merge(*bases, config)
+
+
 def target(group: str, name: str) -> type:
-    """The class that conf/<group>/<name>.yaml names itself."""
-    return get_class(OmegaConf.load(CONF / group / f"{name}.yaml")._target_)
+    """The class that this choice names."""
+    return get_class(settings(group, name)._target_)
+
+
+def is_preset(group: str, name: str) -> bool:
+    """Whether the file has no `_target_` of its own, but the settings of another file's choice."""
+    return "_target_" not in OmegaConf.load(CONF / group / f"{name}.yaml")
 
 
 def classes(group: str, kind: type = object) -> list[type]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from choices import choices
+from choices import choices, target
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from beyond_ce.configuration import build, compose
-from beyond_ce.tokenizers import Tokenizer
+from beyond_ce.tokenizers import PretrainedTokenizer, Tokenizer
 
 TEXTS = ["What is -12.5 - (3 + 100)?", "It is 0.07, she said.", ""]
 
@@ -35,7 +35,8 @@ def tokenizer(
     request: pytest.FixtureRequest, questions: list[str], published: Path, cache_dir: Path
 ) -> Tokenizer:
     name = request.param
-    needed = [f"tokenizer.model={published}"] if name == "pretrained" else []
+    of_transformers = issubclass(target("tokenizer", name), PretrainedTokenizer)
+    needed = [f"tokenizer.model={published}"] if of_transformers else []
     config = compose([f"tokenizer={name}", *needed])
     if "vocab_size" in config.tokenizer:
         config.tokenizer.vocab_size = 400

@@ -1,14 +1,15 @@
 """The speed of greedy decoding, with one head and with several.
 
-plain   our cached decoding beside transformers' `LlamaForCausalLM.generate`, the same weights, with
-        the same tokens as result;
+plain   our cached decoding compared with transformers' `LlamaForCausalLM.generate`, with the same
+        weights and the same tokens as result;
 cost    a forward that verifies k - 1 drafts and makes the next ones, of a model with n heads,
-        beside a forward for one token: several heads pay where they give more tokens per forward;
+        compared with a forward for one token: several heads pay if they give more tokens per
+        forward than this ratio;
 run     with --run: tokens per second and per forward of a trained model on held-out documents
         (see `SelfSpeculation`).
 
-What is compared takes turns in random order. Figures are medians over the repeats, ratios those of
-ratios within a repeat.
+The compared functions take turns in random order. Figures are medians over the repeats; a ratio is
+the median of the ratios within a repeat.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
 
 SIZES = ("1m", "3m", "10m", "30m", "100m")
-BARS = {"plain": 1.5, "cost": 1.35}  # at least; at most, with 4 heads at 100M and batch size 1
+BARS = {"plain": 1.5, "cost": 1.35}  # at least; at most (4 heads, 100M, batch size 1)
 
 Figures = dict[str, Any]
 
@@ -51,12 +52,14 @@ def main(args: list[str]) -> Figures:
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="presets decoder_<size>")
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[258, 32000])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--heads", type=int, default=4, help="n of the part 'cost'")
+    parser.add_argument("--heads", type=int, default=4, help="n in part 'cost'")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--max-prompts", type=int, default=16, help="of the part 'run'")
-    parser.add_argument("--repeats", type=int, default=5, help="of each decoding")
-    parser.add_argument("--forwards", type=int, default=25, help="of each kind, in the part 'cost'")
+    parser.add_argument("--max-prompts", type=int, default=16, help="in part 'run'")
+    parser.add_argument("--repeats", type=int, default=5, help="timings of each decoding")
+    parser.add_argument(
+        "--forwards", type=int, default=25, help="timings for each k in part 'cost'"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=["plain", "cost", "run"])
     parser.add_argument("--run", type=Path, help="a trained run's folder")
@@ -68,7 +71,7 @@ def main(args: list[str]) -> Figures:
         options.repeats, options.forwards = 1, 2
     parts = options.parts or ["plain", "cost", *(["run"] if options.run else [])]
     if "run" in parts and options.run is None:
-        raise UsageError("part 'run' needs a trained model: give --run and its folder")
+        raise UsageError("part 'run' needs a trained model: give --run <its folder>")
     torch.set_num_threads(options.threads)
     figures: Figures = {part: {} for part in parts}
     for size in options.sizes if {"plain", "cost"} & set(parts) else ():
@@ -95,7 +98,7 @@ def _model(size: str, vocabulary: int, *head: str) -> tuple[Figures, Decoder]:
 
 
 def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
-    """Tokens per second, ours and theirs, by batch size."""
+    """Tokens per second, ours and transformers', by batch size."""
     from transformers import LlamaForCausalLM
 
     config, model = _model(size, vocabulary, "head=lm")
@@ -108,26 +111,30 @@ def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
     figures = {}
     for batch in options.batches:
         prompts = random_prompts(vocabulary, batch, options.prompt_tokens)
-        found: dict[str, list[list[int]]] = {}
+        outputs: dict[str, list[list[int]]] = {}
 
-        def ours(prompts: list[list[int]], found: Any) -> None:
-            found["ours"] = generate(model, prompts, count, batch_size=len(prompts)).tokens
+        def ours(prompts: list[list[int]], outputs: Any) -> None:
+            outputs["ours"] = generate(model, prompts, count, batch_size=len(prompts)).tokens
 
-        def theirs(prompts: list[list[int]], found: Any) -> None:
+        def theirs(prompts: list[list[int]], outputs: Any) -> None:
             ids = torch.tensor(prompts)
             tokens = peer.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False
             )
-            found["transformers"] = tokens[:, ids.shape[1] :].tolist()
+            outputs["transformers"] = tokens[:, ids.shape[1] :].tolist()
 
         steps: dict[str, Step] = {
-            "ours": partial(ours, prompts, found),
-            "transformers": partial(theirs, prompts, found),
+            "ours": partial(ours, prompts, outputs),
+            "transformers": partial(theirs, prompts, outputs),
         }
         seconds = _timed(steps, options.repeats)
-        different, unexplained = differences(model, prompts, found["ours"], found["transformers"])
+        different, unexplained = differences(
+            model, prompts, outputs["ours"], outputs["transformers"]
+        )
         if unexplained:
-            raise RunError(f"{size}: not the tokens of transformers, and no near-tie; fix decoding")
+            raise RunError(
+                f"{size}: tokens differ from transformers' without a near-tie: fix decoding"
+            )
         figures[f"b{batch}"] = {
             "tokens_per_s": {
                 name: round(batch * count / statistics.median(s), 1) for name, s in seconds.items()
@@ -135,12 +142,12 @@ def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
             "ratio": _ratio(seconds["transformers"], seconds["ours"]),
             "different_at_near_ties": different,
         }
-        _say(f"plain {size} {vocabulary} b{batch}", figures[f"b{batch}"])
+        _log(f"plain {size} {vocabulary} b{batch}", figures[f"b{batch}"])
     return figures
 
 
 def _cost(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
-    """Milliseconds of a forward for one token, and the ratio of one for k to it."""
+    """Milliseconds of a forward for one token, and what one for k tokens takes relative to it."""
     _, model = _model(size, vocabulary, "head=multi_token", f"head.n={options.heads}")
     figures = {}
     for batch in options.batches:
@@ -151,7 +158,7 @@ def _cost(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
             "milliseconds": round(1e3 * statistics.median(seconds[1]), 3),
             "ratio": {str(k): _ratio(s, seconds[1]) for k, s in seconds.items() if k > 1},
         }
-        _say(f"cost {size} {vocabulary} b{batch}", figures[f"b{batch}"])
+        _log(f"cost {size} {vocabulary} b{batch}", figures[f"b{batch}"])
     return figures
 
 
@@ -171,20 +178,21 @@ def _run(options: argparse.Namespace) -> Figures:
     figures = {}
     for split in data.test_splits:
         figures[split] = evaluator(Subject(model, tokenizer, "cpu"), examples[split]).metrics
-        _say(f"run {split}", figures[split])
+        _log(f"run {split}", figures[split])
     return figures
 
 
 def _timed(steps: dict[str, Step], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each step in each repeat, after one to warm up."""
+    """Seconds of each step in each repeat, after a warm-up."""
     device = torch.device("cpu")
     in_turns(steps, 1, random.Random(0), device)
     return in_turns(steps, repeats, random.Random(1), device)
 
 
-def _ratio(above: list[float], below: list[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3)
+def _ratio(numerators: list[float], denominators: list[float]) -> float:
+    ratios = (a / b for a, b in zip(numerators, denominators, strict=True))
+    return round(statistics.median(ratios), 3)
 
 
-def _say(name: str, figures: Figures) -> None:
+def _log(name: str, figures: Figures) -> None:
     print(name, figures, file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
 """What n heads cost a training step of the 30M preset: memory, time and operations.
 
-ours   the heads one after the other, forward and backward, as `Objective` trains them;
-naive  the same loss in one graph: the logits of all heads at once, torch's cross-entropy.
+ours   forward and backward head by head, as `Objective` does it;
+naive  the same loss in one graph, with the logits of all heads at once and torch's cross-entropy.
 
 Memory is what one forward and backward pass adds at its peak to the loaded model; on a CPU each
 mode has a process of its own, because a process's peak never falls. Times are medians of repeats
-in which all modes take turns, on one set of parameters. Ratios are to one head, and beside that of
-the time stands that of the operations, the least that n heads can take.
+in which all modes take turns with the same parameters. Ratios are relative to one head; the ratio
+of operations is given too, as the lower limit for the ratio of times.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from beyond_ce.models import Decoder
 from beyond_ce.profiling import Step, in_turns, peak_growth_mib
 from beyond_ce.reproduction.measurements.random_models import (
     decoder_flops,
-    decoders_of_one,
+    decoders_sharing_parameters,
     random_batch,
     random_decoder,
 )
@@ -40,7 +40,7 @@ from beyond_ce.runs.provenance import provenance
 from beyond_ce.training.objective import Objective
 
 MODES = {"n=1": 1, "n=2": 2, "n=4": 4, "n=8": 8, "naive n=4": 4}
-BAR = 1.05  # of the memory of one head, and of the time beyond that of the operations
+BAR = 1.05  # at most: the memory ratio, and the time ratio over the ratio of operations
 
 Setting = dict[str, Any]
 
@@ -68,25 +68,25 @@ def main(args: list[str]) -> dict[str, Any]:
     memory = {mode: _peak_mib(setting, mode) for mode in modes}
     steps = _steps(setting, modes)
     device = torch.device(options.device)
-    in_turns(steps, 1, random.Random(0), device)  # warms up
+    in_turns(steps, 1, random.Random(0), device)  # warm-up
     seconds = in_turns(steps, options.repeats, random.Random(1), device)
     flops = {mode: _flops(setting, MODES[mode]) for mode in modes}
-    time = {mode: statistics.median(each) for mode, each in seconds.items()}
+    time = {mode: statistics.median(times) for mode, times in seconds.items()}
     time_ratio = {
-        mode: statistics.median(a / b for a, b in zip(each, seconds["n=1"], strict=True))
-        for mode, each in seconds.items()
+        mode: statistics.median(a / b for a, b in zip(times, seconds["n=1"], strict=True))
+        for mode, times in seconds.items()
     }
-    flop_ratio = {mode: each / flops["n=1"] for mode, each in flops.items()}
+    flop_ratio = {mode: count / flops["n=1"] for mode, count in flops.items()}
     figures: dict[str, dict[str, Any]] = {
         "peak_mib": memory,
-        "memory_ratio": {mode: _ratio(each, memory["n=1"]) for mode, each in memory.items()},
-        "milliseconds": {mode: 1e3 * each for mode, each in time.items()},
+        "memory_ratio": {mode: _ratio(mib, memory["n=1"]) for mode, mib in memory.items()},
+        "milliseconds": {mode: 1e3 * median for mode, median in time.items()},
         "time_ratio": time_ratio,
-        "teraflops": {mode: each / 1e12 for mode, each in flops.items()},
+        "teraflops": {mode: count / 1e12 for mode, count in flops.items()},
         "flop_ratio": flop_ratio,
         "time_over_flops": {mode: time_ratio[mode] / flop_ratio[mode] for mode in modes},
     }
-    _say(figures)
+    _log(figures)
     return {
         **figures,
         "bar": BAR,
@@ -112,7 +112,7 @@ def _steps(setting: Setting, modes: Sequence[str]) -> dict[str, Step]:
     with torch.device(setting["device"]):
         torch.manual_seed(0)
         heads = sorted({MODES[mode] for mode in modes})
-        models = decoders_of_one(_config(setting), heads, vocabulary)
+        models = decoders_sharing_parameters(_config(setting), heads, vocabulary)
         ours = CrossEntropy(torch.full((vocabulary,), torch.nan))
     batch = random_batch(setting["batch"], vocabulary).to(setting["device"])
 
@@ -148,7 +148,7 @@ def all_at_once(model: Decoder, batch: Batch) -> Tensor:
 
 
 def gradient_difference(setting: Setting) -> float:
-    """Largest relative difference of a gradient, ours to naive: of any parameter, in its norm."""
+    """Largest difference between our and the naive gradient of a parameter, relative, in norm."""
     vocabulary = setting["vocabulary"]
     model = random_decoder(_config(setting), vocabulary, n=4)
     batch = random_batch(setting["batch"], vocabulary)
@@ -170,7 +170,7 @@ def _peak_mib(setting: Setting, mode: str) -> float | None:
 
 def _measure_peak(setting: Setting, mode: str) -> float | None:
     torch.set_num_threads(setting["threads"])
-    _steps({**setting, "batch": [1, 8]}, [mode])[mode]()  # libraries and pools are not counted
+    _steps({**setting, "batch": [1, 8]}, [mode])[mode]()  # loads libraries and thread pools first
     return peak_growth_mib(_steps(setting, [mode])[mode], torch.device(setting["device"]))
 
 
@@ -178,7 +178,7 @@ def _ratio(value: float | None, base: float | None) -> float | None:
     return value / base if value is not None and base else None
 
 
-def _say(figures: dict[str, dict[str, Any]]) -> None:
+def _log(figures: dict[str, dict[str, Any]]) -> None:
     for name, values in figures.items():
         cells = (f"{mode} {v:.4g}" for mode, v in values.items() if v is not None)
         print(f"{name:16s} {', '.join(cells)}", file=sys.stderr, flush=True)

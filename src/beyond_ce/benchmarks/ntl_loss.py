@@ -1,8 +1,8 @@
-"""What NTL costs: time and memory of the loss beside cross-entropy alone and the authors' package.
+"""What NTL costs: time and memory, compared with cross-entropy alone and the authors' package.
 
-Times are medians of interleaved repeats, so that a machine that slows down slows all methods;
-ratios are medians of the ratios within a repeat. Memory is what one forward and backward adds at
-its peak, each method in a process of its own, because a process's peak never falls.
+Times are medians of interleaved repeats, so a machine that slows down slows all methods; ratios are
+medians of the ratios within a repeat. Memory is what one forward and backward adds at its peak,
+each method in a process of its own, because a process's peak never falls.
 
 The paper reports about 1% on top of the loss. Half the labels are digits here.
 """
@@ -58,7 +58,7 @@ def main(args: list[str]) -> dict[str, Any]:
     ):
         for shape in shapes:
             name = f"{kind} {'x'.join(map(str, shape))}"
-            _say(name)
+            _log(name)
             steps = {m: make(shape) for m, make in methods.items() if _available(m)}
             timing = _interleaved(steps, options.repeats)
             del steps
@@ -68,7 +68,7 @@ def main(args: list[str]) -> dict[str, Any]:
                 "peak_mib": peak,
                 "peak_ratio": _ratios(peak, baseline),
             }
-            _say_table(timing, peak)
+            _log_table(timing, peak)
     figures["t5"] = _t5(options.repeats, small=options.small)
     return {
         **figures,
@@ -112,8 +112,8 @@ def package_loss(reweigh: bool, vocabulary: int) -> Callable[[Tensor, Tensor], T
 
     words = {f"w{i}": i for i in range(vocabulary) if i not in DIGITS}
     words |= {str(value): int(i) for value, i in enumerate(DIGITS)}
-    words_only = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=words_only)
+    word_level = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=word_level)
     ntl = NTLoss(tokenizer, reweigh=reweigh)
     return lambda logits, labels: torch_ce(logits, labels) + WEIGHT * ntl(logits, labels)
 
@@ -215,19 +215,19 @@ def _t5(repeats: int, small: bool) -> dict[str, Any]:
 
     figures: dict[str, Any] = {"shape": f"batch {batch}, length {length}, d_model 256, 4+4 layers"}
     logits_shape = (batch, length, vocabulary)
-    alone: dict[str, Step] = {"ce_torch": LOGIT_METHODS["ce_torch"](logits_shape)}
+    loss_alone: dict[str, Step] = {"ce_torch": LOGIT_METHODS["ce_torch"](logits_shape)}
     for name, loss in losses.items():
         make_loss = functools.partial(_ours, type(loss))
-        alone[name] = _on_logits(make_loss, logits_shape)
+        loss_alone[name] = _on_logits(make_loss, logits_shape)
     parts: dict[str, dict[str, Step]] = {
-        "loss_alone": alone,
+        "loss_alone": loss_alone,
         "forward": {name: functools.partial(forward, head) for name, head in heads.items()},
         "step": {name: functools.partial(training_step, head) for name, head in heads.items()},
     }
     for part, steps in parts.items():
-        _say(f"t5 {part}")
+        _log(f"t5 {part}")
         figures[part] = _interleaved(steps, repeats)
-        _say_table(figures[part])
+        _log_table(figures[part])
     return figures
 
 
@@ -241,7 +241,7 @@ def _interleaved(steps: dict[str, Step], repeats: int) -> dict[str, dict[str, fl
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            if repeat:  # the first round warms up
+            if repeat:  # the first round is a warm-up
                 seconds[name].append(time.perf_counter() - start)
     first = next(iter(seconds.values()))
     return {
@@ -263,7 +263,7 @@ def _measure_peak(kind: str, method: str, shape: Shape, threads: int) -> float |
     torch.set_num_threads(threads)
     methods = LOGIT_METHODS if kind == "logits" else HIDDEN_METHODS
     rows = (2,) * (len(shape) - (1 if kind == "logits" else 2))
-    methods[method]((*rows, *shape[len(rows) :]))()  # libraries and thread pools are not counted
+    methods[method]((*rows, *shape[len(rows) :]))()  # loads libraries and thread pools first
     return peak_growth_mib(methods[method](shape), torch.device("cpu"))
 
 
@@ -272,11 +272,11 @@ def _ratios(values: dict[str, float | None], baseline: str) -> dict[str, float |
     return {k: round(v / base, 4) if v is not None and base else None for k, v in values.items()}
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _say_table(timing: dict[str, dict[str, float]], peak: dict[str, Any] | None = None) -> None:
+def _log_table(timing: dict[str, dict[str, float]], peak: dict[str, Any] | None = None) -> None:
     for name, ms in timing["ms"].items():
         memory = f"{peak[name]:10.1f} MiB" if peak and peak[name] is not None else ""
-        _say(f"  {name:26s} {ms:10.2f} ms  x {timing['ratio'][name]:.3f} {memory}")
+        _log(f"  {name:26s} {ms:10.2f} ms  x {timing['ratio'][name]:.3f} {memory}")

@@ -1,4 +1,4 @@
-"""What NTL costs in training beside cross-entropy: table ntl-runtime, and the peers in its rows."""
+"""What NTL adds to cross-entropy in training: table ntl-runtime, and the peers in its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beyond_ce.reproduction.measurements import loss_runtime
 
 
 class _FromLogits(Loss):
-    """A loss of somebody else's in the place of one of ours: it needs all logits at once."""
+    """Another library's loss as a `Loss`; it needs all logits at once."""
 
     target = "tokens"
 
@@ -25,7 +25,7 @@ class _FromLogits(Loss):
     def forward(
         self, logits: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        return LossOutput(self.loss(logits, labels), {})  # a mean over the batch, whatever counts
+        return LossOutput(self.loss(logits, labels), {})  # a mean over the batch, without `counts`
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
         return {"tokens": (labels >= 0).sum()}

@@ -1,9 +1,10 @@
-"""What our trainer gains: samples per second beside transformers' Seq2SeqTrainer, on the CPU.
+"""Samples per second of our trainer and of transformers' Seq2SeqTrainer, on the CPU.
 
 All train t5_tiny on the same sums, each pair once, from the same weights, with the same AdamW,
 clipping and loss; none evaluates, logs or saves meanwhile. They differ in what comes with a
 trainer: the batches (transformers' are random, or grouped by length), the T5, the loss's code, the
-loop. They take turns; figures are medians over the repeats, of ratios those within a repeat.
+loop. They take turns. Figures are medians over the repeats; a ratio is the median of the ratios
+within a repeat.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from beyond_ce.runs.preparation import Prepared, prepare
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.training.objective import Objective
 
-BAR = 1.2  # demanded of the ratio to Seq2SeqTrainer's default
+BAR = 1.2  # at least, relative to Seq2SeqTrainer with random batches
 WARMUP_STEPS = 10  # before the timed ones
 PEERS = {"seq2seq_trainer": "random", "seq2seq_trainer_grouped": "group_by_length"}
 Run = tuple[list[float], dict[str, float]]  # when each step ended; padding and validation loss
@@ -53,7 +54,9 @@ def main(args: list[str]) -> dict[str, Any]:
         prepared = prepare(config)
         prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
         runs = {"ours": partial(_run_ours, config, prepared)}
-        runs |= {name: partial(_run_peer, config, prepared, how) for name, how in PEERS.items()}
+        runs |= {
+            name: partial(_run_peer, config, prepared, sampling) for name, sampling in PEERS.items()
+        }
         speeds: dict[str, list[float]] = {name: [] for name in runs}
         facts: dict[str, dict[str, float]] = {}
         for repeat in range(1, options.repeats + 1):
@@ -62,7 +65,7 @@ def main(args: list[str]) -> dict[str, Any]:
                 samples = options.steps * options.batch_size
                 speeds[name].append(samples / (ends[-1] - ends[WARMUP_STEPS]))
                 print(f"{repeat} {name:24s} {speeds[name][-1]:6.0f} samples/s", file=sys.stderr)
-        # Untrained, both models must have the same loss of the same batch.
+        # Before training, both models must have the same loss on the same batch.
         objective, batches = _ours(config, prepared)
         first = batches.train(0, 0, 1, 1)
         peer_loss = _peer_loss(_peer(config, prepared), first)
@@ -84,7 +87,7 @@ def main(args: list[str]) -> dict[str, Any]:
 
 def _config(options: argparse.Namespace, cache_dir: str) -> DictConfig:
     steps = options.steps + WARMUP_STEPS
-    # What our trainer does at least once, it does after the last step, when the time is taken.
+    # Our trainer logs, evaluates and saves at least once: after the last step, which is not timed.
     return compose(
         f"""
         dataset=arithmetic model=t5_tiny cache_dir={cache_dir}
@@ -99,8 +102,8 @@ def _config(options: argparse.Namespace, cache_dir: str) -> DictConfig:
 
 
 class Stopwatch(LambdaLR):
-    """A constant learning rate that both trainers step at the end of each optimizer step, which
-    it takes the time of; `ends` starts with the call that the base class makes."""
+    """A constant learning rate. Both trainers step it after each optimizer step, and it appends the
+    time to `ends`, whose first entry is from the call that the base class makes."""
 
     def __init__(self, ends: list[float], optimizer: torch.optim.Optimizer, **_: int) -> None:
         self.ends = ends
@@ -154,7 +157,7 @@ def _run_peer(config: DictConfig, prepared: Prepared, sampling: str) -> Run:
     rows = prepared.train.map(
         lambda row: {"input_ids": [*row["prompt_ids"], ids.eos_id], "labels": row["answer_ids"]},
     )
-    # The collator knows the padding from a tokenizer.
+    # The collator takes the padding token from a tokenizer.
     pad = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<pad>": ids.pad_id}, "<pad>"))
     padder = transformers.PreTrainedTokenizerFast(tokenizer_object=pad, pad_token="<pad>")
     collator = transformers.DataCollatorForSeq2Seq(padder, model=model)

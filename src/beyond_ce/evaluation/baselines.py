@@ -1,4 +1,4 @@
-"""What can be had without a language model: the answers' mean or median, and a ridge regression.
+"""Baselines without a language model: the answers' mean or median, and a ridge regression.
 
 They put a number on "has the model learned anything?": a model that is no better than the mean of
 the training answers has learned how they are distributed, not how to answer.
@@ -21,8 +21,8 @@ class Baseline(Protocol):
     """Predicts the number in an answer; `conf/baseline/` names such classes."""
 
     def fit(self, prompts: list[str], targets: Values) -> int:
-        """Learn from training prompts and the numbers [N] of their answers, in their own unit;
-        returns how many parameters that took."""
+        """Learn from training prompts and the numbers [N] of their answers, in their original unit;
+        returns the number of fitted parameters."""
         ...
 
     def predict(self, prompts: list[str]) -> Values:
@@ -75,8 +75,8 @@ class Ridge:
         held_out = np.arange(len(targets)) % 10 == 9
 
         def error(alpha: float) -> float:
-            found = _ridge(alpha).fit(features[~held_out], targets[~held_out])
-            return mse(found.predict(features[held_out]), targets[held_out])
+            regression = _ridge(alpha).fit(features[~held_out], targets[~held_out])
+            return mse(regression.predict(features[held_out]), targets[held_out])
 
         self.alpha = min(self.alphas, key=error)
         self.regression = _ridge(self.alpha).fit(features, targets)
@@ -87,5 +87,5 @@ class Ridge:
 
 
 def _ridge(alpha: float) -> linear_model.Ridge:
-    # The solver for sparse features that fits an intercept; it draws nothing.
+    # The solver that fits an intercept to sparse features; it is deterministic.
     return linear_model.Ridge(alpha=alpha, solver="sparse_cg")

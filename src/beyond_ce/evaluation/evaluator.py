@@ -1,4 +1,4 @@
-"""What all evaluators share: what they are given, what they return, what they read."""
+"""The base class of evaluators, their input and output, and checks that several of them need."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator found.
+    """What an evaluator returns.
 
     Attributes:
         metrics: name to value; a metric that is not defined on these examples is left out.
@@ -52,13 +52,13 @@ class Evaluator(ABC):
     """Scores a model on examples; `conf/evaluator/` names such classes."""
 
     columns: ClassVar[tuple[str, ...]]
-    """What it reads of the examples, besides their task."""
+    """The columns of the examples that it reads, besides `task`."""
     judges_answers: ClassVar[bool] = False
     """Whether it also scores answers that come from no model (see `NumberAnswers.judge`)."""
 
     @classmethod
     def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """The columns that an evaluator with this config reads; known before it is built."""
+        """The columns that an evaluator with this config will read, known before it is built."""
         return cls.columns
 
     @abstractmethod
@@ -66,19 +66,19 @@ class Evaluator(ABC):
         """The subject's metrics on all examples together, and its predictions.
 
         Raises:
-            UsageError: the subject or the examples are not for this evaluator.
+            UsageError: the evaluator cannot score this subject or these examples.
         """
 
 
 class AnswerEvaluator(Evaluator):
-    """Generates an answer to every prompt; a subclass says what the answers are worth.
+    """Generates an answer to every prompt; subclasses score the answers.
 
     Args:
         batch_size: prompts generated together; changes speed and memory only.
         max_new_tokens: longest answer in tokens, the end-of-sequence token included.
         num_beams: width of the beam search, 1 for greedy. The paper generates with 4.
-        max_examples: score only this many examples, spread evenly over the split so that every
-            task is met, and the same ones in every run; None for all.
+        max_examples: score only this many examples, spread evenly over the split to cover all
+            tasks, and the same in every run; None for all.
     """
 
     columns = ("prompt", "answer")
@@ -103,9 +103,9 @@ class AnswerEvaluator(Evaluator):
         self.max_examples = max_examples
 
     def answers(self, subject: Subject, examples: datasets.Dataset) -> pd.DataFrame:
-        """Columns prompt, answer and task of the (at most `max_examples`) examples, and prediction,
-        the text generated."""
-        examples = spread(examples, self.max_examples)
+        """A frame with prompt, answer and task of the (at most `max_examples`) examples, and the
+        generated text as prediction."""
+        examples = subsample(examples, self.max_examples)
         answers = answer(
             subject.model,
             subject.tokenizer,
@@ -125,15 +125,15 @@ class AnswerEvaluator(Evaluator):
         )
 
 
-def spread(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
-    """At most `most` of the examples, evenly spread; None for all."""
+def subsample(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
+    """At most `most` of the examples, evenly spread; all of them for None."""
     if most is None or len(examples) <= most:
         return examples
     return examples.select(np.linspace(0, len(examples) - 1, most).round().astype(int))
 
 
 def positions_at_once(model: LanguageModel) -> int:
-    """For how many positions to compute logits [P, V] together, so that they fit into memory."""
+    """How many positions to compute logits [P, V] for at once, so that they fit into memory."""
     return max(1, _LOGITS_AT_ONCE // model.vocab_size)
 
 
@@ -147,8 +147,8 @@ def check_predicts_tokens(model: LanguageModel) -> None:
 
 
 def check_context(model: LanguageModel, length: int, name: str) -> None:
-    """Raises a UsageError if the model cannot read `length` tokens, which the setting `name` asks
-    for."""
+    """Raises a UsageError if the model cannot read `length` tokens, the value of the setting
+    `name`."""
     if model.max_length is not None and length > model.max_length:
         raise UsageError(
             f"{name}={length} exceeds the model's context of {model.max_length} tokens: lower it"

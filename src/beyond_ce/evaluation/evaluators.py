@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Evaluators(Evaluator):
-    """Runs several evaluators; their metrics together, and the predictions of the first.
+    """Runs several evaluators; returns all their metrics, and the predictions of the first.
 
     Args:
-        evaluators: under any names, in order.
+        evaluators: by name, in the order to run them; any names will do.
         settings: not used. The evaluators' own settings refer to these in the configuration, so
             that `evaluator.batch_size=8` means the same as for a single evaluator.
     """
@@ -36,15 +36,15 @@ class Evaluators(Evaluator):
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Raises:
-        UsageError: two evaluators give a metric of one name.
+        UsageError: two evaluators give a metric of the same name.
         """
-        found = [evaluator(subject, examples) for evaluator in self.evaluators.values()]
+        results = [evaluator(subject, examples) for evaluator in self.evaluators.values()]
         metrics: dict[str, float] = {}
-        for name, part in zip(self.evaluators, found, strict=True):
+        for name, part in zip(self.evaluators, results, strict=True):
             if clash := sorted(metrics.keys() & part.metrics.keys()):
                 raise UsageError(
-                    f"evaluator.evaluators.{name} gives the metric '{clash[0]}', as one before it "
-                    "does: leave one of the two out"
+                    f"evaluator.evaluators.{name} gives the metric '{clash[0]}', and so does one "
+                    "before it: leave out one of the two"
                 )
             metrics |= part.metrics
-        return Evaluation(metrics, found[0].predictions)
+        return Evaluation(metrics, results[0].predictions)

@@ -16,14 +16,14 @@ _NUMBER = re.compile(r"\s*([+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+))")
 
 
 class FinalAnswer(AnswerEvaluator):
-    """The number after the last `####` against the answer's (`final_number`); steps do not count.
+    """Compares the number after the last `####` (`final_number`) with the answer's, not the steps.
 
-    The metrics are those of `score`, `accuracy` comparing exact decimals: a text without a final
-    number is `invalid`, wrong in accuracy and left out of the distances. `no_marker` is the share
-    of texts without any `####`, most often because they were cut at `max_new_tokens`.
+    The metrics are those of `score`; `accuracy` compares exact decimals. A text without a final
+    number is `invalid`: wrong in `accuracy`, and left out of the distances. `no_marker` is the
+    share of texts without any `####`, most often because they were cut at `max_new_tokens`.
 
     NOTE: the NTL paper's evaluation takes the last number of the text, marker or not. A text that
-    was cut would then be scored by a number of some step.
+    was cut would then be scored by a number in one of its steps.
     """
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
@@ -37,5 +37,5 @@ def final_number(text: str) -> str | None:
     """The number right after the last `####`, without thousands separators: "#### 1,080 eggs" gives
     "1080"; None where there is no marker or something else follows it."""
     _, marker, rest = text.rpartition(MARKER)
-    found = _NUMBER.match(rest) if marker else None
-    return found[1].replace(",", "") if found else None
+    match = _NUMBER.match(rest) if marker else None
+    return match[1].replace(",", "") if match else None

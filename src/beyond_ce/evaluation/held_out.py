@@ -1,4 +1,4 @@
-"""How well a model knows documents that it has not seen: each head, at every token.
+"""How well every head of a model predicts the tokens of documents that it has not seen.
 
 Shapes: B windows, T positions, n heads, P positions with a label, D hidden size, V vocabulary
 (padded embeddings included).
@@ -26,7 +26,7 @@ from beyond_ce.evaluation.evaluator import (
     check_context,
     check_predicts_tokens,
     positions_at_once,
-    spread,
+    subsample,
 )
 from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
@@ -44,11 +44,11 @@ class Window:
     """A piece of a document that a model reads at once.
 
     Attributes:
-        document: its place among the documents.
-        inputs: tokens, no more than the context.
-        future: what follows the first of them; as far as the document has them, n - 1 tokens more
-            than the inputs.
-        bytes: of the text of the tokens after the first, UTF-8.
+        document: index of its document.
+        inputs: at most `context` tokens.
+        future: the tokens after the first input: as many as the inputs, and up to n - 1 more if the
+            document has them.
+        bytes: size in UTF-8 of the text that head 1 is scored on.
     """
 
     document: int
@@ -59,12 +59,12 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowScores:
-    """How well the heads predict a window's future.
+    """How well the heads predict the tokens of a window.
 
     Attributes:
         known: bool [T, n], whether there is a token to predict.
-        bits: float64 [T, n], minus its log2 probability.
-        right: bool [T, n], whether it is the most probable one.
+        bits: float64 [T, n], minus the token's log2 probability.
+        right: bool [T, n], whether the token is the most probable one.
     """
 
     known: np.ndarray
@@ -73,29 +73,29 @@ class WindowScores:
 
 
 class HeldOut(Evaluator):
-    """Scores every head on documents, given the right tokens before.
+    """Scores how well every head predicts documents, given the true tokens before.
 
-    Each document is read on its own, in windows of `context` tokens that follow one another and
-    know nothing of those before, as the rows of training do. Every token of a document but the
-    first is scored once, its end token included. Head i is scored where there is a token i places
-    ahead in the document, be it beyond the window. All metrics are over the tokens of all documents
-    at once.
+    Each document is read on its own, in consecutive windows of `context` tokens. As for the rows of
+    training, the model does not see the windows before. Every token of a document but the first is
+    scored once, its end token included. Head i is scored wherever the document has a token i places
+    ahead, even beyond the window. All metrics are over the tokens of all documents together.
 
-    - `bits_per_byte`, of head 1: the bits of the scored tokens, by the bytes of their text. It
-      compares tokenizers. An end token has bits and no bytes. Where the edge of a window cuts a
-      character, the bytes are wrong by two at most.
+    - `bits_per_byte`, of head 1: bits of the scored tokens / bytes of their text, which is
+      comparable between tokenizers. An end token has bits but no bytes. If the edge of a window
+      cuts a character, the bytes are off by two at most.
     - `bits_per_token` of head 1, and `bits_per_token@head2` and so on: minus the mean log2
       probability.
     - `accuracy@head1` and so on: share of tokens that are the most probable one.
-    - `true_text_tokens_per_forward@k1` and so on: what self-speculative decoding with k heads would
-      get out of a forward if the text were what head 1 says. Each window is walked along: a forward
-      gives the next token, and those of heads 2 to k before the first wrong one. Unlike decoding
-      it cannot profit from a model that repeats itself.
+    - `true_text_tokens_per_forward@k1` and so on: tokens per forward of self-speculative decoding
+      with k heads if head 1 predicted the true text. From the start of each window, a forward gives
+      the next token and the drafts of heads 2 to k before the first wrong one. Unlike in decoding,
+      a model that repeats itself gains nothing by it.
 
     Args:
         batch_size: windows read together; changes speed and memory only.
         context: tokens of a window.
-        max_tokens: score only so many, in windows spread evenly over the documents; None for all.
+        max_tokens: score only so many tokens, in windows spread evenly over the documents; None
+            for all.
     """
 
     columns = ("text",)
@@ -114,11 +114,11 @@ class HeldOut(Evaluator):
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Scores documents (columns text, task).
 
-        Predictions hold, for each document that was met, its task, the tokens and bytes scored, and
+        Predictions hold, for each scored document, its task, the number of tokens and bytes, and
         for each head the bits and the number of right tokens.
 
         Raises:
-            UsageError: the documents are empty, or are nothing for the model.
+            UsageError: the documents are empty, or the model cannot score them.
         """
         check_predicts_tokens(subject.model)
         check_context(subject.model, self.context, "evaluator.context")
@@ -130,7 +130,7 @@ class HeldOut(Evaluator):
         count, bits, right = np.zeros(shape, int), np.zeros(shape), np.zeros(shape, int)
         size = np.zeros(len(documents), int)
         forwards = np.zeros(n, int)
-        for window, scores in zip(windows, self._read(subject, windows), strict=True):
+        for window, scores in zip(windows, self._scores(subject, windows), strict=True):
             count[window.document] += scores.known.sum(0)
             bits[window.document] += scores.bits.sum(0)
             right[window.document] += scores.right.sum(0)
@@ -156,21 +156,21 @@ class HeldOut(Evaluator):
     def _windows(
         self, tokenizer: Tokenizer, examples: datasets.Dataset, n: int
     ) -> tuple[list[Window], list[str]]:
-        """The windows to score, and the names of the documents that they number."""
+        """The windows to score, and the task of every document."""
         most = None if self.max_tokens is None else self.max_tokens // self.context
-        examples = spread(examples, most)  # of more documents no window would be left
+        examples = subsample(examples, most)  # no need for more documents than windows
         texts = tokenizer.encode(list(examples["text"]))
         tokens = [[*document, tokenizer.eos_id] for document in texts]
-        places = [
+        starts = [
             (i, start)
             for i, document in enumerate(tokens)
             for start in range(0, len(document) - 1, self.context)
         ]
-        if most is not None and len(places) > most:
-            chosen = np.linspace(0, len(places) - 1, most).round().astype(int)
-            places = [places[i] for i in chosen]
+        if most is not None and len(starts) > most:
+            kept = np.linspace(0, len(starts) - 1, most).round().astype(int)
+            starts = [starts[i] for i in kept]
         windows = []
-        for i, start in places:
+        for i, start in starts:
             end = start + self.context
             first, scored = tokens[i][start : start + 1], tokens[i][start : end + 1]
             windows.append(
@@ -178,16 +178,16 @@ class HeldOut(Evaluator):
                     document=i,
                     inputs=tokens[i][start : min(end, len(tokens[i]) - 1)],
                     future=tokens[i][start + 1 : end + n],
-                    # Not of the scored tokens alone: a tokenizer may drop the space before a text.
-                    bytes=_size(tokenizer, scored) - _size(tokenizer, first),
+                    # A difference, because a tokenizer may drop the space at the start of a text.
+                    bytes=_count_bytes(tokenizer, scored) - _count_bytes(tokenizer, first),
                 )
             )
-        # Of one length together; the longest first, which fails at once if it does.
+        # Similar lengths share a batch; the longest go first, to run out of memory early.
         windows.sort(key=lambda window: len(window.inputs), reverse=True)
         return windows, list(examples["task"])
 
     @torch.inference_mode()
-    def _read(self, subject: Subject, windows: list[Window]) -> Iterator[WindowScores]:
+    def _scores(self, subject: Subject, windows: list[Window]) -> Iterator[WindowScores]:
         """The scores of the windows, in their order."""
         device = subject.device
         model = subject.model.to(device)
@@ -209,17 +209,18 @@ class HeldOut(Evaluator):
                     features = model.head.features(hidden, i)[known]
                     scored = _score(model, features, batch.labels[..., i][known], i)
                     bits[..., i][known], right[..., i][known] = scored
-                every = [each.cpu().numpy() for each in (batch.labels != IGNORED, bits, right)]
+                tensors = (batch.labels != IGNORED, bits, right)
+                arrays = [tensor.cpu().numpy() for tensor in tensors]
                 for row, tokens in enumerate(inputs):
-                    yield WindowScores(*(each[row, : len(tokens)] for each in every))
+                    yield WindowScores(*(array[row, : len(tokens)] for array in arrays))
 
 
 def count_forwards(right: np.ndarray) -> int:
-    """Forwards from the beginning of a text to its end, where each gives the next token and the
-    drafted ones before the first wrong one.
+    """The number of forwards that a text takes, if each gives the next token and the drafts before
+    the first wrong one.
 
     Args:
-        right: bool [T, drafts]; which of the tokens drafted after each position are right.
+        right: bool [T, drafts]; which of the drafts at each position are right.
     """
     gains = (1 + np.cumprod(right, axis=1, dtype=int).sum(1)).tolist()
     forwards = position = 0
@@ -257,5 +258,5 @@ def _logits(head: Head, features: Tensor, offset: int) -> Tensor:
     return head.logits(features[None], offset)[0] if matrix is None else features @ matrix.T
 
 
-def _size(tokenizer: Tokenizer, ids: list[int]) -> int:
+def _count_bytes(tokenizer: Tokenizer, ids: list[int]) -> int:
     return len(tokenizer.decode(ids).encode("utf-8", "surrogateescape"))

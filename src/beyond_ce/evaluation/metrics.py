@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 def mae(predicted: Values, target: Values) -> float:
-    """Mean absolute error. A few answers of the wrong length rule it; see `median_ae`."""
+    """Mean absolute error. A few answers of the wrong length dominate it; see `median_ae`."""
     return float(np.mean(np.abs(predicted - target))) if len(target) else NAN
 
 
@@ -50,7 +50,7 @@ def mape(predicted: Values, target: Values) -> float:
     """Mean absolute percentage error as a fraction: 0.5 is 50%.
 
     Targets of exactly 0 are left out, the relative error being undefined there. Targets near 0 stay
-    and can rule the mean: being off by 1 costs 1.0 at a target of 1 and 0.01 at 100.
+    and can dominate the mean: being off by 1 costs 1.0 at a target of 1 and 0.01 at 100.
     """
     known = target != 0
     if not known.any():

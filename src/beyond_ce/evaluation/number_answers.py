@@ -21,8 +21,8 @@ class NumberAnswers(AnswerEvaluator):
     """Scores answers that are one number each (see `score` for the metrics).
 
     Args:
-        clip: the largest magnitude that a number counts with. The paper's 1e10 is too small where
-            answers are larger.
+        clip: numbers are clipped to +-`clip`. The default, the paper's 1e10, is too small for
+            larger answers.
         settings: as for `AnswerEvaluator`.
     """
 
@@ -38,7 +38,7 @@ class NumberAnswers(AnswerEvaluator):
         return self.judge(self.answers(subject, examples))
 
     def judge(self, answers: pd.DataFrame) -> Evaluation:
-        """Scores answers as `answers` gives them, wherever they come from."""
+        """Scores a frame like that of `answers`, which need not come from a model."""
         predictions = read_numbers(answers, clip=self.clip)
         return Evaluation(score(predictions), predictions)
 
@@ -50,14 +50,14 @@ def read_numbers(
 ) -> pd.DataFrame:
     """Adds predicted_number and target_number, floats clipped to +-`clip`, and verdicts.
 
-    `number_in` finds the number in an answer or prediction, None where there is none.
+    `number_in` finds the number in an answer or prediction, or returns None.
 
     The verdicts are `correct`, `invalid` (no number in the text), `wrong_length` (a number of more
     or fewer characters than the target's) and `clipped` (a number beyond +-`clip`); the last two
     are never true for an invalid answer.
 
     Raises:
-        UsageError: an answer holds no number, so that this evaluator cannot score it.
+        UsageError: an answer holds no number, so this evaluator cannot score it.
     """
     predicted = [number_in(text) for text in predictions["prediction"]]
     targets = []
@@ -65,7 +65,7 @@ def read_numbers(
         target = number_in(text)
         if target is None:
             raise UsageError(
-                f"the answer {text!r} is no number that this evaluator can read: "
+                f"the answer {text!r} holds no number that this evaluator can read: "
                 "choose another evaluator"
             )
         targets.append(target)
@@ -89,10 +89,12 @@ def score(predictions: pd.DataFrame) -> dict[str, float]:
     `task_mean_accuracy` and so on: the unweighted mean over the tasks where the metric is defined,
     as in the paper's table 1.
     """
-    scores = _score_one(predictions)
+    scores = _metrics(predictions)
     if predictions["task"].nunique() > 1:
-        tasks = {str(task): _score_one(lines) for task, lines in predictions.groupby("task")}
-        scores |= {f"{name}@{task}": v for task, own in tasks.items() for name, v in own.items()}
+        tasks = {str(task): _metrics(lines) for task, lines in predictions.groupby("task")}
+        scores |= {
+            f"{name}@{task}": v for task, values in tasks.items() for name, v in values.items()
+        }
         scores |= {
             f"task_mean_{name}": value
             for name, value in pd.DataFrame(tasks).mean(axis="columns").items()
@@ -100,7 +102,7 @@ def score(predictions: pd.DataFrame) -> dict[str, float]:
     return {name: value for name, value in scores.items() if np.isfinite(value)}
 
 
-def _score_one(predictions: pd.DataFrame) -> dict[str, float]:
+def _metrics(predictions: pd.DataFrame) -> dict[str, float]:
     scores = {
         name: float(predictions[column].mean())
         for name, column in [

@@ -1,4 +1,4 @@
-"""Where a model puts its probability among the numbers: near the right one, or anywhere.
+"""Where a model puts the probability of the number tokens: near the right number, or anywhere.
 
 Shapes: P positions, K number tokens, V vocabulary.
 """
@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from beyond_ce.errors import UsageError, check_at_least_one
-from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject, spread
+from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject, subsample
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
 if TYPE_CHECKING:
     import datasets
 
-FURTHEST = 9
+MAX_DISTANCE = 9
 """The largest distance between two digits."""
 
 
 class NumberMass(Evaluator):
-    """The probability of number tokens by their distance to the right one.
+    """Measures how the probability of number tokens depends on their distance from the right one.
 
-    Over all positions whose label is a number token, given the prompt and the right tokens before
-    it; every position counts once. p is the softmax over the number tokens alone, as in NTL.
+    Metrics are means over all positions whose label is a number token, given the prompt and the
+    true tokens before it. p is the softmax over the number tokens alone, as in NTL.
 
-    - `mass_at_0` to `mass_at_9`: mean p of the tokens whose value is that far from the label's.
-      With digit tokens the ten add up to 1.
-    - `expected_distance`: mean of sum_j p_j |v_j - y|, which is NTL-WAS.
-    - `mass_outside`: mean probability that is on no number token, under the full softmax.
+    - `mass_at_0` to `mass_at_9`: sum of p over the tokens whose value differs from the label's by
+      0 to 9. With digit tokens the ten add up to 1.
+    - `expected_distance`: sum_j p_j |v_j - y|, which is NTL-WAS.
+    - `mass_outside`: probability of all other tokens together, under the full softmax.
 
-    Without number labels there are no metrics.
+    If no label is a number token, there are no metrics.
 
     Args:
         batch_size: examples read together; changes speed and memory only.
@@ -52,7 +52,7 @@ class NumberMass(Evaluator):
             UsageError: the tokenizer has no number tokens.
         """
         tokenizer = subject.tokenizer
-        examples = spread(examples, self.max_examples)
+        examples = subsample(examples, self.max_examples)
         all_values = tokenizer.number_values().to(subject.device)
         ids = all_values.isfinite().nonzero().squeeze(1)
         if len(ids) == 0:
@@ -61,18 +61,18 @@ class NumberMass(Evaluator):
                 "nothing to measure: choose tokenizer=digit or another evaluator"
             )
         values = all_values[ids]
-        at, outside = np.zeros(FURTHEST + 1), 0.0
+        mass, outside = np.zeros(MAX_DISTANCE + 1), 0.0
         count, distance = np.zeros(len(examples)), np.zeros(len(examples))
-        for each in teacher_forced(subject, examples, self.batch_size):
-            number = all_values[each.labels].isfinite()
-            logits, labels, rows = each.logits[number], each.labels[number], each.rows[number]
+        for part in teacher_forced(subject, examples, self.batch_size):
+            number = all_values[part.labels].isfinite()
+            logits, labels, rows = part.logits[number], part.labels[number], part.rows[number]
             p = logits[:, ids].softmax(-1)  # [P, K]
-            far = (values - all_values[labels][:, None]).abs()  # [P, K]
-            at += [float(p[far == step].sum()) for step in range(FURTHEST + 1)]
+            away = (values - all_values[labels][:, None]).abs()  # [P, K]
+            mass += [float(p[away == d].sum()) for d in range(MAX_DISTANCE + 1)]
             on_numbers = logits[:, ids].logsumexp(-1) - logits.logsumexp(-1)
             outside += float((1 - on_numbers.exp()).sum())
             np.add.at(count, rows.cpu().numpy(), 1)
-            np.add.at(distance, rows.cpu().numpy(), (p * far).sum(-1).cpu().numpy())
+            np.add.at(distance, rows.cpu().numpy(), (p * away).sum(-1).cpu().numpy())
         predictions = examples.select_columns(["prompt", "answer", "task"]).to_pandas()
         predictions["number_tokens"] = count.astype(int)
         with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an example without numbers
@@ -80,7 +80,7 @@ class NumberMass(Evaluator):
         total = count.sum()
         metrics = {}
         if total:
-            metrics = {f"mass_at_{step}": float(mass / total) for step, mass in enumerate(at)}
+            metrics = {f"mass_at_{d}": float(sum_p / total) for d, sum_p in enumerate(mass)}
             metrics["expected_distance"] = float(distance.sum() / total)
             metrics["mass_outside"] = outside / float(total)
         return Evaluation(metrics, predictions)

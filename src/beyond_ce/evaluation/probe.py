@@ -19,17 +19,17 @@ PREFIX = "probe/"
 
 
 class Probe:
-    """Follows a metric of each task while a model trains, and says when it fell below a threshold.
+    """Tracks a metric of every task during training, and reports when it fell below thresholds.
 
-    The model answers as it does in the run's own evaluation, through the same evaluator, so that a
-    probe of a task and the final metric of the task differ in the sample only.
+    The run's own evaluator generates and scores the answers, so a task's probes and its final
+    metric differ only in which examples are used.
 
     Args:
-        every: optimizer steps between two probes; the last step is probed in any case.
+        every: optimizer steps between two probes; the last step is always probed.
         metric: one of `metrics.DISTANCES`, the lower the better.
         thresholds: in the metric's unit.
         splits: test splits to sample from, None for all of them.
-        examples_per_task: at most so many, spread evenly over the task's examples: the same ones at
+        examples_per_task: at most so many, spread evenly over the task's examples, and the same at
             every probe and in every run.
     """
 
@@ -43,7 +43,7 @@ class Probe:
     ) -> None:
         check_at_least_one("probe", every=every, examples_per_task=examples_per_task)
         if metric not in DISTANCES:
-            # Else it would be taken for one that is never defined, and no task for learned.
+            # Otherwise it would look like a metric that is never defined: no task would be learned.
             raise UsageError(f"probe.metric={metric}: choose one of {', '.join(DISTANCES)}")
         if not thresholds:
             raise UsageError("probe.thresholds is empty: give at least one, as [0.5]")
@@ -56,7 +56,7 @@ class Probe:
     def sample(
         self, splits: Mapping[str, datasets.Dataset], test_splits: Sequence[str]
     ) -> datasets.Dataset:
-        """The examples to answer (columns prompt, answer, task), of all splits together.
+        """The examples to answer (columns prompt, answer, task), from all splits together.
 
         Raises:
             UsageError: a split does not exist.
@@ -71,9 +71,9 @@ class Probe:
         tasks = np.array(examples["task"])
         rows = []
         for task in dict.fromkeys(tasks.tolist()):
-            own = np.flatnonzero(tasks == task)
-            count = min(len(own), self.examples_per_task)
-            rows.append(own[np.linspace(0, len(own) - 1, count).round().astype(int)])
+            of_task = np.flatnonzero(tasks == task)
+            count = min(len(of_task), self.examples_per_task)
+            rows.append(of_task[np.linspace(0, len(of_task) - 1, count).round().astype(int)])
         return examples.select(np.concatenate(rows))
 
     def measure(
@@ -84,33 +84,34 @@ class Probe:
     ) -> dict[str, float]:
         """`probe/<metric>@<task>` of every task whose answers all hold a number.
 
-        A distance leaves out answers without one, so that a model which hardly ever gives a number
-        could seem to be close.
+        The other tasks are left out: distances ignore answers without a number, so a model that
+        hardly ever gives one could seem to be close.
         """
-        found = evaluator(subject, examples).metrics
+        scores = evaluator(subject, examples).metrics
         tasks = sorted(set(examples["task"]))
         metrics = {}
         for task in tasks:
-            # An evaluator tells tasks apart only where there are several.
+            # Evaluators give metrics per task only if there are several.
             suffix = f"@{task}" if len(tasks) > 1 else ""
-            if f"{self.metric}{suffix}" in found and not found.get(f"invalid{suffix}"):
-                metrics[f"{PREFIX}{self.metric}@{task}"] = found[f"{self.metric}{suffix}"]
+            if f"{self.metric}{suffix}" in scores and not scores.get(f"invalid{suffix}"):
+                metrics[f"{PREFIX}{self.metric}@{task}"] = scores[f"{self.metric}{suffix}"]
         return metrics
 
     def summary(
         self, records: Iterable[Mapping[str, Any]], tasks: Iterable[str], steps_per_epoch: float
     ) -> dict[str, float]:
-        """What the probes of a whole training say, threshold by threshold.
+        """Metrics of a whole training run, for each threshold.
 
-        `probe/epochs_to_<threshold>@<task>` is the epoch of the first probe that found the metric
-        below the threshold, whatever later ones found: the paper's "epochs until". A task that
-        never got there has no such number. `probe/reached_<threshold>` is the share of tasks that
-        did, and `probe/mean_epochs_to_<threshold>` the mean over all tasks with those that did not
-        counted at the last probe's epoch: a lower bound unless that share is 1.
+        - `probe/epochs_to_<threshold>@<task>`: epoch of the first probe with the metric below the
+          threshold, even if it rises again: the paper's "epochs until". Missing for a task that
+          never gets there.
+        - `probe/reached_<threshold>`: share of tasks that get there.
+        - `probe/mean_epochs_to_<threshold>`: mean over all tasks. A task that does not get there
+          counts with the epoch of the last probe, so this is a lower bound unless the share is 1.
 
         Args:
             records: lines of metrics.jsonl, in the order of their steps.
-            tasks: of the sample, those included whose metric was never defined.
+            tasks: all tasks of the sample, even if their metric was never defined.
             steps_per_epoch: optimizer steps that see as many examples as the training split has.
         """
         start = f"{PREFIX}{self.metric}@"

@@ -1,4 +1,4 @@
-"""What a model predicts at each position of the right answers.
+"""What a model predicts at each position of the true answers, given the true tokens before.
 
 Shapes: P positions, V vocabulary (padded embeddings included).
 """
@@ -36,16 +36,17 @@ class Positions:
 def teacher_forced(
     subject: Subject, examples: datasets.Dataset, batch_size: int
 ) -> Iterator[Positions]:
-    """Every position of every answer of `examples` (columns prompt, answer), in parts that fit.
+    """Every position of every answer of `examples` (columns prompt, answer), in parts that fit into
+    memory.
 
     Raises:
-        UsageError: the model's head predicts something else than tokens.
+        UsageError: the model's head does not predict tokens.
     """
     check_predicts_tokens(subject.model)
     tokenizer, device = subject.tokenizer, subject.device
     prompts = tokenizer.encode(list(examples["prompt"]))
     answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(list(examples["answer"]))]
-    # Examples of similar length share a batch; the longest first, which fails at once if it does.
+    # Similar lengths share a batch; the longest go first, to run out of memory early.
     order = sorted(
         range(len(prompts)), key=lambda i: (len(prompts[i]), len(answers[i])), reverse=True
     )
@@ -57,9 +58,9 @@ def teacher_forced(
             batch = batch.to(device)
             known = batch.labels != IGNORED
             hidden, labels = model.trunk(batch)[known], batch.labels[known]
-            of_row = torch.tensor(rows, device=device)[known.nonzero()[:, 0]]
+            position_rows = torch.tensor(rows, device=device)[known.nonzero()[:, 0]]
             width = positions_at_once(model)
             for part in range(0, len(labels), width):
                 chosen = slice(part, part + width)
                 logits = model.head.logits(hidden[None, chosen])[0].float()
-                yield Positions(logits, labels[chosen], of_row[chosen])
+                yield Positions(logits, labels[chosen], position_rows[chosen])

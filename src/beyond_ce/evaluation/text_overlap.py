@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.nn import functional as F
 
-from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject, spread
+from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject, subsample
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class TextOverlap(AnswerEvaluator):
-    """Overlap of generated text with the answer (`overlap`), and `token_scores` of the answer."""
+    """Scores generated text (`overlap`), and the tokens of the true answer (`token_scores`)."""
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
-        examples = spread(examples, self.max_examples)
+        examples = subsample(examples, self.max_examples)
         predictions = self.answers(subject, examples)
         metrics = token_scores(subject, examples, self.batch_size)
         metrics |= overlap(list(predictions["prediction"]), list(predictions["answer"]))
@@ -57,23 +57,23 @@ def token_scores(subject: Subject, examples: datasets.Dataset, batch_size: int) 
 
     - `token_accuracy`: share of tokens that are the most probable one after the prompt and the
       right tokens before them, 0 to 1.
-    - `number_token_accuracy`: the same among the tokens that are numbers; left out if none are.
-    - `loss/ce`: cross-entropy in nats per token, which tells models apart whose texts are all bad.
+    - `number_token_accuracy`: the same among the number tokens; left out if there are none.
+    - `loss/ce`: cross-entropy in nats per token, which ranks even models whose texts are all bad.
 
     NOTE: the paper's evaluation compares generated tokens with the answer's, place by place: one
-    word more or less then makes all that follow wrong.
+    word more or less makes all that follow wrong.
     """
     is_number = subject.tokenizer.number_values().isfinite().to(subject.device)
     tokens = numbers = right = right_numbers = 0
     nats = 0.0
-    for each in teacher_forced(subject, examples, batch_size):
-        hit = each.logits[:, : subject.model.vocab_size].argmax(-1) == each.labels
-        number = is_number[each.labels]
+    for part in teacher_forced(subject, examples, batch_size):
+        hit = part.logits[:, : subject.model.vocab_size].argmax(-1) == part.labels
+        number = is_number[part.labels]
         tokens += len(hit)
         right += int(hit.sum())
         numbers += int(number.sum())
         right_numbers += int((hit & number).sum())
-        nats += float(F.cross_entropy(each.logits, each.labels, reduction="sum"))
+        nats += float(F.cross_entropy(part.logits, part.labels, reduction="sum"))
     scores = {}
     if tokens:
         scores = {"token_accuracy": right / tokens, "loss/ce": nats / tokens}

@@ -38,8 +38,8 @@ def answer(
 ) -> list[str]:
     """The model's answer to each text, in their order; `model` is moved to `device`.
 
-    A head that predicts tokens generates them, greedily or with beam search (see `generate`). The
-    others answer in one forward pass, which `max_new_tokens` and `num_beams` do not touch.
+    A head that predicts tokens generates them, greedily or with beam search (see `generate`). Other
+    heads answer in one forward pass and ignore `max_new_tokens` and `num_beams`.
 
     Args:
         max_new_tokens: longest answer, EOS included.
@@ -103,9 +103,9 @@ def _fill_in(
     prompts, numbers = tokenizer.encode(texts), tokenizer.token_numbers(texts)
 
     def predict(rows: list[int]) -> list[str]:
-        nothing: list[list] = [[] for _ in rows]
-        known = Numbers([math.nan] * len(rows), [numbers[i] for i in rows], nothing)
-        batch = model.make_batch([prompts[i] for i in rows], nothing, known)
+        empty: list[list] = [[] for _ in rows]
+        given = Numbers([math.nan] * len(rows), [numbers[i] for i in rows], empty)
+        batch = model.make_batch([prompts[i] for i in rows], empty, given)
         hidden = model.trunk(batch.to(model.embedding.weight.device))
         predictions = head.logits(hidden)
         ids = predictions[..., : tokenizer.vocab_size].argmax(dim=-1).tolist()
@@ -128,7 +128,7 @@ def _in_batches(
     model: LanguageModel,
     settings: _Settings,
 ) -> list[str]:
-    """`predict` of all rows of `prompts`, some at a time and the longest first."""
+    """Answers all prompts with `predict`, in batches, the longest prompts first."""
     size = SEQUENCES_AT_ONCE if settings.batch_size is None else settings.batch_size
     check_at_least_one(batch_size=size)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)

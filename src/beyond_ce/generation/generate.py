@@ -1,4 +1,4 @@
-"""The one entry to decoding."""
+"""The entry point of decoding."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Generation:
         tokens: the new tokens of each prompt, in the order of the prompts, EOS included when
             produced.
         tokens_per_forward: new tokens divided by forward passes, each pass counted once for every
-            prompt in it: 1 for one head, up to k for k heads, and less than 1 for beam search,
-            where it looks past the end of the sequence it chooses.
+            prompt in it: 1 for one head, up to k for k heads, and less than 1 for beam search
+            that looks past the end of the sequence it returns.
     """
 
     tokens: list[list[int]]
@@ -54,18 +54,18 @@ def generate(
     Args:
         prompts: token lists of any lengths. For several samples of a prompt, repeat it.
         max_new_tokens: longest continuation, EOS included.
-        eos_id: the token that ends a continuation; None to always give `max_new_tokens`.
+        eos_id: the token that ends a continuation; None to always generate `max_new_tokens`.
         heads: the model's heads to decode with. More than one changes the time, not the result
             (up to rounding).
         num_beams: width of the beam search, 1 for none.
-        batch_size: prompts decoded together, by default as many as make 256 sequences. It changes
-            time and memory, not the result (up to rounding).
+        batch_size: prompts decoded together, by default as many as make 256 sequences. Changes time
+            and memory, not the result (up to rounding).
         temperature: 0 for the most probable token, else tokens are drawn from the softmax of
             logits / temperature.
         top_p: draw from the smallest set of tokens that holds this share of the probability.
         seed: the sample of prompt i depends on the seed, i and the prompt alone (up to rounding).
-        on_tokens: is told of new tokens as they come, a call per prompt and forward; with beam
-            search, of all tokens when a batch is done.
+        on_tokens: called with new tokens as they come, once per prompt and forward; with beam
+            search, once per prompt when its batch is done.
 
     Raises:
         UsageError: a number is out of range, settings exclude each other, or a prompt does not
@@ -83,27 +83,27 @@ def generate(
     stop = -1 if eos_id is None else eos_id  # no token has the id -1
 
     def decode(rows: list[int]) -> tuple[list[list[int]], int]:
-        """Decodes the prompts at some places as one batch."""
+        """Decodes the prompts with these indices as one batch."""
         batch = [prompts[i] for i in rows]
 
-        def tell(row: int, new: list[int]) -> None:
+        def report(row: int, new: list[int]) -> None:
             if on_tokens is not None:
                 on_tokens(rows[row], new)
 
         if num_beams > 1:
             new, passes = decode_beams(model, batch, max_new_tokens, stop, num_beams)
-            for row, found in enumerate(new):
-                tell(row, found)
+            for row, sequence in enumerate(new):
+                report(row, sequence)
             return new, passes
         if heads > 1:
-            return decode_self_speculatively(model, batch, max_new_tokens, stop, heads, tell)
+            return decode_self_speculatively(model, batch, max_new_tokens, stop, heads, report)
         sampler = Sampler(temperature, top_p, seed, rows, max_new_tokens) if temperature else None
-        return decode_token_by_token(model, batch, max_new_tokens, stop, sampler, tell)
+        return decode_token_by_token(model, batch, max_new_tokens, stop, sampler, report)
 
     tokens: list[list[int]] = [[] for _ in prompts]
     forwards = 0
-    # Prompts of one length share a batch with little padding; the longest first, so that a batch
-    # that does not fit into memory fails at once.
+    # Prompts of similar length share a batch to save padding; the longest go first, so that a batch
+    # too large for memory fails at once.
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     with evaluating(model):
         for start in range(0, len(prompts), batch_size):
@@ -113,7 +113,7 @@ def generate(
             except NotFinite as error:
                 raise RunError(
                     f"the model's logits for prompt {rows[error.row]} are not finite: "
-                    "use another checkpoint, or more precision"
+                    "use another checkpoint, or higher precision"
                 ) from error
             forwards += passes
             for i, row in zip(rows, new, strict=True):
@@ -123,7 +123,7 @@ def generate(
 
 def longest_continuation(model: LanguageModel, prompt: list[int]) -> int | None:
     """The largest `max_new_tokens` with which a prompt fits the model; None for no limit."""
-    # The last new token is never read.
+    # The model never reads the last new token.
     return None if model.max_length is None else model.max_length - len(prompt) + 1
 
 
@@ -160,16 +160,14 @@ def _check_fit(
     model: LanguageModel, prompts: list[list[int]], max_new_tokens: int, heads: int
 ) -> None:
     if model.head.target != "tokens":
-        raise UsageError(
-            f"{type(model.head).__name__} predicts no tokens to generate: use answer()"
-        )
+        raise UsageError(f"{type(model.head).__name__} does not predict tokens: use answer()")
     if heads > model.head.n:
         raise UsageError(f"heads={heads} > {model.head.n}: the model has {model.head.n} head(s)")
-    # Before anything is decoded, as some prompts come hours after others.
+    # All prompts before decoding starts, as it may take hours.
     for i, prompt in enumerate(prompts):
         if not prompt and model.needs_prompt:
             raise UsageError(
-                f"prompt {i} is empty, and a decoder-only model has nothing to go on from: "
+                f"prompt {i} is empty, and a decoder-only model needs something to continue: "
                 "leave it out, or start it with a token such as the tokenizer's eos_id"
             )
         room = longest_continuation(model, prompt)

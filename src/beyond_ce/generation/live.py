@@ -9,14 +9,14 @@ from beyond_ce.tokenizers import Tokenizer
 _COLOURS = ("\x1b[36m", "\x1b[33m")  # cyan and yellow
 _RESET = "\x1b[0m"
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-_BYTES_BEFORE_THE_LAST = 3  # of a character in UTF-8, at most
+_MAX_INCOMPLETE = 3  # bytes of a UTF-8 character that is not complete yet
 
 
 class LiveText:
     """Turns tokens that come piece by piece into text, whole characters only.
 
     Args:
-        context: tokens of the text that goes on, which decide whether it goes on with a space.
+        context: tokens that the text continues; they decide whether it starts with a space.
     """
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int]) -> None:
@@ -25,13 +25,13 @@ class LiveText:
         self.shown = len(tokenizer.decode(context))
 
     def add(self, tokens: Sequence[int], last: bool) -> str:
-        """The text that is certain by now and was not before; all that is left if these tokens
-        are the `last`."""
+        """The new text that later tokens cannot change; all remaining text if these tokens are
+        the `last`."""
         self.tokens += tokens
         text = self.tokenizer.decode(self.tokens)
         if not last:
-            # The bytes of half a character are decoded as unknown, together or one by one.
-            head, tail = text[:-_BYTES_BEFORE_THE_LAST], text[-_BYTES_BEFORE_THE_LAST:]
+            # An incomplete character is decoded as unknown, as a whole or byte by byte.
+            head, tail = text[:-_MAX_INCOMPLETE], text[-_MAX_INCOMPLETE:]
             text = head + tail.rstrip(_UNKNOWN)
         new = text[self.shown :]
         self.shown += len(new)
@@ -41,13 +41,13 @@ class LiveText:
 class LivePrinter:
     """Prints continuations to stdout as they come: an `on_tokens` for `generate`.
 
-    Of several prompts, which are decoded side by side, one is shown after the other, each under a
-    line with its text; the first that is not finished is live.
+    Several prompts are decoded side by side but shown in order, each under a line with its text:
+    the first unfinished one is printed live, those after it wait.
 
     Args:
         texts: the prompts.
-        contexts: tokens that each continuation goes on from; none if it is a text of its own.
-        max_new_tokens: the one that `generate` is called with, besides the tokenizer's `eos_id`.
+        contexts: the tokens that each prompt's new text continues; empty if it is a separate text.
+        max_new_tokens: as passed to `generate`, together with the tokenizer's `eos_id`.
         colour: whether the colour alternates from forward to forward.
     """
 
@@ -84,7 +84,7 @@ class LivePrinter:
             self.current += 1
 
     def end_line(self) -> None:
-        """Ends the line that was begun, if any: after a finished prompt, or an interruption."""
+        """Ends an unfinished line: after a finished prompt, or an interruption."""
         if self.within_line:
             self._print("\n")
 

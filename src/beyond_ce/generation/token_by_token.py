@@ -10,11 +10,11 @@ from beyond_ce.generation.sampling import Sampler
 from beyond_ce.models import LanguageModel
 
 OnTokens = Callable[[int, list[int]], None]
-"""Told of new tokens as they come: `on_tokens(i, tokens)`, with the prompt's place i."""
+"""Called with new tokens as they come: `on_tokens(i, tokens)`, with the prompt's index i."""
 
 
 class NotFinite(Exception):
-    """The logits of a prompt hold a NaN, or their largest is infinite; `row` is its place."""
+    """The logits of a prompt hold a NaN, or their largest is infinite; `row` is its index."""
 
     def __init__(self, row: int) -> None:
         super().__init__(f"row {row}")
@@ -31,43 +31,43 @@ def decode_token_by_token(
 ) -> tuple[list[list[int]], int]:
     """Continues every prompt of one batch up to EOS or `max_new_tokens`.
 
-    Finished sequences leave the batch, so that the rest gets faster.
+    Finished sequences leave the batch, which makes the rest faster.
 
     Args:
         sampler: for this batch; None for greedy decoding.
-        on_tokens: is called after each forward for each sequence that took part.
+        on_tokens: called after each forward for each sequence that took part.
 
     Returns:
         The new tokens of each prompt, EOS included when produced, and the forward passes summed
         over the sequences that took part in them.
 
     Raises:
-        NotFinite: the model is broken.
+        NotFinite: the model's logits are not finite.
     """
     state, logits = model.prefill(prompts, max_new_tokens)
     forwards = len(prompts)
-    going = list(range(len(prompts)))
+    active = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
     for t in range(max_new_tokens):
         largest, tokens = logits.max(dim=-1)
         if sampler is not None:
-            tokens = sampler(logits, going, t)
-        # All that the host wants to know in one transfer: -1 stands for broken logits.
-        chosen = tokens.masked_fill(~largest.isfinite(), -1).tolist()
-        for row, token in zip(going, chosen, strict=True):
+            tokens = sampler(logits, active, t)
+        # One transfer to the host for both answers: -1 stands for logits that are not finite.
+        next_tokens = tokens.masked_fill(~largest.isfinite(), -1).tolist()
+        for row, token in zip(active, next_tokens, strict=True):
             if token < 0:
                 raise NotFinite(row)
             new[row].append(token)
             on_tokens(row, [token])
         if t + 1 == max_new_tokens:
             break
-        rows = [i for i, token in enumerate(chosen) if token != eos_id]
-        if len(rows) < len(going):
+        rows = [i for i, token in enumerate(next_tokens) if token != eos_id]
+        if len(rows) < len(active):
             if not rows:
                 break
             kept = torch.tensor(rows, device=tokens.device)
             state.select(kept)
-            tokens, going = tokens[kept], [going[i] for i in rows]
+            tokens, active = tokens[kept], [active[i] for i in rows]
         logits = model.step(state, tokens)
-        forwards += len(going)
+        forwards += len(active)
     return new, forwards

@@ -1,1 +1,1 @@
-"""Run folders, tracking, and what the reports of finished runs add up to: tables and figures."""
+"""From the reports of finished runs to tables, claims and figures; experiment tracking."""

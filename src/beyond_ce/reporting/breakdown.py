@@ -1,4 +1,4 @@
-"""A table task by task: which of the tasks behind a mean a row is better or worse at."""
+"""A table task by task: on which of the tasks behind a mean a row is better or worse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = ("row", "split", "task", "metric", "mean", "std", "ci_low", "ci_high",
 def break_down(table: Table, reports: Reports) -> pd.DataFrame:
     """`table.breakdown` for each task of each split, columns `COLUMNS`.
 
-    Tasks are those of the reports, whose metrics are named `<split>/<metric>@<task>`.
+    The tasks come from the reports, whose metrics are named `<split>/<metric>@<task>`.
     """
     numbers = TableNumbers(table, reports)
     names = sorted({name for report in reports.values() for name in report["metrics"]})
@@ -21,10 +21,10 @@ def break_down(table: Table, reports: Reports) -> pd.DataFrame:
     for row in table.rows:
         for split in (split for part in table.parts for split in part.splits):
             for metric in table.breakdown:
-                start = f"{split}/{metric}@"
-                for name in (name for name in names if name.startswith(start)):
+                prefix = f"{split}/{metric}@"
+                for name in (name for name in names if name.startswith(prefix)):
                     summary = summarize(list(numbers.by_seed(row.label, name).values()))
-                    key = (row.label, split, name.removeprefix(start), metric)
+                    key = (row.label, split, name.removeprefix(prefix), metric)
                     spread = (summary.std, summary.low, summary.high, summary.n or NAN)
                     lines.append((*key, summary.mean, *spread))
     return pd.DataFrame(lines, columns=list(COLUMNS))

@@ -26,7 +26,7 @@ KINDS = ("better", "harmless", "equivalent")
 
 
 class Verdict(Enum):
-    """What the seeds say of a claim, in the order from against it to for it."""
+    """What the seeds say about a claim, ordered from against it to for it."""
 
     CONTRADICTED = "contradicted"
     NOT_RUN = "not run"
@@ -58,9 +58,9 @@ class Claim:
     Attributes:
         claim: one sentence in our words.
         source: where the paper makes it.
-        kind: what it says of every contrast. better: it is above zero, in the direction in which
-            the metric is better. harmless: it is worse by less than the margin, if at all.
-            equivalent: it is within the margin of zero on both sides.
+        kind: what it says about every contrast. better: above zero, counted in the direction in
+            which the metric improves. harmless: worse by less than the margin, if at all.
+            equivalent: within the margin of zero on both sides.
         table: id of the table that tests it.
         conditions: all of them must hold.
         margin_is: the reason for the margin, where the kind needs one.
@@ -90,7 +90,7 @@ class Effect:
 
     Attributes:
         ours: mean over seeds with its 95% interval.
-        paper: the same of the paper's means; NaN where the paper has no number.
+        paper: the same effect in the paper's means; NaN where the paper has no number.
     """
 
     condition: Condition
@@ -109,7 +109,7 @@ class Effect:
 
     @property
     def strength(self) -> tuple[int, float]:
-        """Orders effects from the weakest: by verdict, then by the lower end in interval widths."""
+        """Sorts effects, weakest first: by verdict, then by the lower end in interval widths."""
         width = self.ours.high - self.ours.low
         lower = self.ours.low / width if width else math.copysign(math.inf, self.ours.low)
         return list(Verdict).index(self.verdict), -math.inf if math.isnan(lower) else lower
@@ -138,7 +138,7 @@ class Finding:
 
 
 def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
-    """Reads a paper's claims; one that no table can test is refused here, in one line.
+    """Reads a paper's claims and refuses, in one line, a claim that no table can test.
 
     Args:
         table_of: a table's definition by its id; raises a UsageError where there is none.
@@ -158,8 +158,8 @@ def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
             table = table_of(claim.table)
         except UsageError as error:
             raise UsageError(f"{where}: table '{claim.table}' is not defined ({error})") from error
-        for what in _problems(claim, table):
-            raise UsageError(f"{where}: {what}")
+        for problem in _problems(claim, table):
+            raise UsageError(f"{where}: {problem}")
     return loaded.claims
 
 
@@ -167,30 +167,32 @@ def _problems(claim: Claim, table: Table) -> list[str]:
     rows = {row.label for row in table.rows if row.overrides is not None}
     metrics = TableNumbers(table, {}).metrics
     needs_margin = claim.kind != "better"
-    found = [] if claim.conditions else ["it has no conditions"]
+    problems = [] if claim.conditions else ["it has no conditions"]
     if claim.kind not in KINDS:
-        found.append(f"kind '{claim.kind}': choose one of {', '.join(KINDS)}")
+        problems.append(f"kind '{claim.kind}': choose one of {', '.join(KINDS)}")
     if needs_margin != (claim.margin_is is not None):
-        found.append("claims of the kinds harmless and equivalent have a margin_is, others none")
-    for each in claim.conditions:
-        unknown = sorted(set(each.weights) - rows)
-        named = [each.metric, *([each.minus] if each.minus else [])]
-        missing = [name for name in named if name not in metrics]
+        problems.append("only harmless and equivalent claims have a margin_is, and they need one")
+    for condition in claim.conditions:
+        unknown = sorted(set(condition.weights) - rows)
+        names = [condition.metric, *([condition.minus] if condition.minus else [])]
+        missing = [name for name in names if name not in metrics]
         if unknown:
-            found.append(f"table {table.id} runs no row '{unknown[0]}'")
+            problems.append(f"table {table.id} runs no row '{unknown[0]}'")
         if missing:
-            found.append(f"table {table.id} has no metric '{missing[0]}'")
-        elif metrics[each.metric][1].better is None:
-            found.append(f"table {table.id} does not say which way {each.metric} is better")
-        if needs_margin != (each.margin is not None and each.margin > 0):
-            found.append("conditions of a harmless or equivalent claim have a margin, others none")
-    return found
+            problems.append(f"table {table.id} has no metric '{missing[0]}'")
+        elif metrics[condition.metric][1].better is None:
+            problems.append(f"table {table.id} does not say which way {condition.metric} is better")
+        if needs_margin != (condition.margin is not None and condition.margin > 0):
+            problems.append("only harmless and equivalent claims have a margin, and they need one")
+    return problems
 
 
 def judge(claim: Claim, table: Table, scale: str, reports: Reports) -> Finding:
     """Tests a claim on the reports of its table at one scale."""
     numbers = TableNumbers(table, {} if scale in claim.untestable else reports)
-    return Finding(claim, [_effect(each, claim.kind, numbers) for each in claim.conditions])
+    return Finding(
+        claim, [_effect(condition, claim.kind, numbers) for condition in claim.conditions]
+    )
 
 
 def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
@@ -200,7 +202,7 @@ def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
     ours, paper = numbers.combine(gain, condition.metric, condition.minus)
     margin = condition.margin or 0.0
     if kind == "equivalent":
-        return Effect(condition, _inside(ours, margin), margin - abs(paper))
+        return Effect(condition, _within(ours, margin), margin - abs(paper))
     return Effect(condition, _shifted(ours, margin), paper + margin)
 
 
@@ -209,8 +211,8 @@ def _shifted(difference: Summary, margin: float) -> Summary:
     return Summary(difference.mean + margin, difference.std, low, high, difference.n)
 
 
-def _inside(difference: Summary, margin: float) -> Summary:
-    """margin - |difference|: the interval is the image of the difference's.
+def _within(difference: Summary, margin: float) -> Summary:
+    """margin - |difference|, with the interval that it takes over the difference's interval.
 
     Its lower end is above zero exactly when the difference's interval lies within the margin on
     both sides (Schuirmann's two one-sided tests, at 2.5% each). A mean of |difference| over seeds
@@ -234,16 +236,16 @@ def ledger(
     findings: Mapping[str, Sequence[Finding]],
     folder: Path,
 ) -> str:
-    """The ledger for people.
+    """The ledger as markdown.
 
     Args:
         tables: id -> definition of every table that the claims name.
         findings: scale -> one finding per claim.
-        folder: where the file goes; a table that is written below it is linked.
+        folder: where the file goes; tables that exist below it are linked.
     """
     counts = [
-        [f"`{scale}`", *(str(_count(found, verdict)) for verdict in reversed(Verdict))]
-        for scale, found in findings.items()
+        [f"`{scale}`", *(str(_count(scale_findings, verdict)) for verdict in reversed(Verdict))]
+        for scale, scale_findings in findings.items()
     ]
     parts = [
         "<!-- generated by make claims; do not edit -->\n# The papers' claims against our runs",
@@ -259,9 +261,9 @@ def ledger(
         "effects that do not exist, five would exclude zero on one side or the other.",
         grid(["scale", *(verdict.value for verdict in reversed(Verdict))], counts),
     ]
-    for scale, found in findings.items():
+    for scale, scale_findings in findings.items():
         parts.append(f"## Scale {scale}")
-        parts.append(_section(tables, found, scale, folder))
+        parts.append(_section(tables, scale_findings, scale, folder))
     margins = [f"- `{claim.id}`: {claim.margin_is}" for claim in claims if claim.margin_is]
     if margins:
         parts.append("## Margins\n\n" + "\n".join(margins))
@@ -295,7 +297,7 @@ def _section(
                 interval(effect.ours, column.format),
                 str(effect.ours.n or NOTHING),
                 NOTHING if math.isnan(effect.paper) else f"{effect.paper:+{column.format}}",
-                effect.condition.metric + _all(len(finding.effects)),
+                effect.condition.metric + _weakest_of(len(finding.effects)),
                 f"{claim.source} ([{claim.table}]({page}))"
                 if (folder / page).is_file()
                 else f"{claim.source} ({claim.table})",
@@ -305,5 +307,5 @@ def _section(
     return grid(header, lines)
 
 
-def _all(n: int) -> str:
+def _weakest_of(n: int) -> str:
     return f", weakest of {n}" if n > 1 else ""

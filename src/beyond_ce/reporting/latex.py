@@ -31,7 +31,7 @@ _ESCAPES = str.maketrans(
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX: special characters escaped, the symbols that our labels use in math mode."""
+    """Escapes LaTeX's special characters and writes the symbols of our labels in math mode."""
     return text.translate(_ESCAPES)
 
 

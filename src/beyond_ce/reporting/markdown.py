@@ -1,4 +1,4 @@
-"""A table for people: the paper's layout, ours beside the paper's, and where it comes from."""
+"""A table as markdown: the paper's layout, ours beside the paper's, and its provenance."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def to_markdown(
 
 
 def heading(part: Part, split: str) -> str:
-    """What a reader calls a split of an experiment."""
+    """A split's heading, after the experiment's name where it has one."""
     title = SPLIT_NAMES.get(split, split).capitalize()
     return f"{part.name}: {title.lower()}" if part.name else title
 
@@ -90,7 +90,7 @@ def plus_minus(summary: Summary, spec: str) -> str:
 
 
 def _number(value: float, spec: str) -> str:
-    """`value` by `spec`, with an exponent once a runaway answer has made it huge."""
+    """`value` by `spec`; with an exponent if a runaway answer has made it huge."""
     if abs(value) >= 1e6:
         spec = "+.1e" if spec.startswith("+") else ".1e"
     return f"{value:{spec}}"
@@ -151,18 +151,18 @@ def _differences(table: Table, numbers: Cells, part: Part, split: str) -> str:
 
 def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
     lines = []
-    for each in table.contrasts:
-        fields = [each.label]
+    for contrast in table.contrasts:
+        fields = [contrast.label]
         for column in _compared(part):
             metric = f"{split}/{column.metric}"
-            text = interval(numbers[each.label, metric].ours, column.format)
-            if each.share_of is not None:
-                share, paper_share = numbers[each.label, metric + SHARE]
+            text = interval(numbers[contrast.label, metric].ours, column.format)
+            if contrast.share_of is not None:
+                share, paper_share = numbers[contrast.label, metric + SHARE]
                 text += "" if math.isnan(share.mean) else f", {share.mean:.0%} of the gap"
-            paper = numbers[each.label, metric].paper
+            paper = numbers[contrast.label, metric].paper
             if not math.isnan(paper):
                 text += f" (paper {paper:+.3g}"
-                text += f", {paper_share:.0%})" if each.share_of is not None else ")"
+                text += f", {paper_share:.0%})" if contrast.share_of is not None else ")"
             fields.append(text)
         lines.append(fields)
     header = ["", *(f for c in _compared(part) for f in _headings(c)[:1])]
@@ -170,31 +170,31 @@ def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
 
 
 def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
-    found = list({report["run"]: report for report in reports.values()}.values())
+    runs = list({report["run"]: report for report in reports.values()}.values())
 
     def distinct(values: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(values)) or NOTHING
 
     commits = [
         f"{(r['commit'] or 'unknown')[:12]}{' with local changes' if r['dirty'] else ''}"
-        for r in found
+        for r in runs
     ]
     machines = [
         f"{r['hardware'].get('gpu') or r['hardware']['cpu']}, {r['hardware']['cores']} cores"
-        for r in found
+        for r in runs
     ]
     sizes = [
         f"{_millions(r['parameters'])} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
         if r["steps"]
         else f"no model, {r['samples']:,} samples"
-        for r in sorted(found, key=_size)
+        for r in sorted(runs, key=_size)
     ]
-    minutes = sum(r["wall_clock_s"] for r in found) / 60
-    missing = f" **{expected - len(found)} of {expected} missing.**"
+    minutes = sum(r["wall_clock_s"] for r in runs) / 60
+    missing = f" **{expected - len(runs)} of {expected} missing.**"
     lines = [
         f"- Differs from the paper: {table.differs(scale) or NOTHING}",
-        f"- Runs: {len(found)}, seeds {sorted({job.seed for job in reports})}; "
-        f"each: {distinct(sizes)}.{missing if len(found) < expected else ''}",
+        f"- Runs: {len(runs)}, seeds {sorted({job.seed for job in reports})}; "
+        f"each: {distinct(sizes)}.{missing if len(runs) < expected else ''}",
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
         f"- Hardware: {distinct(sorted(machines))}",
@@ -209,7 +209,7 @@ def _size(report: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _millions(parameters: int) -> str:
-    """Two digits of them, or all whole millions where these are more."""
+    """Millions of parameters: two digits, or all digits of a larger whole number."""
     millions = parameters / 1e6
     return f"{millions:.2g}" if millions < 99.5 else f"{millions:,.0f}"
 

@@ -1,4 +1,4 @@
-"""The papers' numbers: results/paper/<paper>/<table>.csv, looked up and never typed."""
+"""The papers' numbers: results/paper/<paper>/<table>.csv, looked up, never retyped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Paper:
     column, and perhaps one split per line.
 
     Args:
-        name: the csv under results/paper; null for none, which has no number.
+        name: the csv under results/paper; null for none: then no number exists.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -35,9 +35,9 @@ class Paper:
         """One cell as the paper prints it, "0.10" and not 0.1; empty where it has none.
 
         Args:
-            key: column -> value, which together name one line.
+            key: column -> value, which together pick one line.
             column: the metric's name; `{split}` in it stands for "interpolation" and so on, and
-                `{loss}`, say, for that entry of `key`, which then names no line.
+                `{loss}`, for example, for that entry of `key`, which then picks no line.
         """
         if column is None or not key:
             return ""
@@ -56,8 +56,8 @@ class Paper:
         if column not in self._frame:
             return ""
         matches = self._frame
-        for name, wanted in rest.items():
-            matches = matches[matches[name] == str(wanted)]
+        for name, value in rest.items():
+            matches = matches[matches[name] == str(value)]
         return str(matches[column].iloc[0]) if len(matches) == 1 else ""
 
     def value(self, key: Mapping[str, Any], split: str, column: str | None) -> float:

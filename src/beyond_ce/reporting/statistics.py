@@ -16,7 +16,7 @@ Row = TypeVar("Row", bound=Hashable)
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean over seeds; whatever n does not allow is NaN, never 0.
+    """Mean over seeds; what n is too small for is NaN, never 0.
 
     Attributes:
         std: standard deviation between seeds (n - 1 in the denominator).

@@ -32,15 +32,15 @@ class Row:
     """One line of the table: a training recipe, run once per seed.
 
     Attributes:
-        overrides: Hydra overrides on top of the table's experiment; null for a row that the paper
-            reports and that is not run here, shown with the paper's numbers alone.
+        overrides: Hydra overrides on top of the table's experiment; null for a row that is not run
+            here and shows only the paper's numbers.
         paper: column -> value, the key of this row in the paper's csv.
-        overrides_at: scale -> overrides that follow them at this scale alone, as another model.
-        overrides_for: experiment -> overrides that follow the others in this experiment alone.
-        scales: those at which it is run; null for all. At others it is shown with the paper's
-            numbers alone.
-        variant: its metrics are read as `<split>/<metric>@<variant>` where its reports have such:
-            rows with the same overrides are one run, shown in several ways.
+        overrides_at: scale -> overrides that follow them at this scale only: another model, say.
+        overrides_for: experiment -> overrides that follow the others in this experiment only.
+        scales: the scales at which the row is run; null for all. At the others it shows only the
+            paper's numbers.
+        variant: read `<split>/<metric>@<variant>` where the reports have it. Rows with the same
+            overrides are one run; their variants pick different numbers from it.
     """
 
     label: str
@@ -85,10 +85,10 @@ class Contrast:
 
 @dataclass(kw_only=True)
 class Part:
-    """An experiment and what is read from the reports of its runs.
+    """An experiment and the metrics that are read from the reports of its runs.
 
     Attributes:
-        name: stands in the headings of its splits.
+        name: goes into the headings of its splits.
         columns: the metrics of the paper's table.
         checks: metrics that the paper leaves out, in a table of their own.
     """
@@ -106,10 +106,10 @@ class Part:
 
 @dataclass(kw_only=True)
 class Table(Part):
-    """The content of `conf/table/<id>.yaml`: what to read, of which rows.
+    """The content of `conf/table/<id>.yaml`: which rows to run and which metrics to read.
 
     Attributes:
-        source: where the paper has it.
+        source: where in the paper the table is.
         paper: the paper's csv under results/paper; null where the paper has no such numbers.
         baseline: label of the row that the others are compared with, seed by seed.
         seeds: scale -> seeds.
@@ -118,8 +118,8 @@ class Table(Part):
         also: further experiments, run with the same rows and seeds.
         breakdown: metrics that are written for each task of a split as well.
         measure: scale -> what to instantiate and call with the rows' configs and the seeds, for a
-            table that is measured and not trained; see `measurement.measure`.
-        alone: run one at a time, because the runs take times.
+            table that is measured instead of trained; see `measurement.measure`.
+        alone: run one at a time, because the runs measure time.
     """
 
     id: str
@@ -146,7 +146,7 @@ class Table(Part):
         return "; ".join(filter(None, (self.notes.get(scale), self.note)))
 
     def at(self, scale: str) -> Table:
-        """With the rows that run at this scale, and the paper's numbers of those that do not."""
+        """The table at one scale: rows that do not run there keep only the paper's numbers."""
         rows = [
             r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in self.rows
         ]
@@ -155,7 +155,7 @@ class Table(Part):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a table: its row, its seed, and what composes the rest of its config."""
+    """One run of a table: its row, its seed, and the overrides that compose its config."""
 
     row: str
     seed: int
@@ -166,7 +166,7 @@ Reports = Mapping[Job, dict[str, Any]]  # report.json of each run that has one
 
 
 def load_table(path: Path) -> Table:
-    """Reads a table's YAML; what cannot be run or read is refused here, in one line."""
+    """Reads a table's YAML and refuses, in one line, what cannot be run or read."""
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise UsageError(f"there is no table '{path.stem}'; known: {known}")
@@ -177,12 +177,12 @@ def load_table(path: Path) -> Table:
         raise UsageError(f"{path}: {one_line(error)}") from error
     assert isinstance(table, Table)
     labels = [row.label for row in table.rows]
-    named = [row for c in table.contrasts for row in c.weights]
-    named += [table.baseline] if table.baseline else []
+    named_rows = [row for c in table.contrasts for row in c.weights]
+    named_rows += [table.baseline] if table.baseline else []
     named_contrasts = [c.share_of for c in table.contrasts if c.share_of]
     experiments = [part.experiment for part in table.parts]
-    named_experiments = {each for row in table.rows for each in row.overrides_for}
-    named_scales = {each for row in table.rows for each in row.overrides_at}
+    named_experiments = {name for row in table.rows for name in row.overrides_for}
+    named_scales = {name for row in table.rows for name in row.overrides_at}
     with_key = [row.label for row in table.rows if row.paper]
     with_key += [column.name for part in table.parts for column in part.metrics if column.paper]
     splits = [split for part in table.parts for split in part.splits]
@@ -190,35 +190,41 @@ def load_table(path: Path) -> Table:
     problems = [
         (table.id != path.stem, f"id '{table.id}' is not the file's name"),
         (not any(row.overrides is not None for row in table.rows), "no rows to run"),
-        (len(set(labels)) < len(labels), "two rows have one label"),
-        (not set(named) <= set(labels), f"unknown rows {sorted(set(named) - set(labels))}"),
+        (len(set(labels)) < len(labels), "two rows have the same label"),
+        (
+            not set(named_rows) <= set(labels),
+            f"unknown rows {sorted(set(named_rows) - set(labels))}",
+        ),
         (
             not set(named_contrasts) <= {c.label for c in table.contrasts},
-            "share_of names no contrast",
+            "share_of must be the label of a contrast",
         ),
         (
             not named_experiments <= set(experiments),
-            f"overrides_for unknown experiments {sorted(named_experiments - set(experiments))}",
+            f"overrides_for: unknown experiments {sorted(named_experiments - set(experiments))}",
         ),
         (
             not named_scales <= set(table.seeds),
-            f"overrides_at scales without seeds {sorted(named_scales - set(table.seeds))}",
+            f"overrides_at: scales without seeds {sorted(named_scales - set(table.seeds))}",
         ),
         (
             not set(table.notes) <= set(table.seeds),
-            f"notes on scales without seeds {sorted(set(table.notes) - set(table.seeds))}",
+            f"notes: scales without seeds {sorted(set(table.notes) - set(table.seeds))}",
         ),
-        (len(set(splits)) < len(splits), "two experiments have a split of one name"),
-        (table.measure and set(table.measure) != set(table.seeds), "measure is not for its scales"),
-        (csv is not None and not csv.is_file(), f"no {csv}"),
+        (len(set(splits)) < len(splits), "two experiments have a split of the same name"),
+        (
+            table.measure and set(table.measure) != set(table.seeds),
+            "measure must have the same scales as seeds",
+        ),
+        (csv is not None and not csv.is_file(), f"paper: there is no {csv}"),
         (
             csv is None and with_key,
-            f"{with_key[:1]} takes the paper's numbers: name their csv with paper:",
+            f"{with_key[:1]} reads the paper's numbers: name their csv with paper:",
         ),
     ]
-    for wrong, what in problems:
+    for wrong, problem in problems:
         if wrong:
-            raise UsageError(f"{path}: {what}")
+            raise UsageError(f"{path}: {problem}")
     return table
 
 
@@ -252,7 +258,7 @@ def jobs(
 def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Reports:
     """The report.json of every job whose run folder has one.
 
-    Not asked for is the DONE file: a table's committed reports come without it, and a report is
+    The DONE file is not needed: a table's committed reports come without it, and a report is
     written only when its run is over.
     """
     folders = {job: folder_of(job) for job in jobs}
@@ -266,38 +272,38 @@ def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Repor
 def tabulate(table: Table, reports: Reports) -> pd.DataFrame:
     """The table's numbers, one line per row and metric, columns `CSV_COLUMNS`, missing as NaN.
 
-    After the rows themselves come, as lines of the same frame, each row's difference to the
-    baseline (metric `<split>/<metric>_minus_baseline`) and the contrasts, both paired by seed.
-    Their `paper` is the same combination of the paper's means.
+    The rows come first, then each row's difference to the baseline (metric
+    `<split>/<metric>_minus_baseline`), then the contrasts; both are paired by seed. Their `paper`
+    is the same combination of the paper's means.
     """
     numbers = TableNumbers(table, reports)
     lines: list[dict[str, Any]] = []
 
-    def add(row: str, weights: Mapping[str, float], suffix: str = "", whole: str = "") -> None:
+    def add(row: str, weights: Mapping[str, float], suffix: str = "", share_of: str = "") -> None:
         for metric in numbers.metrics:
             summary, paper = numbers.combine(weights, metric)
             lines.append(_line(row, metric + suffix, summary, paper))
-            if whole:
-                total, paper_total = numbers.combine(gaps[whole], metric)
+            if share_of:
+                total, paper_total = numbers.combine(contrasts[share_of], metric)
                 share, paper = _share(summary, total), paper / paper_total
                 lines.append(_line(row, f"{metric}{SHARE}", share, paper))
 
-    gaps = {each.label: each.weights for each in table.contrasts}
+    contrasts = {c.label: c.weights for c in table.contrasts}
     for row in table.rows:
         add(row.label, {row.label: 1.0})
     for row in table.rows:
         if table.baseline is not None and row.label != table.baseline and row.overrides is not None:
             add(row.label, {row.label: 1.0, table.baseline: -1.0}, suffix=MINUS_BASELINE)
-    for each in table.contrasts:
-        add(each.label, each.weights, whole=each.share_of or "")
+    for c in table.contrasts:
+        add(c.label, c.weights, share_of=c.share_of or "")
     return pd.DataFrame(lines, columns=list(CSV_COLUMNS))
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Writes a frame: six significant digits, n_seeds as integers, missing empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
-    whole.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    printed = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
+    printed.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 class Cell(NamedTuple):
@@ -364,12 +370,12 @@ class TableNumbers:
         """Seed -> value of a row's runs that have this metric as a finite number.
 
         Raises:
-            UsageError: two experiments report it, and which is meant nobody can tell.
+            UsageError: two experiments report it, so it is unclear which one is meant.
         """
         values: dict[int, float] = {}
-        own = f"{metric}@{self.rows[row].variant}"
+        variant = f"{metric}@{self.rows[row].variant}"
         for job, report in self.reports.items():
-            value = report["metrics"].get(own, report["metrics"].get(metric))
+            value = report["metrics"].get(variant, report["metrics"].get(metric))
             if job.row != row or value is None or not math.isfinite(value):
                 continue
             if job.seed in values:
@@ -379,7 +385,7 @@ class TableNumbers:
 
 
 def _share(part: Summary, whole: Summary) -> Summary:
-    """Ratio of two means; empty where the whole may be zero, since a share of that says nothing."""
+    """Ratio of two means; empty if the whole may be zero, as a share of it would say nothing."""
     known = whole.excludes_zero and part.n
     return Summary(part.mean / whole.mean if known else NAN, NAN, NAN, NAN, part.n if known else 0)
 

@@ -32,8 +32,8 @@ class WandbLogger(NoLogger):
     Args:
         project: the W&B project.
         entity: the W&B team or user; null for the key's default.
-        mode: null is online with a key and else offline, unless WANDB_MODE says otherwise;
-            or online (which without a key is offline too), offline, disabled.
+        mode: online, offline or disabled; null for WANDB_MODE or, without it, online. Without a
+            key online becomes offline.
     """
 
     def __init__(self, project: str, entity: str | None = None, mode: str | None = None) -> None:
@@ -49,7 +49,7 @@ class WandbLogger(NoLogger):
             # Without a key `init` would ask for one.
             if self.mode == "online" and not wandb.login(prompt=False, verify=False):
                 self.mode = "offline"
-            # The folder's name as id: a resumed run goes on in the same W&B run.
+            # The folder's name as id: a resumed run continues the same W&B run.
             self._run = wandb.init(
                 project=self.project,
                 entity=self.entity,
@@ -59,7 +59,7 @@ class WandbLogger(NoLogger):
                 config=config,
                 mode=self.mode,  # type: ignore[arg-type]
                 resume="allow",
-                reinit="finish_previous",  # else it goes on in a run that failed in this process
+                reinit="finish_previous",  # else wandb reuses a run that failed in this process
                 settings=wandb.Settings(silent=True),
             )
             self.id = None if self.mode == "disabled" else folder.name

@@ -1,4 +1,4 @@
-"""The pictures in results/figures: drawn from tables and reports that exist; nothing is run."""
+"""Draws the pictures in results/figures from the tables and reports that exist; runs nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from beyond_ce.reproduction.write import SCALES, reports_behind
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
     """Draws `overview.png` and `claims-<paper>.png`; returns their paths.
 
-    The same results give the same bytes, so that drawing again changes nothing in git.
+    The same results give the same bytes, so drawing again changes nothing in git.
 
     Args:
         folder: where the figures go; None for <results>/figures/<scale>.
@@ -31,24 +31,26 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     """
     if scale not in SCALES:
         raise UsageError(f"--scale {scale}: choose one of {', '.join(SCALES)}")
-    made = results / "tables" / scale
-    if not any(made.glob("*.csv")):
-        raise UsageError(f"{made} has no table to draw: first `make reproduce-all SCALE={scale}`")
+    csvs = results / "tables" / scale
+    if not any(csvs.glob("*.csv")):
+        raise UsageError(
+            f"{csvs} has no table to draw: run `make reproduce-all SCALE={scale}` first"
+        )
     tables = {path.stem: load_table(path) for path in sorted((CONF_DIR / "table").glob("*.yaml"))}
     findings = _findings(results, scale, tables)
     frames = {
-        name: pd.read_csv(made / f"{name}.csv")
+        name: pd.read_csv(csvs / f"{name}.csv")
         for name in OVERVIEW_TABLES
-        if (made / f"{name}.csv").is_file()
+        if (csvs / f"{name}.csv").is_file()
     }
     folder = results / "figures" / scale if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # 1,440 pixels: sharp where a README shows 900 of them.
         paths = [_save(overview(findings, frames, scale), folder / "overview.png", dpi=160)]
-        for paper, found in findings.items():
+        for paper, paper_findings in findings.items():
             path = folder / f"claims-{paper}.png"
-            paths.append(_save(claims_figure(found, tables), path, dpi=100))
+            paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}; set --results") from error
     return paths
@@ -69,7 +71,7 @@ def _findings(
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> Path:
-    # The field Software names matplotlib's version; without it only what is drawn is in the file.
+    # The field Software would name matplotlib's version: another version would change the file.
     figure.savefig(path, dpi=dpi, metadata={"Software": None})
     plt.close(figure)
     return path

@@ -1,4 +1,4 @@
-"""Runs what a table lacks, in processes on this machine or as a SLURM job array."""
+"""Runs a table's missing runs, in processes on this machine or as a SLURM job array."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it i
 def prepare_once(plan: Plan, prepare: Run) -> None:
     """Calls `prepare` for each distinct data set and tokenizer among the missing runs.
 
-    Otherwise the first runs, which start together, would all generate the same data.
+    Otherwise runs that start at the same time would all generate the same data.
     """
-    seen = []
+    prepared = []
     for job in plan.missing().values():
         config = plan.configs[job]
         inputs = OmegaConf.to_container(config, resolve=True)
         assert isinstance(inputs, dict)
         inputs = {group: inputs[group] for group in ("dataset", "tokenizer")}
-        if inputs not in seen:
-            seen.append(inputs)
+        if inputs not in prepared:
+            prepared.append(inputs)
             prepare(config)
 
 
 def default_jobs(plan: Plan) -> int:
-    """Runs at a time: as many as have cores of their own, one where a GPU does the work or where
-    they take times."""
+    """Runs at a time: as many as the cores allow, but one on a GPU or if the runs measure time."""
     if plan.table.alone:
         return 1
     import torch
@@ -84,9 +83,9 @@ def run_slurm(
     if not todo:
         return []
     parameters = slurm_parameters(overrides)
-    first = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
+    settings = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
     try:
-        executor = submitit.AutoExecutor(plan.results / "slurm" / "%j", cluster=cluster, **first)
+        executor = submitit.AutoExecutor(plan.results / "slurm" / "%j", cluster=cluster, **settings)
     except RuntimeError as error:
         raise UsageError(f"cannot submit to SLURM: {error}; use --launcher local") from error
     executor.update_parameters(**parameters)
@@ -94,8 +93,8 @@ def run_slurm(
     names = {handle.job_id: job for handle, (_, job) in zip(submitted, todo, strict=True)}
     with _Progress(plan, len(todo)) as progress:
         for handle in submitit.helpers.as_completed(submitted):
-            lost = handle.exception()  # killed, out of time for good
-            outcome = handle.result() if lost is None else error_line(lost)
+            failure = handle.exception()  # killed, or out of time once too often
+            outcome = handle.result() if failure is None else error_line(failure)
             progress.finish(names[handle.job_id], outcome, handle.paths.stderr)
     return progress.failures
 
@@ -105,15 +104,17 @@ def slurm_parameters(overrides: Sequence[str] = ()) -> dict[str, Any]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    own = [override for override in overrides if override.startswith("hydra.launcher.")]
+    launcher = [override for override in overrides if override.startswith("hydra.launcher.")]
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = hydra_compose(
-            "train", overrides=["hydra/launcher=slurm", *own], return_hydra_config=True
+            "train",
+            overrides=["hydra/launcher=slurm", *launcher],
+            return_hydra_config=True,
         )
     node = config.hydra.launcher
-    everywhere = set(OmegaConf.structured(BaseQueueConf))
+    common = set(OmegaConf.structured(BaseQueueConf))
     return {
-        (str(key) if key in everywhere else f"slurm_{key}"): (
+        (str(key) if key in common else f"slurm_{key}"): (
             OmegaConf.to_container(node[key]) if OmegaConf.is_config(node[key]) else node[key]
         )
         for key in node
@@ -122,7 +123,7 @@ def slurm_parameters(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 class _Resumable(submitit.helpers.Checkpointable):
-    """A run that submitit may requeue: it goes on from its own checkpoint."""
+    """A run that submitit may requeue: it resumes from its own checkpoint."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -137,10 +138,10 @@ class _Resumable(submitit.helpers.Checkpointable):
 
 
 class _Progress:
-    """A bar over runs with the time left, and the failures so far."""
+    """A progress bar over the runs, and the failures so far."""
 
     def __init__(self, plan: Plan, total: int) -> None:
-        # No smoothing: several runs end at about the same time, and then none for a while.
+        # Without smoothing, as several runs end at about the same time and then none for a while.
         self._bar = tqdm(
             total=total, desc=plan.table.id, unit="run", dynamic_ncols=True, smoothing=0
         )

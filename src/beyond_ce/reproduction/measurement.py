@@ -1,4 +1,4 @@
-"""Tables that are measured and not trained: one process takes all their numbers."""
+"""Tables that are measured instead of trained, all rows in one process."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from beyond_ce.runs.store import open_run, write_report
 
 
 def measure(plan: Plan) -> None:
-    """Takes what the table lacks, here and now, and writes a report for each row and seed.
+    """Measures in this process what the table lacks; writes a report for each row and seed.
 
     The table's `measure` is called with row -> config and the seeds, which number the repeats; it
-    yields (seed, row -> fields of report.json). A seed that lacks one row is measured again with
-    all of them, because rows are compared that took turns.
+    yields (seed, row -> fields of report.json). If a seed lacks one row, all rows are measured
+    again, because only rows that took turns can be compared.
     """
     seeds = sorted({job.seed for job in plan.missing().values()})
     if not seeds:
@@ -43,15 +43,14 @@ def measure(plan: Plan) -> None:
 
 
 class RowByRow(ABC):
-    """A measurement whose rows need nothing of each other: those of a repeat follow one another, as
-    only one model may fit the device."""
+    """A measurement of independent rows, one by one, as only one model may fit the device."""
 
     def __call__(
         self, configs: Mapping[str, DictConfig], repeats: Sequence[int]
     ) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
         """Yields (repeat, row -> fields of report.json) as they come."""
         for repeat in repeats:
-            yield repeat, {row: self.measure(each, repeat) for row, each in configs.items()}
+            yield repeat, {row: self.measure(config, repeat) for row, config in configs.items()}
 
     @abstractmethod
     def measure(self, config: DictConfig, repeat: int) -> dict[str, Any]:
@@ -61,11 +60,11 @@ class RowByRow(ABC):
 def measure_table(
     table_id: str, name: str, args: list[str], description: str | None
 ) -> dict[str, Any]:
-    """What a table would measure, without writing it.
+    """Takes a table's measurements without writing the table.
 
     Args:
-        name: of the benchmark, for its help.
-        args: of its command line.
+        name: the benchmark's name, for its --help.
+        args: the benchmark's command line.
 
     Returns:
         Row -> metric -> mean and interval over repeats, under "rows".
@@ -73,7 +72,7 @@ def measure_table(
     parser = argparse.ArgumentParser(prog=f"benchmark.py {name}", description=description)
     parser.add_argument("--scale", default="cpu", help="smoke, cpu (default), gpu or paper")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="default: the scale's")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; default: the scale's")
     options = parser.parse_args(args)
     threads = [f"trainer.num_threads={options.threads}"] if options.threads else []
     planned = plan(table_id, options.scale, range(options.repeats), threads)
@@ -86,7 +85,7 @@ def measure_table(
                 values[row][metric].append(value)
     return {
         "rows": {
-            row: {metric: asdict(summarize(each)) for metric, each in metrics.items()}
+            row: {metric: asdict(summarize(repeats)) for metric, repeats in metrics.items()}
             for row, metrics in values.items()
         },
         "scale": options.scale,

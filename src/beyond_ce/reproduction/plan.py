@@ -39,7 +39,7 @@ class Plan:
         return any(is_done(self.folder(job)) for job in self.configs)
 
     def missing(self) -> dict[Path, Job]:
-        """Run folder -> job for what is not done yet; rows that are the same run come once."""
+        """Run folder -> job of every run that is not done; rows that share a run count once."""
         folders: dict[Path, Job] = {}
         for job in self.configs:
             folders.setdefault(self.folder(job), job)
@@ -67,22 +67,22 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def plans(args: argparse.Namespace) -> list[Plan]:
-    """The plans of the tables named in `args`; says which table of a bare number does not exist."""
+    """The plans of the tables named in `args`; prints which table of a bare number is unknown."""
     try:
         seeds = [int(seed) for seed in args.seeds.split(",")] if args.seeds else None
     except ValueError as error:
-        raise UsageError(f"--seeds {args.seeds}: give integers, as 0,1,2") from error
+        raise UsageError(f"--seeds {args.seeds}: give integers, for example 0,1,2") from error
     overrides = [name for name in args.names if "=" in name]
     ids: list[str] = []
     for name in args.names:
         if name not in overrides:
-            found, unknown = table_ids(name)
-            ids += [each for each in found if each not in ids]
-            for each in unknown:
-                print(f"there is no table {each}: going on with {', '.join(found)}")
+            known, unknown = table_ids(name)
+            ids += [table_id for table_id in known if table_id not in ids]
+            for table_id in unknown:
+                print(f"there is no table {table_id}: continuing with {', '.join(known)}")
     if not ids:
         raise UsageError("name a table, for example ntl-2")
-    return [plan(each, args.scale, seeds, overrides) for each in ids]
+    return [plan(table_id, args.scale, seeds, overrides) for table_id in ids]
 
 
 def table_ids(name: str) -> tuple[list[str], list[str]]:
@@ -93,10 +93,10 @@ def table_ids(name: str) -> tuple[list[str], list[str]]:
     """
     ids = [f"{paper}-{name}" for paper in PAPERS] if name.isdigit() else [name]
     known = sorted(path.stem for path in (CONF_DIR / "table").glob("*.yaml"))
-    found = [each for each in ids if each in known]
-    if not found:
+    matches = [table_id for table_id in ids if table_id in known]
+    if not matches:
         raise UsageError(f"there is no table '{name}'; known: {', '.join(known)}")
-    return found, [each for each in ids if each not in found]
+    return matches, [table_id for table_id in ids if table_id not in matches]
 
 
 def plan(
@@ -106,20 +106,20 @@ def plan(
     table = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
     fixed = [o for o in overrides if o.split("=")[0].lstrip("+") in ("seed", "scale", "experiment")]
     if fixed:
-        # seed=3 for every seed would make one run look like several that agree.
+        # With seed=3 for every seed, one run would look like several that agree.
         raise UsageError(f"{fixed[0]}: a table sets this itself, see --seeds and --scale")
     todo = jobs(table, scale, seeds, [o for o in overrides if not o.startswith("hydra")])
-    # Where the files lie is nobody else's business, and changes no number.
-    told = [o for o in overrides if o.split("=")[0] not in ("results_dir", "cache_dir")]
+    # Paths change no number and differ between machines, so the printed command leaves them out.
+    printed = [o for o in overrides if o.split("=")[0] not in ("results_dir", "cache_dir")]
     arguments = [f"--seeds {','.join(map(str, seeds))}"] if seeds is not None else []
-    arguments += [shlex.quote(override) for override in told]
+    arguments += [shlex.quote(override) for override in printed]
     command = f"make reproduce-table-{table_id} SCALE={scale}"
     if arguments:
         command += f' ARGS="{" ".join(arguments)}"'
     # Composing takes a fraction of a second: once per row, not per seed.
     rows = {overrides: compose(overrides) for overrides in dict.fromkeys(j.overrides for j in todo)}
     if table.measure:
-        for config in rows.values():  # a measurement is not the training run of the same config
+        for config in rows.values():  # so that its hash differs from that of a training run
             OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
     configs = {}
     for job in todo:

@@ -1,6 +1,6 @@
-"""What a recipe says, as a table's numbers: nothing is trained and nothing is timed.
+"""Tables of the recipes' own settings: nothing is trained or timed.
 
-A table that reads the recipes themselves shows at once where one has drifted from the paper.
+They show at once where a recipe has drifted from the paper.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from beyond_ce.reproduction.measurement import RowByRow
 
 
 class RecipeSettings(RowByRow):
-    """The measurement behind tables of settings: every repeat gives the same.
+    """The measurement behind tables of settings: every repeat gives the same numbers.
 
     Args:
         read: a row's config -> metrics.
@@ -31,7 +31,7 @@ class RecipeSettings(RowByRow):
 
 
 def hyperparameters(config: DictConfig) -> dict[str, float]:
-    """What MTP table S13 lists: of a run on a corpus with a warmup and a cosine."""
+    """The settings in MTP table S13, of a run on a corpus with a warmup and a cosine schedule."""
     tokens = config.trainer.batch_size * config.dataset.sequence_length
     return {
         "recipe/batch": tokens / 2**20,
@@ -45,11 +45,11 @@ def hyperparameters(config: DictConfig) -> dict[str, float]:
 
 
 def architecture(config: DictConfig, vocab_size: int) -> dict[str, float]:
-    """What MTP table S14 lists, and the parameters in millions with a vocabulary of that size."""
+    """The sizes in MTP table S14, and the parameters in millions with `vocab_size` tokens."""
     with torch.device("meta"):
         sizes = {"vocab_size": vocab_size, "pad_id": 0, "eos_id": 1}
         model = build(config.model, "model", **sizes, head=build(config.head, "head"))
-    parameters = sum(each.numel() for each in model.parameters())
+    parameters = sum(p.numel() for p in model.parameters())
     return {
         "architecture/dim": config.model.dim,
         "architecture/layers": config.model.num_layers,

@@ -1,4 +1,4 @@
-"""Calls in parallel processes that stop cleanly, and that outlive one another's deaths.
+"""Runs functions in parallel processes that stop cleanly; one that dies does not end the others.
 
 Kept free of heavy imports: every worker process imports this module first.
 """
@@ -36,12 +36,12 @@ def run_tasks(
 ) -> None:
     """Runs every task and calls `on_done` with its error as one line, or None.
 
-    The processes persist, so that a task's imports are paid once each. A process that dies (killed
-    for memory, say) takes the pool with it: the tasks under way start again in a new pool, and a
-    task that was under way twice has failed.
+    Each process runs many tasks, so it imports their modules only once. A process that dies (killed
+    for memory, say) breaks the pool: the tasks that were running start again in a new pool, and a
+    task that was running both times a pool broke has failed.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after every task under way got a SIGTERM and ended.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running tasks got a SIGTERM and ended.
     """
     waiting = list(tasks)
     deaths: dict[int, int] = {}
@@ -51,8 +51,8 @@ def run_tasks(
             try:
                 with _pool(min(max_workers, len(waiting))) as pool:
                     while waiting or running:
-                        # No more in flight than there are workers, so that what a broken pool
-                        # held is what was running.
+                        # Submit no more tasks than there are workers, so that exactly the
+                        # submitted ones were running if the pool breaks.
                         while waiting and len(running) < max_workers:
                             task = waiting.pop(0)
                             running[pool.submit(_run, task)] = task
@@ -60,14 +60,14 @@ def run_tasks(
                             error = done.result()
                             on_done(running.pop(done), error)
             except BrokenProcessPool:
-                again = []
+                retried = []
                 for task in running.values():
                     deaths[id(task)] = deaths.get(id(task), 0) + 1
                     if deaths[id(task)] == 2:
                         on_done(task, "its process died twice")
                     else:
-                        again.append(task)
-                waiting = again + waiting
+                        retried.append(task)
+                waiting = retried + waiting
 
 
 def error_line(error: BaseException) -> str:
@@ -88,14 +88,14 @@ def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole foreground group. The parent alone answers it and passes SIGTERM on,
-    # on which a run saves and stops.
+    # Ctrl-C reaches the whole foreground group. Only the parent acts on it: it sends SIGTERM to the
+    # workers, on which a run saves and stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def stop_with_parent() -> None:
-        # An orphan would go on writing into a folder that a second start has taken over.
+        # An orphan would keep writing into a folder that a second start has taken over.
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -107,7 +107,7 @@ def _run(task: Task) -> str | None:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         with task.log.open("a") as log:
-            # On the level of file descriptors, so that the output of libraries in C goes along.
+            # File descriptors and not sys.stdout, to catch the output of C libraries as well.
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         task.function(task.argument)

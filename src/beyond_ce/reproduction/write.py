@@ -21,21 +21,21 @@ from beyond_ce.reporting.tables import (
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.runs.store import is_done, write_atomically
 
-SCALES = ("cpu", "gpu", "paper")  # those whose numbers mean something
+SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
 
 
 def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str, Path]:
     """Writes the table's files from the reports that exist; returns suffix -> path.
 
     Args:
-        only_done: leave out reports whose run folder lacks DONE: committed reports, say, whose
-            runs were to be repeated here and failed.
+        only_done: leave out reports whose run folder lacks DONE, such as committed reports whose
+            runs failed when they were repeated here.
     """
     usable = [job for job in plan.configs if not only_done or is_done(plan.folder(job))]
     reports = read_reports(usable, plan.folder)
     if not reports:
         raise UsageError(
-            f"no finished run of {plan.table.id} at scale {plan.scale}: first `{plan.command}`"
+            f"no finished run of {plan.table.id} at scale {plan.scale}: run `{plan.command}` first"
         )
     frame = tabulate(plan.table, reports)
     expected = len({plan.folder(job) for job in plan.configs})
@@ -81,8 +81,8 @@ def write_claims(results: Path) -> Path:
 
 
 def reports_behind(table: Table, scale: str, results: Path) -> Reports:
-    """The reports of a table's runs at a scale, none where the table itself was not written."""
+    """The reports of a table's runs at a scale; none if the table itself has not been written."""
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
-    made = plan(table.id, scale, overrides=[f"results_dir={results}"])
-    return read_reports(list(made.configs), made.folder)
+    planned = plan(table.id, scale, overrides=[f"results_dir={results}"])
+    return read_reports(list(planned.configs), planned.folder)

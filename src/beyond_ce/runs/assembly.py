@@ -22,10 +22,10 @@ from beyond_ce.training.objective import Objective
 
 
 def build_model(config: DictConfig, tokenizer: Tokenizer) -> LanguageModel:
-    """The config's model with its head, sized for the tokenizer and with its encodings.
+    """The config's model and head, with the tokenizer's vocabulary size and number encodings.
 
     A decoder with a checkpoint to start from (`model.pretrained`) gets its weights here; models
-    of transformers load theirs themselves.
+    of transformers load their own.
     """
     model: LanguageModel = build(
         config.model,
@@ -55,26 +55,26 @@ def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
 
 
 def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Loss:
-    """The config's loss, with what it wants to know of the tokenizer.
+    """The config's loss, with the tables of the tokenizer that it needs.
 
     Raises:
-        UsageError: the loss can do nothing with this tokenizer.
+        UsageError: the loss cannot work with this tokenizer.
     """
     tables = {"number_values": tokenizer.number_values()}
     if "decimal_points" in signature(get_object(config.loss._target_)).parameters:
         tables["decimal_points"] = tokenizer.decimal_points()
     try:
         return build(config.loss, "loss", **tables)
-    except UsageError as error:  # losses never see a tokenizer, so that they cannot name it
+    except UsageError as error:  # losses never see the tokenizer, so they cannot name it
         raise UsageError(f"with tokenizer {type(tokenizer).__name__}: {error}") from error
 
 
 def load_model(
     config: DictConfig, tokenizer: Tokenizer, checkpoint: Path
 ) -> tuple[LanguageModel, int]:
-    """The config's model with the weights of a checkpoint, and the step it is from.
+    """The config's model with the weights of a checkpoint, and the checkpoint's step.
 
-    The model is whole and on the CPU, however many devices have trained it in shards.
+    The whole model is on the CPU, even if several devices trained it in shards.
     """
     objective = build_objective(config, tokenizer)
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -83,7 +83,7 @@ def load_model(
 
 
 def load_run(folder: Path, checkpoint: str) -> tuple[LanguageModel, Tokenizer, int]:
-    """The model of a trained run, whole and on the CPU, its tokenizer, and the step it is from.
+    """The model of a trained run (all of it on the CPU), its tokenizer, and the checkpoint's step.
 
     Args:
         folder: of a run, finished or not.

@@ -13,15 +13,15 @@ from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import NumberAnswers
 from beyond_ce.evaluation.baselines import Baseline
-from beyond_ce.evaluation.evaluator import spread
+from beyond_ce.evaluation.evaluator import subsample
 from beyond_ce.runs.report import now, report_head
-from beyond_ce.runs.scoring import keep
+from beyond_ce.runs.scoring import save_scores
 from beyond_ce.runs.store import open_run, write_report
 from beyond_ce.training.records import peak_memory_mb
 
 
 def run_baseline(config: DictConfig) -> Path:
-    """Fit and score the config's baseline on the splits that a model would have; no checkpoint.
+    """Fit the config's baseline to the training split and score it on the test splits.
 
     Raises:
         UsageError: the answers are no numbers.
@@ -36,19 +36,20 @@ def run_baseline(config: DictConfig) -> Path:
         targets = np.array([number_value(last_number(answer)) for answer in train["answer"]])
         if np.isnan(targets).any():
             raise UsageError(
-                f"dataset {data.name} has answers without a number, for which "
-                f"{type(baseline).__name__} is not made: leave out baseline="
+                f"dataset {data.name} has answers without a number, which "
+                f"{type(baseline).__name__} cannot predict: leave out baseline="
             )
         parameters = baseline.fit(list(train["prompt"]), targets)
         fitted_at = time.perf_counter()
         metrics: dict[str, float] = {}
         for split in data.test_splits:
-            examples = spread(splits[split], evaluator.max_examples)
+            examples = subsample(splits[split], evaluator.max_examples)
             answers = baseline.predict(list(examples["prompt"]))
             frame = examples.select_columns(["prompt", "answer", "task"]).to_pandas()
-            found = evaluator.judge(frame.assign(prediction=[plain(each) for each in answers]))
-            keep(found.metrics, found.predictions, folder / "evaluation" / f"{split}.json")
-            metrics |= {f"{split}/{name}": value for name, value in found.metrics.items()}
+            result = evaluator.judge(frame.assign(prediction=[plain(number) for number in answers]))
+            path = folder / "evaluation" / f"{split}.json"
+            save_scores(result.metrics, result.predictions, path)
+            metrics |= {f"{split}/{name}": value for name, value in result.metrics.items()}
         report = {
             **report_head(config),
             "data": data.fingerprint(),

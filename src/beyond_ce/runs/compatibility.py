@@ -9,20 +9,20 @@ from omegaconf import DictConfig
 
 from beyond_ce.errors import UsageError, one_line
 
-# For each target (see `Head.target`) a choice to recommend.
+# What to recommend for each target (see `Head.target`).
 _HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
 _LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
 _MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
-# Likewise for columns of the examples: evaluators that read them, data sets that have them.
+# And for each column of the examples: an evaluator that reads it, a data set that has it.
 _EVALUATORS = {"answer": "number_answers", "text": "held_out"}
 _DATA_SETS = {"prompt": "arithmetic", "answer": "arithmetic", "text": "python_source"}
 
 
 def check_parts(config: DictConfig) -> None:
-    """Compare what the chosen classes say of themselves.
+    """Check that the chosen classes fit together, by what each class declares.
 
     Raises:
-        UsageError: two of them do not fit; the one line names both and what would fit.
+        UsageError: two of them do not fit; the line names both and what would fit.
     """
     tokenizer, model, head, loss = (
         _class(config, group) for group in ("tokenizer", "model", "head", "loss")
@@ -44,14 +44,14 @@ def check_parts(config: DictConfig) -> None:
         )
     if head.target not in model.targets:
         raise UsageError(
-            f"head {head.__name__} predicts {_some(head.target)}, for which model "
-            f"{model.__name__} is not made: choose head={_HEADS[model.targets[0]]} "
+            f"head {head.__name__} predicts {_noun(head.target)}, which model "
+            f"{model.__name__} does not support: choose head={_HEADS[model.targets[0]]} "
             f"or model={_MODELS[head.target]}"
         )
     if loss.target != head.target:
         raise UsageError(
-            f"loss {loss.__name__} is for heads that predict {_some(loss.target)}, but head "
-            f"{head.__name__} predicts {_some(head.target)}: choose loss={_LOSSES[head.target]} "
+            f"loss {loss.__name__} is for heads that predict {_noun(loss.target)}, but head "
+            f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
     _check_evaluator(config)
@@ -85,5 +85,5 @@ def _class(config: DictConfig, group: str) -> Any:
         raise UsageError(f"{group}: {one_line(error)}") from error
 
 
-def _some(target: str) -> str:
+def _noun(target: str) -> str:
     return "a value" if target == "value" else target

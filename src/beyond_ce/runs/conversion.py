@@ -35,29 +35,28 @@ def convert(
         to: llama, hf or native.
         dtype: of the weights in `target`; None keeps that of `source`.
         checkpoint: of a run, last or best.
-        tell: gets a line at every stage.
+        tell: called with a line of progress at every stage.
 
     Raises:
-        UsageError: `source` is no checkpoint of a decoder, `target` exists, or the head has no
-            place in the layout.
+        UsageError: `source` is no checkpoint of a decoder, `target` exists, or the layout cannot
+            hold the head.
         RunError: a file is damaged, or the disk full.
     """
     tell(f"reading {source}")
     if (source / "config.yaml").exists():
-        found = read_run(source, checkpoint)
-        found.model.to(dtype)
+        loaded = read_run(source, checkpoint)
+        loaded.model.to(dtype)
     else:
-        found = read_checkpoint(source, dtype)
-    model = found.model
-    size = sum(value.numel() * value.element_size() for value in model.parameters())
+        loaded = read_checkpoint(source, dtype)
+    size = sum(value.numel() * value.element_size() for value in loaded.model.parameters())
     tell(f"writing {target} as {to}, {size / 1e9:.3g} GB at most")
-    write_checkpoint(found, target, to)
+    write_checkpoint(loaded, target, to)
     for name in _TOKENIZERS:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name)
         elif (source / name).exists():
             shutil.copy(source / name, target / name)
-    return found
+    return loaded
 
 
 def read_run(folder: Path, checkpoint: str) -> Checkpoint:
@@ -72,11 +71,13 @@ def read_run(folder: Path, checkpoint: str) -> Checkpoint:
     """
     model, tokenizer, _ = load_run(folder, checkpoint)
     if not isinstance(model, Decoder):
-        raise UsageError(f"{folder} has trained a {type(model).__name__}: only decoders convert")
+        raise UsageError(
+            f"{folder} has trained a {type(model).__name__}: only decoders can be converted"
+        )
     if type(model.embedding) is not nn.Embedding:
         raise UsageError(
-            f"{folder} has the number encodings of its tokenizer beside the embedding, for which "
-            "no layout has a place: only runs with other tokenizers convert"
+            f"{folder} adds its tokenizer's number encodings to the embedding, which no layout can "
+            "store: only runs with other tokenizers can be converted"
         )
     parts = OmegaConf.to_container(read_config(folder), resolve=True)
     assert isinstance(parts, dict)
@@ -84,7 +85,7 @@ def read_run(folder: Path, checkpoint: str) -> Checkpoint:
         "vocab_size": tokenizer.vocab_size,
         "pad_id": tokenizer.pad_id,
         "eos_id": tokenizer.eos_id,
-        # The weights are all there: nothing is left to take from another checkpoint.
+        # All weights are there: nothing is to be loaded from another checkpoint.
         "model": {key: value for key, value in parts["model"].items() if key != "pretrained"},
         "head": parts["head"],
     }

@@ -1,4 +1,4 @@
-"""One run, from a config to a report: prepares the data, trains, scores, writes down."""
+"""One run, from a config to a report: prepares the data, trains, scores, writes the report."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from beyond_ce.training.session import Batches
 def run(config: DictConfig) -> Path:
     """Train and evaluate what `config` describes; returns the run's folder.
 
-    A finished run is skipped, an interrupted one goes on where it was.
+    A finished run is skipped, an interrupted one continues where it stopped.
 
     Raises:
-        UsageError: the config asks for something that cannot be.
-        RunError: something broke on the way, or the run was stopped by a signal.
+        UsageError: the config asks for something that cannot be done.
+        RunError: something broke during the run, or a signal stopped it.
     """
     check(config)
     check_parts(config)
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> Path:
     start = time.perf_counter()
     trainer: Trainer = build(config.trainer, "trainer")  # starts the other ranks, if any
     primary = trainer.fabric.is_global_zero
-    # One rank holds the folder for all of them, and is the only one to write.
+    # One rank locks the folder for all of them, and is the only one to write.
     with open_run(config) if primary else nullcontext():
         parts = _assemble(config, trainer)
         if primary:
@@ -73,7 +73,7 @@ def run(config: DictConfig) -> Path:
                     "steps": result.steps,
                     "samples": result.samples,
                     "train_s": result.seconds,
-                    # training before an interruption included, its preparation not
+                    # includes training before an interruption, but not the preparation for it
                     "wall_clock_s": result.seconds + preparation_s + time.perf_counter() - start,
                     "peak_memory_mb": result.peak_memory_mb,
                     "wandb_id": parts.logger.id,
@@ -85,10 +85,10 @@ def run(config: DictConfig) -> Path:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a run is made of, beside its trainer.
+    """The parts of a run, besides its trainer.
 
     Attributes:
-        probe: with the examples that it samples; None for a run without one.
+        probe: with its sample of the examples; None for a run without a probe.
     """
 
     evaluator: Evaluator
@@ -113,7 +113,7 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
 
 
 def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) -> TrainingResult:
-    """Trains to the end, from the last checkpoint where there is one."""
+    """Trains to the end, from the last checkpoint if there is one."""
     model: LanguageModel = parts.objective.model
     probing: dict[str, Any] = {}
     if parts.probe is not None:
@@ -135,7 +135,7 @@ def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) ->
 def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: int) -> Batches:
     data = prepared.train, prepared.validation, trainer.batch_size, seed
     if isinstance(prepared.train, PackedTokens):
-        # Rows are long: as many at once as of a training step, which fit the device.
+        # Rows are long: validate with training's micro-batches, which fit the device.
         part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
         return PackedBatches(model, *data, validation_batch_size=part)
     return PromptAnswerBatches(model, *data)
@@ -144,7 +144,7 @@ def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: i
 def _score(
     config: DictConfig, trainer: Trainer, parts: _Parts, result: TrainingResult, folder: Path
 ) -> tuple[LanguageModel, dict[str, float]]:
-    """The model of the checkpoint that counts, and all metrics of the run."""
+    """The model of the checkpoint to evaluate, and all metrics of the run."""
     prepared = parts.prepared
     checkpoint = folder / f"{config.evaluate_checkpoint}.ckpt"
     model, _ = load_model(config, prepared.tokenizer, checkpoint)
@@ -156,7 +156,7 @@ def _score(
     }
     if parts.probe is not None:
         probe, sample = parts.probe
-        # From the file, which has the probes before an interruption as well.
+        # From the file, which also has the probes before an interruption.
         records = read_records(folder / "metrics.jsonl")
         steps_per_epoch = len(prepared.train) / trainer.batch_size
         metrics |= probe.summary(records, sample["task"], steps_per_epoch)

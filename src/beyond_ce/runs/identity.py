@@ -1,4 +1,4 @@
-"""What defines a run, and the hash of it that names the run's folder."""
+"""Which settings define a run, and their hash, which names the run's folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.configuration import FORMER_NAMES
 from beyond_ce.errors import UsageError
 
-# Keys that say where and how fast a run happens but not what it computes: changing one of them
-# names the same run. `precision` and `compile` do change the arithmetic and so stay.
-_NOT_DEFINING = {
+# Keys that say where and how fast a run happens but not what it computes are left out of the hash.
+# `precision` and `compile` change the arithmetic, so they stay in it.
+_NOT_HASHED = {
     "results_dir",
     "cache_dir",
     "logger",
@@ -32,25 +32,25 @@ _NOT_DEFINING = {
     "trainer.checkpoint_every",
 }
 
-_DEFINING_A_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
+_HASHED_FOR_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
 
 
 def definition(config: DictConfig) -> dict[str, Any]:
     """The part of a config that defines the run's numbers, with plain Python values.
 
-    A data set's `path` counts by its last component, so that the same files give the same run
-    wherever they lie. A run with a baseline has no model, so the model's settings are left out.
+    Only the last component of a data set's `path` counts, so that the same files give the same
+    run wherever they are. A run with a baseline has no model, so the model's settings are left out.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     if "baseline" in plain:
-        plain = {key: plain[key] for key in _DEFINING_A_BASELINE}
+        plain = {key: plain[key] for key in _HASHED_FOR_BASELINE}
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
         for key, value in node.items():
             name = f"{prefix}{key}"
-            if name in _NOT_DEFINING:
+            if name in _NOT_HASHED:
                 continue
             if isinstance(value, dict):
                 value = prune(value, f"{name}.")
@@ -65,7 +65,7 @@ def definition(config: DictConfig) -> dict[str, Any]:
 
 
 def run_hash(config: DictConfig) -> str:
-    """Sixteen hex digits that name the run: equal configs, equal name."""
+    """Sixteen hex digits that name the run; the same for equal definitions."""
     text = json.dumps(definition(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -76,7 +76,7 @@ def run_folder(config: DictConfig) -> Path:
 
 
 def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
-    """A run's config with Hydra overrides of keys in `group`, or of keys that do not define it.
+    """A run's config with Hydra overrides of keys in `group`, or of keys left out of the hash.
 
     Raises:
         UsageError: an override would make it another run.

@@ -1,4 +1,4 @@
-"""A model with its tokenizer from a folder, whoever wrote it."""
+"""Loads a model and its tokenizer from the folder of a run or of a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beyond_ce.tokenizers import BPETokenizer, PretrainedTokenizer, Tokenizer
 
 @dataclass(frozen=True)
 class Loaded:
-    """What `load` finds.
+    """What `load` returns.
 
     Attributes:
         model: on the CPU, with the precision of its file.
@@ -26,20 +26,21 @@ class Loaded:
     start: list[int]
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, its start included."""
+        """Token ids of each text, the `start` tokens included."""
         return [[*self.start, *ids] for ids in self.tokenizer.encode(texts)]
 
 
 def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) -> Loaded:
     """The model in a run's folder, or in a checkpoint's of any layout (see `read_checkpoint`).
 
-    Texts start with the tokenizer's beginning token where the tokenizer came with a checkpoint
-    from elsewhere, as Llama's; models trained here see none.
+    If the tokenizer came with a checkpoint from elsewhere, such as Llama's, texts start with its
+    beginning-of-sequence token; models trained here see none.
 
     Args:
         checkpoint: of a run, last or best.
-        tokenizer: where a checkpoint's tokenizer is, if not in its folder: `tokenizer.model`, or
-            a folder with it or with transformers' `tokenizer.json`, or of a run.
+        tokenizer: path of a checkpoint's tokenizer, if it is not in the checkpoint's folder: a
+            `tokenizer.model`, a folder with one or with transformers' `tokenizer.json`, or a run's
+            folder.
 
     Raises:
         UsageError: there is no such model, or no tokenizer that fits it.
@@ -49,31 +50,31 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
         raise UsageError(f"there is no folder {folder}: give that of a run or of a checkpoint")
     if (folder / "config.yaml").exists():
         if tokenizer is not None:
-            raise UsageError(f"{folder} is a run and has its own tokenizer: give no other")
-        model, own, _ = load_run(folder, checkpoint)
-        return Loaded(model, own, [])
-    place = folder if tokenizer is None else tokenizer
-    ours = place / "tokenizer"
-    found = Tokenizer.load(ours) if ours.is_dir() else _read_tokenizer(place)
+            raise UsageError(f"{folder} is a run and has its own tokenizer: leave yours out")
+        model, run_tokenizer, _ = load_run(folder, checkpoint)
+        return Loaded(model, run_tokenizer, [])
+    path = folder if tokenizer is None else tokenizer
+    saved = path / "tokenizer"  # by a run
+    loaded = Tokenizer.load(saved) if saved.is_dir() else _read_tokenizer(path)
     decoder = load_decoder(folder)
-    if found.vocab_size > decoder.vocab_size:
+    if loaded.vocab_size > decoder.vocab_size:
         raise UsageError(
-            f"the tokenizer in {place} has {found.vocab_size} tokens, the model in {folder} "
+            f"the tokenizer in {path} has {loaded.vocab_size} tokens, the model in {folder} "
             f"{decoder.vocab_size}: give the tokenizer that the model was trained with"
         )
-    begins = not ours.is_dir() and found.bos_id != found.pad_id
-    return Loaded(decoder, found, [found.bos_id] if begins else [])
+    has_start = not saved.is_dir() and loaded.bos_id != loaded.pad_id
+    return Loaded(decoder, loaded, [loaded.bos_id] if has_start else [])
 
 
-def _read_tokenizer(place: Path) -> Tokenizer:
-    """A tokenizer in a format that is not ours."""
-    theirs: Tokenizer
-    if place.is_file() or (place / BPETokenizer.pretrained_file).exists():
-        theirs = BPETokenizer(model=str(place))
-    elif (place / "tokenizer.json").exists():
-        theirs = PretrainedTokenizer(str(place))
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer in the format of SentencePiece or transformers."""
+    tokenizer: Tokenizer
+    if path.is_file() or (path / BPETokenizer.pretrained_file).exists():
+        tokenizer = BPETokenizer(model=str(path))
+    elif (path / "tokenizer.json").exists():
+        tokenizer = PretrainedTokenizer(str(path))
     else:
         raise UsageError(
-            f"{place} has no tokenizer: put its tokenizer.model there, or say where it is"
+            f"{path} has no tokenizer: put its tokenizer.model there, or give its path"
         )
-    return theirs.fit([], Path(), "")  # there is nothing to learn, nor to keep
+    return tokenizer.fit([], Path(), "")  # there is nothing to learn or to cache

@@ -1,4 +1,4 @@
-"""From a config to its data as text and as tokens, with the tokenizer: made once, then cached."""
+"""A config's data, as text and as tokens, and its tokenizer: prepared once, then cached."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ from beyond_ce.tokenizers import Tokenizer
 
 @dataclass
 class Prepared:
-    """What runs share: the splits as text, the training and validation splits as tokens (of a
-    corpus `PackedTokens`, else the columns of `tokenize`), the tokenizer, and the data's
-    fingerprint. It is cached, so that preparing it again is cheap."""
+    """What runs with the same data and tokenizer share.
+
+    Attributes:
+        splits: all splits as text.
+        train, validation: their tokens: `PackedTokens` of a corpus, else the columns of `tokenize`.
+        fingerprint: of the data.
+    """
 
     splits: dict[str, datasets.Dataset]
     train: Any
@@ -33,9 +37,9 @@ class Prepared:
 
 
 def prepare(config: DictConfig) -> Prepared:
-    """Generate or read the data and fit the tokenizer, or find both in `cache_dir`.
+    """Generate or read the data and fit the tokenizer, or read both from `cache_dir`.
 
-    Calling it before several runs start keeps them from preparing the same things side by side.
+    Call it before several runs start, or each of them prepares the same things.
     """
     data = build(config.dataset, "dataset")
     cache = Path(config.cache_dir)

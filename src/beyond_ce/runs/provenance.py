@@ -1,4 +1,4 @@
-"""What a number needs to be trusted later: commit, versions, hardware."""
+"""Where a run's numbers come from: commit, versions, hardware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What report.json holds of any run, beside what its own kind adds."""
+"""The part of report.json that all kinds of runs have in common."""
 
 from __future__ import annotations
 

@@ -26,15 +26,15 @@ def score(
 ) -> dict[str, float]:
     """Metrics `<split>/<metric>` on every test split.
 
-    Each split's metrics and predictions are kept as evaluation/<split>.json and .parquet, so
+    The metrics and predictions of each split are saved as evaluation/<split>.json and .parquet, so
     that a run interrupted between two splits does not score the first again.
     """
     metrics: dict[str, float] = {}
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            found = evaluator(subject, prepared.splits[split])
-            keep(found.metrics, found.predictions, path)
+            result = evaluator(subject, prepared.splits[split])
+            save_scores(result.metrics, result.predictions, path)
         values = json.loads(path.read_text())
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
@@ -43,17 +43,21 @@ def score(
 def score_again(
     folder: Path, checkpoint: str, splits: Sequence[str], overrides: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Metrics of each split for a trained run, with other settings of its evaluator, say.
+    """Score a trained run again, with other settings of its evaluator, say.
 
-    They are kept with the predictions in evaluation/<split>-<checkpoint>-<overrides>.json and
-    .parquet; what the run itself scored and reported stays.
+    The metrics and predictions of each split are saved as
+    evaluation/<split>-<checkpoint>-<overrides>.json and .parquet; the run's own scores and report
+    stay.
 
     Args:
         folder: of a run, finished or not.
         checkpoint: last or best.
-        splits: none for the test splits.
-        overrides: `evaluator.num_beams=4`, or `key=value` of what does not define the run,
-            such as `cache_dir`.
+        splits: empty for the test splits.
+        overrides: such as `evaluator.num_beams=4`, or of keys left out of the run's hash, such as
+            `cache_dir`.
+
+    Returns:
+        The metrics of each split.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or override.
@@ -71,18 +75,18 @@ def score_again(
     name = "-".join([checkpoint, *sorted(settings)])
     metrics = {}
     for split in splits or data.test_splits:
-        found = evaluator(subject, examples[split])
-        metrics[split] = found.metrics
+        result = evaluator(subject, examples[split])
+        metrics[split] = result.metrics
         report = {
             "run": folder.name,
             "split": split,
             "checkpoint": checkpoint,
             "step": step,
             "evaluator": OmegaConf.to_container(config.evaluator),
-            "metrics": found.metrics,
+            "metrics": result.metrics,
             **provenance(),
         }
-        keep(report, found.predictions, folder / "evaluation" / f"{split}-{name}.json")
+        save_scores(report, result.predictions, folder / "evaluation" / f"{split}-{name}.json")
     return metrics
 
 
@@ -92,15 +96,15 @@ def _device(config: DictConfig) -> torch.device:
     return build(config.trainer, "trainer", **one).fabric.device
 
 
-def keep(values: dict[str, Any], predictions: pd.DataFrame, path: Path) -> None:
-    """Writes predictions beside `path` as .parquet, then `values` to it: the values come last, so
-    that where they exist both are whole."""
+def save_scores(values: dict[str, Any], predictions: pd.DataFrame, path: Path) -> None:
+    """Writes `predictions` beside `path` as .parquet, and then `values` to `path`: if this file
+    exists, both are complete."""
     table = path.with_suffix(".parquet")
     try:
         path.parent.mkdir(exist_ok=True)
         predictions.to_parquet(table, index=False)
     except OSError as error:
         raise RunError(
-            f"cannot write {table}: {error}; start the same command again to go on"
+            f"cannot write {table}: {error}; start the same command again to continue"
         ) from error
     write_atomically(path, json.dumps(values, indent=2))

@@ -38,7 +38,7 @@ def read_config(folder: Path) -> DictConfig:
     """The config that the run in `folder` was started with.
 
     Raises:
-        UsageError: the folder is not a run's.
+        UsageError: it is not the folder of a run.
         RunError: its config is damaged, or would run code (see `untrusted`).
     """
     path = folder / "config.yaml"
@@ -66,13 +66,14 @@ def open_run(config: DictConfig) -> Iterator[Path]:
             f"cannot write to {folder} ({error.strerror}): set results_dir to a writable folder"
         ) from error
     try:
-        _claim(folder, config)
+        _check_config(folder, config)
         yield folder
     finally:
         lock.release()
 
 
-def _claim(folder: Path, config: DictConfig) -> None:
+def _check_config(folder: Path, config: DictConfig) -> None:
+    """Compare the folder's config.yaml with `config`; write it if there is none."""
     path = folder / "config.yaml"
     if path.exists():
         try:
@@ -102,11 +103,11 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"cannot write {path}: {error.strerror}; free some space and start the same command "
-            "again to go on"
+            "again to continue"
         ) from error
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Write report.json and then DONE, which makes the run count."""
+    """Write report.json and then DONE, which marks the run as finished."""
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     write_atomically(folder / "DONE", "")

@@ -35,7 +35,7 @@ def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
         reason = one_line(error)[:160]
         raise RunError(
             f"cannot save {path}: {reason}; the previous checkpoint is kept: "
-            "free some space and start the same command again to go on"
+            "free some space and start the same command again to continue"
         ) from error
     fabric.barrier()
 
@@ -66,7 +66,7 @@ def random_state() -> dict[str, Any]:
         # As plain values: a checkpoint loads without unpickling arbitrary objects.
         "numpy": (bits, np.asarray(keys).tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        # Of this rank's device: the others are not its to touch.
+        # This rank's device only: other ranks use the others.
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 

@@ -1,4 +1,4 @@
-"""What breaks a training, told by its step and batch."""
+"""Errors in a training step, reported with the step and its batch."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _NEVER = torch.iinfo(torch.long).max
 
 
 class FirstNonFinite:
-    """Keeps the first step whose loss was NaN or infinite as a number on the device.
+    """Remembers, on the device, the first step whose loss was NaN or infinite.
 
-    To read the loss itself after every step would make an accelerator wait for the CPU each time.
+    Reading the loss after every step would make an accelerator wait for the CPU each time.
     """
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
         self._step = torch.tensor(_NEVER, device=fabric.device)
 
-    def note(self, loss: Tensor, step: int) -> None:
-        """Take in this rank's `loss` (scalar) of `step`, from 1."""
+    def record(self, loss: Tensor, step: int) -> None:
+        """Take this rank's `loss` (scalar) at `step`, counted from 1."""
         self._step = torch.where(loss.isfinite(), self._step, self._step.clamp(max=step))
 
     def check(self, describe: Callable[[int], str]) -> None:
-        """Raise RunError for a step that was noted on any rank.
+        """Raise RunError if a loss on any rank was not finite.
 
         Args:
-            describe: says what a step, from 0, was trained on.
+            describe: says what a step, counted from 0, was trained on.
         """
         first = self._step
         if self.fabric.world_size > 1:
@@ -48,13 +48,17 @@ class FirstNonFinite:
 
 
 @contextmanager
-def named(batch: Callable[[], str]) -> Iterator[None]:
-    """Turns a model's or loss's refusal of ids, such as labels outside the vocabulary, into a
-    RunError that says which `batch()` it was."""
+def naming_batch(describe: Callable[[], str]) -> Iterator[None]:
+    """Turns the error of a model or loss that rejects ids, such as labels outside the vocabulary,
+    into a RunError that says which batch it was.
+
+    Args:
+        describe: names the batch; called only after an error.
+    """
     try:
         yield
     except (IndexError, ValueError) as error:
         raise RunError(
-            f"{batch()} does not fit the model: {error}; the model's vocabulary must hold the "
+            f"{describe()} does not fit the model: {error}; the model's vocabulary must hold the "
             "tokenizer's"
         ) from error

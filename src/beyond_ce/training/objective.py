@@ -1,4 +1,4 @@
-"""What the trainer minimises: a model's head through a loss, as one module.
+"""What the trainer minimises: a model and its loss, as one module.
 
 Shapes: B sequences, T positions, D hidden size.
 """
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 class Objective(nn.Module):
     """A model and a loss as one module, so that any parallel strategy wraps the whole step.
 
-    Where the head is a plain unembedding, the loss is computed from the hidden states and the
+    If the head is a plain unembedding, the loss is computed from the hidden states, and the
     [B, T, V] logits are never materialised.
 
-    A head for several offsets has a loss for each, with labels of its own and a mean over its own
-    valid positions; the total is their sum weighted by `head.loss_weights`. The offsets run one
-    after the other, forward and backward, in the forward pass of this module: of each only the
-    gradients of the trunk's output and of the head's parameters are left, added up, so that memory
-    does not grow with their number (MTP paper, section 2, "memory-efficient implementation"). What
-    comes out is one scalar with one backward pass, as from any other head, and parallel strategies
-    synchronise each gradient once.
+    A head for several offsets has one loss per offset, each with its own labels and a mean over its
+    own valid positions. The total is their sum weighted by `head.loss_weights`.
+
+    Memory does not grow with the number of offsets: the forward pass of this module runs one offset
+    at a time, forward and backward, and keeps only the summed gradients of the trunk's output and
+    of the head's parameters (MTP paper, section 2, "memory-efficient implementation"). The result
+    is one scalar with one backward pass, as for any other head, and parallel strategies synchronise
+    each gradient once.
     """
 
     def __init__(self, model: LanguageModel, loss: Loss) -> None:
@@ -50,10 +51,10 @@ class Objective(nn.Module):
     def forward(
         self, batch: Batch, counts: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss (scalar) and its named terms; those of later heads are named `head2/ce`.
+        """Total loss (scalar) and its named terms; later heads' terms are named like `head2/ce`.
 
         Args:
-            batch: as the model's `make_batch` or `packed_batch` gives it.
+            batch: from the model's `make_batch` or `packed_batch`.
             counts: denominators to use instead of the batch's own (see `counts`).
         """
         hidden = self.model.trunk(batch)
@@ -78,7 +79,7 @@ class Objective(nn.Module):
 
 
 class _HeadByHead:
-    """One pass through all offsets of a head, and what it adds up."""
+    """One pass through all offsets of a head, which collects their losses, terms and gradients."""
 
     def __init__(
         self, objective: Objective, batch: Batch, counts: dict[str, Tensor] | None
@@ -87,7 +88,7 @@ class _HeadByHead:
         self.head = objective.model.head
         self.batch = batch
         self.counts = counts
-        self.parameters = _tensors(self.head)
+        self.parameters = _used_parameters(self.head)
         self.gradients: list[Tensor | None] = [None] * len(self.parameters)
         self.losses: list[Tensor] = []
         self.terms: dict[str, Tensor] = {}
@@ -95,18 +96,21 @@ class _HeadByHead:
     def total(self, hidden: Tensor) -> Tensor:
         """The total loss, from the trunk's output [B, T, D]."""
         leaf = _leaf(hidden)
-        self._run_readers_of(None, leaf)
+        self._run_offsets_from(None, leaf)
         total = torch.stack(self.losses).sum()
         if not torch.is_grad_enabled():
             return total
-        return _Known.apply(total, [leaf.grad, *self.gradients], hidden, *self.parameters)
+        return _KnownGradients.apply(total, [leaf.grad, *self.gradients], hidden, *self.parameters)
 
-    def _run_readers_of(self, source: int | None, before: Tensor) -> None:
-        """Runs the offsets that start from the state `before`, a leaf whose gradient they add to,
-        and those that start from theirs.
+    def _run_offsets_from(self, source: int | None, before: Tensor) -> None:
+        """Runs the offsets that start from the state of offset `source` (None for the trunk's
+        output), then recursively those that start from their states.
 
-        An offset's logits are gone before the next begins; of its block the graph stays until the
-        offsets behind it have said what they want of its state.
+        An offset's logits are freed before the next offset begins. The graph of its block is kept
+        until all offsets that start from its state have added to that state's gradient.
+
+        Args:
+            before: the state, a leaf; the gradients of all these offsets are added to its own.
         """
         for offset in range(self.head.n):
             if self.head.source(offset) != source:
@@ -120,7 +124,7 @@ class _HeadByHead:
             for name, term in out.terms.items():
                 self.terms[_name(offset, name)] = term.detach()
             del out, weighted
-            self._run_readers_of(offset, leaf)
+            self._run_offsets_from(offset, leaf)
             self._backward(state, leaf.grad, before)
 
     def _backward(self, value: Tensor, gradient: Tensor | None, leaf: Tensor) -> None:
@@ -134,8 +138,8 @@ class _HeadByHead:
         self.gradients = [_sum(*pair) for pair in zip(self.gradients, new[1:], strict=True)]
 
 
-class _Known(Function):
-    """A scalar whose gradients are known: those for a gradient of 1, in the order of `inputs`."""
+class _KnownGradients(Function):
+    """A scalar with known gradients with respect to `inputs`, for an incoming gradient of 1."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -147,9 +151,9 @@ class _Known(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        # In place, as a second unembedding would be the largest tensor of the step.
+        # Scaled in place: a second tensor as large as the unembedding would be the step's largest.
         if ctx.gradients is None:
-            raise RuntimeError("the gradients of a multi-token head can be taken once")
+            raise RuntimeError("the gradients of a multi-token head can be taken only once")
         known, ctx.gradients = ctx.gradients, None
         return None, None, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in known)
 
@@ -165,17 +169,17 @@ def _sum(total: Tensor | None, new: Tensor | None) -> Tensor | None:
     return new.clone() if total is None else total.add_(new)
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
+def _used_parameters(module: nn.Module) -> list[Tensor]:
     """The module's parameters, each once, as its forward pass uses them.
 
-    FSDP puts views of one flat parameter in the places of the parameters: they are found by name.
+    FSDP replaces them by views of one flat parameter, which are plain attributes of the modules.
     """
-    found: dict[int, Tensor] = {}
+    unique: dict[int, Tensor] = {}
     for owner in module.modules():
         for value in (*owner._parameters.values(), *_views(owner)):
             if value is not None and value.requires_grad:
-                found.setdefault(id(value), value)
-    return list(found.values())
+                unique.setdefault(id(value), value)
+    return list(unique.values())
 
 
 def _views(module: nn.Module) -> list[Tensor]:

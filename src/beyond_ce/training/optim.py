@@ -18,7 +18,7 @@ def adamw(
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    # The fused kernel is the fastest on every device torch supports it on, CPU included.
+    # The fused kernel is the fastest on every device that has one, the CPU included.
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
@@ -29,7 +29,7 @@ def adafactor(
 
     Its step is `lr` relative to each parameter's own scale, which suits T5's embeddings: they
     start with a standard deviation of 1, fifty times that of most models, and hardly move under
-    an absolute rate that the other weights can bear.
+    an absolute rate that is small enough for the other weights.
 
     Args:
         beta2_decay: the second moment's decay at step t is 1 - t**beta2_decay.
@@ -92,7 +92,7 @@ class Plateau(ReduceLROnPlateau):
         super().__init__(optimizer, factor=factor, patience=patience)
 
     def after_step(self) -> None:
-        """Moves on evaluations only."""
+        """The rate changes after evaluations only."""
 
     def after_evaluation(self, loss: float) -> None:
         self.step(loss)

@@ -1,4 +1,4 @@
-"""What a training run writes down while it runs."""
+"""The records of a training run: metrics.jsonl, and peak memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 class Records:
     """Appends lines to metrics.jsonl and passes them on to the tracker.
 
-    A resumed run goes on after the checkpoint's step: lines that a killed run wrote later than
-    its last checkpoint, or left half-written, are dropped, since those steps are run again.
+    A resumed run continues after the checkpoint's step. Lines that the killed run wrote after its
+    last checkpoint, or left half-written, are dropped, since those steps run again.
     """
 
     def __init__(

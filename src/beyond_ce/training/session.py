@@ -1,4 +1,4 @@
-"""One training under way: what it is given, and how far it is."""
+"""A training run in progress: its parts, and how far it has come."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Scheduler(Protocol):
     def after_step(self) -> None: ...
 
     def after_evaluation(self, loss: float) -> None:
-        """Takes in the validation loss."""
+        """Gets every validation loss."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -53,7 +53,7 @@ class Scheduler(Protocol):
 
 @dataclass
 class Progress:
-    """How far a training is; part of every checkpoint.
+    """How far a training run has come; part of every checkpoint.
 
     Attributes:
         step: optimizer steps done.
@@ -73,19 +73,19 @@ class Clock:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.stamped = self.lapped = time.perf_counter()
+        self.updated = self.lap_start = time.perf_counter()
         self.lap_step = progress.step
 
-    def stamp(self) -> None:
+    def update(self) -> None:
         now = time.perf_counter()
-        self.progress.seconds += now - self.stamped
-        self.stamped = now
+        self.progress.seconds += now - self.updated
+        self.updated = now
 
     def lap(self) -> float:
         """Steps per second since the last call."""
         now = time.perf_counter()
-        rate = (self.progress.step - self.lap_step) / (now - self.lapped)
-        self.lapped, self.lap_step = now, self.progress.step
+        rate = (self.progress.step - self.lap_step) / (now - self.lap_start)
+        self.lap_start, self.lap_step = now, self.progress.step
         return rate
 
 
@@ -96,7 +96,7 @@ class Session:
     Attributes:
         objective: what is trained; `module` runs it on the devices.
         state: module, optimizer and scheduler, as a checkpoint restores them in place.
-        folder: of the records and checkpoints.
+        folder: where records and checkpoints go.
         terms: the last step's loss terms, of this rank's share of the batch.
         rate: the learning rate of the last step.
     """
@@ -111,6 +111,6 @@ class Session:
     progress: Progress
     records: Records
     clock: Clock
-    broken: FirstNonFinite
+    non_finite: FirstNonFinite
     terms: dict[str, Tensor] = field(default_factory=dict)
     rate: float = math.nan

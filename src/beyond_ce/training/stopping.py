@@ -1,4 +1,4 @@
-"""Stopping cleanly on a signal: the step under way ends, a checkpoint is saved, then we go."""
+"""Stopping cleanly on a signal: finish the step, save a checkpoint, then exit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from beyond_ce.errors import RunError
 
 
 class Stopped(RunError):
-    """Training was stopped by a signal after saving; the same command goes on from there."""
+    """A signal stopped training after a checkpoint was saved; the same command continues there."""
 
 
 class StopSignals:
-    """Catches SIGTERM, SIGINT and SIGUSR2 while training, to be acted on between two steps.
+    """Catches SIGTERM, SIGINT and SIGUSR2 during training, to handle them between two steps.
 
-    SLURM sends SIGTERM on preemption; submitit has SIGUSR2 sent before a time-out and requeues
-    the job in its own handler. So after saving, a handler that was installed before ours gets
-    the signal: submitit requeues on SIGUSR2, and ignores SIGTERM, after which training goes on.
+    SLURM sends SIGTERM on preemption. Under submitit it also sends SIGUSR2 before a time-out, and
+    submitit's own handler requeues the job. So once a checkpoint is saved, `pass_on` gives the
+    signal to the handler that was installed before ours. Submitit's requeues on SIGUSR2 and ignores
+    SIGTERM, in which case training continues.
     """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -31,7 +32,7 @@ class StopSignals:
         for number in self._SIGNALS:
             try:
                 self._previous[number] = signal.signal(number, self._remember)
-            except ValueError:  # not in the main thread: whoever runs us there owns the signals
+            except ValueError:  # not in the main thread: signals are our caller's to handle
                 break
         return self
 
@@ -42,9 +43,14 @@ class StopSignals:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
 
-    def act(self, step: int) -> None:
-        """Pass the signal on after a checkpoint was saved at `step`; raises `Stopped`, or returns
-        when the previous handler wants training to go on."""
+    def pass_on(self, step: int) -> None:
+        """Give the signal to the previous handler, after a checkpoint was saved at `step`.
+
+        Returns if that handler lets training continue.
+
+        Raises:
+            Stopped: there is no previous handler but Python's default.
+        """
         assert self.received is not None
         number, self.received = self.received, None
         previous = self._previous[number]
@@ -54,5 +60,5 @@ class StopSignals:
         name = signal.Signals(number).name
         raise Stopped(
             f"stopped by {name} at step {step}, checkpoint saved: "
-            "start the same command again to go on from there"
+            "start the same command again to continue"
         )

@@ -23,7 +23,7 @@ from beyond_ce.training.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from beyond_ce.training.faults import FirstNonFinite, named
+from beyond_ce.training.faults import FirstNonFinite, naming_batch
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import Records, peak_memory_mb
 from beyond_ce.training.session import Batches, Clock, Progress, Scheduler, Session
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingResult:
-    """What a finished training was.
+    """Summary of a finished training run.
 
     Attributes:
         steps: optimizer steps.
@@ -60,8 +60,8 @@ class Trainer:
     Args:
         max_steps: optimizer steps.
         batch_size: examples per optimizer step, over all devices and micro-batches.
-        accumulate: micro-batches per optimizer step and device; the gradient is that of the
-            whole batch whatever their number (denominators are counted over the whole batch).
+        accumulate: micro-batches per optimizer step and device. The gradient does not depend on
+            it, as denominators are counted over the whole batch.
         gradient_clip: maximum gradient norm; 0 does not clip.
         evaluate_every: steps between validation losses.
         checkpoint_every: steps between checkpoints.
@@ -137,21 +137,23 @@ class Trainer:
         probe: Callable[[], dict[str, float]] | None = None,
         probe_every: int = 1,
     ) -> TrainingResult:
-        """Train `objective` in place: called with (batch, counts) it gives (total, terms), and its
-        `counts(batch)` are the positions that each term is a mean over.
+        """Train `objective` in place. `objective(batch, counts)` returns (total, terms), and
+        `objective.counts(batch)` the number of positions that each term is a mean over.
 
         `folder` receives metrics.jsonl, last.ckpt and best.ckpt (lowest validation loss); an
-        existing last.ckpt is resumed from. `log(metrics, step)` is called on rank 0, and so is
-        `probe()` every `probe_every` steps and after the last: what it returns is written to
-        metrics.jsonl. It must draw no random numbers and leave the model as it was.
+        existing last.ckpt is resumed. Rank 0 calls `log(metrics, step)`, and `probe()` every
+        `probe_every` steps and after the last; metrics.jsonl gets the probe's result too. A probe
+        must not draw random numbers or change the model.
 
         Raises:
-            UsageError: there is a probe and the strategy leaves rank 0 a part of the model only.
+            UsageError: there is a probe, and the strategy gives each rank only a part of the model.
             Stopped: a signal came; the state is saved.
             RunError: a loss is not finite, or a checkpoint cannot be written or read.
         """
         if probe is not None and isinstance(self.fabric.strategy, FSDPStrategy):
-            raise UsageError("a probe needs the whole model: trainer.strategy=ddp, or no probe")
+            raise UsageError(
+                "a probe needs the whole model: set trainer.strategy=ddp or probe=null"
+            )
         session = self._start(objective, make_optimizer, make_scheduler, batches, folder, log)
         progress, records = session.progress, session.records
         primary = self.fabric.is_global_zero
@@ -167,10 +169,10 @@ class Trainer:
                     records.write(probe(), progress.step)
                 if self._due(self.checkpoint_every, progress):
                     self._save(session, "last.ckpt")
-                if self._stop_everywhere(signals) and progress.step < self.max_steps:
+                if self._stop_requested(signals) and progress.step < self.max_steps:
                     self._save(session, "last.ckpt")
-                    signals.act(progress.step)
-        session.clock.stamp()
+                    signals.pass_on(progress.step)
+        session.clock.update()
         return TrainingResult(
             steps=progress.step,
             samples=progress.step * self.batch_size,
@@ -189,7 +191,7 @@ class Trainer:
         folder: Path,
         log: Callable[[dict[str, float], int], None],
     ) -> Session:
-        """Set up what `fit` was given, and go on from `last.ckpt` where there is one."""
+        """Set up what `fit` was given, and resume from `last.ckpt` if it exists."""
         fabric = self.fabric
         compiled = cast(Objective, torch.compile(objective)) if self.compile else objective
         module = fabric.setup_module(compiled)
@@ -208,27 +210,27 @@ class Trainer:
             progress=progress,
             records=Records(folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero),
             clock=Clock(progress),
-            broken=FirstNonFinite(fabric),
+            non_finite=FirstNonFinite(fabric),
         )
 
     def _resume(self, path: Path, state: dict[str, Any]) -> Progress:
-        """Restore `state` and the random generators from a checkpoint, where there is one."""
+        """Restore `state` and the random generators from a checkpoint, if it exists."""
         if not path.exists():
             return Progress()
         rest = load_checkpoint(self.fabric, path, state)
-        states = rest["random"]  # perhaps of fewer ranks
+        states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
         set_random_state(states[self.fabric.global_rank % len(states)])
         return Progress(**rest["progress"])
 
     def _due(self, every: int, progress: Progress) -> bool:
-        """Whether it is time for what happens every so many steps, and after the last."""
+        """Whether the step is a multiple of `every`, or the last."""
         return progress.step % every == 0 or progress.step == self.max_steps
 
     def _log(self, session: Session, bar: tqdm) -> None:
-        """Write down the last step's terms."""
+        """Log the last step's terms and the speed."""
         step = session.progress.step
-        session.broken.check(session.batches.describe)
-        values = self._values(session.terms, step)
+        session.non_finite.check(session.batches.describe)
+        values = self._finite_values(session.terms, step)
         speed = session.clock.lap() * self.batch_size
         values |= {"lr": session.rate, "train/samples_per_s": speed}
         session.records.write(values, step)
@@ -238,9 +240,9 @@ class Trainer:
         )
 
     def _evaluate(self, session: Session) -> None:
-        """Take the validation loss, and keep the model if it is the best so far."""
+        """Compute the validation loss, and save the model if it is the best so far."""
         progress = session.progress
-        session.broken.check(session.batches.describe)
+        session.non_finite.check(session.batches.describe)
         values = self._validate(session)
         progress.last_loss = values["validation/loss"]
         session.scheduler.after_evaluation(progress.last_loss)
@@ -250,16 +252,16 @@ class Trainer:
             self._save(session, "best.ckpt")
 
     def _save(self, session: Session, name: str) -> None:
-        """Write a checkpoint from which the training can go on; never of a broken model."""
-        session.broken.check(session.batches.describe)
-        self._values(session.terms, session.progress.step)
-        session.clock.stamp()
+        """Write a checkpoint to resume from, but never with a loss that is not finite."""
+        session.non_finite.check(session.batches.describe)
+        self._finite_values(session.terms, session.progress.step)
+        session.clock.update()
         progress = asdict(session.progress)
         full = {**session.state, "progress": progress, "random": self._random_states()}
         save_checkpoint(self.fabric, session.folder / name, full)
 
     def _random_states(self) -> list[dict[str, Any]]:
-        """One per rank."""
+        """The random state of every rank."""
         states: list[Any] = [random_state()]
         if self.fabric.world_size > 1:
             states = [None] * self.fabric.world_size
@@ -286,7 +288,9 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with fabric.no_backward_sync(module, enabled=index < len(parts) - 1):
-                with named(lambda: f"the batch of step {step + 1} ({batches.describe(step)})"):
+                with naming_batch(
+                    lambda: f"the batch of step {step + 1} ({batches.describe(step)})"
+                ):
                     total, terms = module(part, counts)
                 fabric.backward(total)
             _add(sums, {"loss": total, **terms}, "train/")
@@ -301,11 +305,11 @@ class Trainer:
         session.terms, session.rate = sums, optimizer.param_groups[0]["lr"]
         session.scheduler.after_step()
         progress.step += 1
-        session.broken.note(sums["train/loss"], progress.step)
+        session.non_finite.record(sums["train/loss"], progress.step)
 
     def _counts(self, objective: Objective, parts: list[Batch]) -> dict[str, Tensor] | None:
-        """The denominators of the whole batch. Devices average their gradients, so each divides
-        by the global count over the number of devices."""
+        """The denominators of the whole batch. Devices average their gradients, so each device
+        divides by the global count / the number of devices."""
         ranks = self.fabric.world_size
         if len(parts) == 1 and ranks == 1:
             return None
@@ -316,8 +320,8 @@ class Trainer:
             counts = {name: self._mean_over_ranks(count) for name, count in counts.items()}
         return counts
 
-    def _stop_everywhere(self, signals: StopSignals) -> bool:
-        """Ranks must stop at the same step, whichever of them got the signal."""
+    def _stop_requested(self, signals: StopSignals) -> bool:
+        """Whether any rank got a signal; all ranks must stop at the same step."""
         if self.fabric.world_size == 1:
             return signals.received is not None
         got = torch.tensor(float(signals.received or 0), device=self.fabric.device)
@@ -330,8 +334,8 @@ class Trainer:
         assert isinstance(reduced, Tensor)
         return reduced
 
-    def _values(self, sums: dict[str, Tensor], step: int) -> dict[str, float]:
-        """Terms averaged over ranks, as finite numbers."""
+    def _finite_values(self, sums: dict[str, Tensor], step: int) -> dict[str, float]:
+        """Terms averaged over ranks; raises a RunError if one is not finite."""
         if self.fabric.world_size > 1:
             sums = {name: self._mean_over_ranks(value) for name, value in sums.items()}
         values = {name: value.item() for name, value in sums.items()}
@@ -353,11 +357,11 @@ class Trainer:
         counts = self._counts(session.objective, parts)
         sums: dict[str, Tensor] = {}
         for part in parts:
-            with named(lambda: "a batch of the validation split"):
+            with naming_batch(lambda: "a batch of the validation split"):
                 total, terms = module(part, counts)
             _add(sums, {"loss": total, **terms}, "validation/")
         module.train()
-        return self._values(sums, session.progress.step)
+        return self._finite_values(sums, session.progress.step)
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor], prefix: str = "") -> None:
@@ -367,5 +371,5 @@ def _add(sums: dict[str, Tensor], values: dict[str, Tensor], prefix: str = "") -
 
 
 def _strategy(name: str) -> str | Strategy:
-    # One file holds the whole model, so that a checkpoint does not depend on the device count.
+    # A checkpoint holds the whole model in one file, so it fits any number of devices.
     return FSDPStrategy(state_dict_type="full") if name == "fsdp" else name

@@ -1,6 +1,7 @@
 """Figures of the notebooks and of results/figures.
 
-They read tables, reports or closed forms and return a matplotlib figure.
+Every function draws tables, reports or closed-form losses and returns a matplotlib figure, but for
+`colored_text`, which returns HTML.
 """
 
 from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure

@@ -1,4 +1,4 @@
-"""Table 2 of the NTL paper, and what its losses see."""
+"""Table 2 of the NTL paper, and how its losses see errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from beyond_ce.reporting.figures.style import COLORS, MARKERS, style
 def table2_figure(table: pd.DataFrame) -> Figure:
     """Accuracy and MAE against lambda, a column per split, CE as a horizontal band.
 
-    The paper's numbers stand in a row of their own: its scale is another one, so that the shapes
-    are to be compared and not the heights.
+    The paper's numbers have rows of their own: its runs are larger and longer, so compare the
+    shapes of the curves, not their heights.
 
     Args:
         table: results/tables/<scale>/ntl-2.csv.
@@ -50,7 +50,7 @@ def _weight(row: str) -> float:
 
 def _against_weight(ax: Axes, lines: pd.DataFrame, ours: bool) -> None:
     value = "mean" if ours else "paper"
-    # Single points at one lambda, and the series, beside each other instead of on one another.
+    # Shift the losses a little, so that points at the same lambda lie beside each other.
     losses = [loss for loss in MARKERS if loss != "CE"]
     shifts = dict(zip(losses, (0.96, 1.0, 1.04, 1.08), strict=True))
     for loss, series in lines.groupby("loss", sort=False):

@@ -15,7 +15,7 @@ from beyond_ce.reporting.figures.style import PAPER, style
 from beyond_ce.reporting.markdown import interval
 from beyond_ce.reporting.tables import Table, TableNumbers
 
-LOOK = {  # marker and colour: neither is needed to read the other
+VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
     Verdict.REPRODUCED: ("o", "#009E73"),
     Verdict.INCONCLUSIVE: ("s", "#666666"),
     Verdict.CONTRADICTED: ("X", "#D55E00"),
@@ -26,9 +26,9 @@ LOOK = {  # marker and colour: neither is needed to read the other
 def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> Figure:
     """A line per claim: the effect of its weakest condition with the 95% interval, and the paper's.
 
-    Right of zero speaks for the claim. Effects have different units, so every line is drawn in a
-    unit of its own, the largest number on it: within a line, sides of zero and proportions mean
-    something, lengths of two lines do not compare. The numbers stand at the right.
+    Right of zero speaks for the claim. Effects have different units, so each line is scaled to the
+    largest number on it: signs and proportions within a line mean something, lengths of two lines
+    cannot be compared. The numbers are at the right.
 
     Args:
         tables: id -> definition of every table that the claims name.
@@ -42,14 +42,14 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
             draw_effect(ax, y, effect, finding.verdict)
             metrics = TableNumbers(tables[finding.claim.table], {}).metrics
             column = metrics[effect.condition.metric][1]
-            _, color = LOOK[finding.verdict]
+            _, color = VERDICT_STYLES[finding.verdict]
             text = interval(effect.ours, column.format).strip("*")
             if finding.verdict is Verdict.NOT_RUN:
                 text = finding.verdict.value
             ax.text(1.12, y, text, color=color, va="center", fontsize=8)
             if y and finding.claim.table != findings[y - 1].claim.table:
                 ax.axhline(y - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0)
-        names = [f"{each.claim.id}  ({each.claim.table})" for each in findings]
+        names = [f"{finding.claim.id}  ({finding.claim.table})" for finding in findings]
         ax.set_yticks(range(n), names, fontsize=8)
         ax.set_ylim(n - 0.4, -0.6)
         ax.set_xlim(-1.08, 1.08)
@@ -61,25 +61,25 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
 
 
 def draw_effect(ax: Axes, y: int, effect: Effect, verdict: Verdict, size: float = 1.0) -> None:
-    """An effect with its interval, and the paper's, at height y in a unit of their own.
+    """Draws an effect with its interval, and the paper's, at height y, scaled as one line.
 
     Args:
         size: of markers and lines, relative to those of `claims_figure`.
     """
     ours = effect.ours
-    known = [each for each in (ours.mean, ours.low, ours.high, effect.paper) if math.isfinite(each)]
-    unit = max(map(abs, known), default=0.0) or 1.0
-    marker, color = LOOK[verdict]
+    values = (ours.mean, ours.low, ours.high, effect.paper)
+    unit = max((abs(value) for value in values if math.isfinite(value)), default=0.0) or 1.0
+    marker, color = VERDICT_STYLES[verdict]
     ax.plot([ours.low / unit, ours.high / unit], [y, y], color=color, linewidth=2 * size)
     ax.plot(ours.mean / unit, y, marker=marker, color=color, markersize=6 * size)
     ax.plot(effect.paper / unit, y, **(PAPER | {"markersize": PAPER["markersize"] * size}))
 
 
 def _legend(findings: Sequence[Finding]) -> list[Line2D]:
-    verdicts = [each.verdict for each in findings]
+    verdicts = [finding.verdict for finding in findings]
     handles = [
         Line2D([], [], marker=marker, color=color, linewidth=2, label=f"{verdict.value} ({count})")
-        for verdict, (marker, color) in LOOK.items()
+        for verdict, (marker, color) in VERDICT_STYLES.items()
         if (count := verdicts.count(verdict)) and verdict is not Verdict.NOT_RUN
     ]
     return [*handles, Line2D([], [], label="paper", **PAPER)]

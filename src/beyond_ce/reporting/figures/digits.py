@@ -22,8 +22,8 @@ def digit_grids(tasks: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 
     Args:
         tasks: results/tables/<scale>/<id>-tasks.csv; tasks are named like "3x2". A pair of lengths
-            is in one split alone, so that the splits share a grid.
-        metric: such as "mape".
+            belongs to one split only, so the splits share a grid.
+        metric: "mape", for example.
     """
     grids = {}
     known = tasks[(tasks["metric"] == metric) & tasks["mean"].notna()]
@@ -38,7 +38,7 @@ def digit_grids(tasks: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 def paper_digit_grids() -> dict[str, pd.DataFrame]:
     """The paper's epochs until MAPE < 0.5, in the form of `digit_grids`.
 
-    NOTE: its six lines and columns are numbered from 0; they are taken for 1 to 6 digits.
+    NOTE: the paper numbers its six lines and columns from 0; we take them for 1 to 6 digits.
     """
     frame = pd.read_csv(PAPER_DIR / "ntl" / "sample_efficiency.csv")
     grids = {}
@@ -56,12 +56,12 @@ def digit_grid(grids: Grids, label: str, columns: int = 4) -> Figure:
     Args:
         grids: from `digit_grids` or `paper_digit_grids`.
         label: what the colour means, with its unit.
-        columns: heat maps beside each other.
+        columns: heat maps in a line.
     """
     columns = min(columns, len(grids))
     lines = -(-len(grids) // columns)
     values = [grid.to_numpy(dtype=float) for grid in grids.values()]
-    norm = norm_of(np.concatenate([each.ravel() for each in values]))
+    norm = norm_of(np.concatenate([cells.ravel() for cells in values]))
     with style():
         figure, axes = plt.subplots(
             lines, columns, figsize=(2.7 * columns + 0.8, 2.7 * lines), squeeze=False
@@ -69,8 +69,8 @@ def digit_grid(grids: Grids, label: str, columns: int = 4) -> Figure:
         for i, ax in enumerate(axes.flat):
             if i >= len(grids):
                 ax.set_axis_off()
-        for ax, (title, grid), own in zip(axes.flat, grids.items(), values, strict=False):
-            image = heat_map(ax, own, norm, ".2g")
+        for ax, (title, grid), cells in zip(axes.flat, grids.items(), values, strict=False):
+            image = heat_map(ax, cells, norm, ".2g")
             ax.set_aspect("equal")
             ax.set_xticks(range(len(grid.columns)), list(grid.columns))
             ax.set_yticks(range(len(grid.index)), list(grid.index))

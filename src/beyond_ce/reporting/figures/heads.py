@@ -1,4 +1,4 @@
-"""What several heads save: curves over their number, what each of them adds, a coloured text."""
+"""What several heads save: curves over their number, the gain of each head, a coloured text."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def settings(label: str) -> dict[str, int]:
 def head_curves(table: Table, frame: pd.DataFrame, metrics: Sequence[str], x: str = "k") -> Figure:
     """Metrics over the number of heads used, or over the batch size; a panel per split and metric.
 
-    Bands are 95% intervals, open diamonds the paper's numbers. Rows that differ in `x` alone are a
-    line; those without any number of ours are left out.
+    Bands are 95% intervals, open diamonds the paper's numbers. Rows that differ only in `x` are
+    one line; lines without any number of ours are left out.
 
     Args:
         frame: results/tables/<scale>/<id>.csv; the rows of its table are named like
@@ -59,9 +59,9 @@ def head_curves(table: Table, frame: pd.DataFrame, metrics: Sequence[str], x: st
 
 def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: str) -> None:
     part, split, column = panel
-    own = frame[frame["metric"] == f"{split}/{column.metric}"]
+    selected = frame[frame["metric"] == f"{split}/{column.metric}"]
     lines: dict[str, list[tuple[int, pd.Series]]] = {}
-    for _, cell in own.iterrows():
+    for _, cell in selected.iterrows():
         numbers = settings(cell["row"])
         place = numbers.pop(x)
         rest = ", ".join(f"{name} = {value}" for name, value in numbers.items())
@@ -92,7 +92,7 @@ def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: s
 
 
 def tokens_of_each_head(table: Table, frame: pd.DataFrame) -> Figure:
-    """What each further head adds to the tokens per forward: how often its draft holds.
+    """What each further head adds to the tokens per forward: how often its draft is accepted.
 
     A panel per split: in the model's own text, along the true text, and the paper's models.
 
@@ -105,12 +105,14 @@ def tokens_of_each_head(table: Table, frame: pd.DataFrame) -> Figure:
             1, len(splits), figsize=(3.9 * len(splits), 3.0), sharey=True, squeeze=False
         )
         for ax, (part, split) in zip(axes[0], splits, strict=True):
-            own = frame[frame["metric"] == f"{split}/tokens_per_forward"]
-            true = frame[frame["metric"] == f"{split}/true_text_tokens_per_forward"]
-            heads = [settings(row)["k"] for row in own["row"]][1:]
-            ax.plot(heads, _gains(own["mean"]), "o-", color=_LINES[0], label="in its own text")
-            ax.plot(heads, _gains(true["mean"]), "s-", color=_LINES[1], label="in the true text")
-            ax.plot(heads, _gains(own["paper"]), **PAPER, label="paper")
+            own_text = frame[frame["metric"] == f"{split}/tokens_per_forward"]
+            true_text = frame[frame["metric"] == f"{split}/true_text_tokens_per_forward"]
+            heads = [settings(row)["k"] for row in own_text["row"]][1:]
+            ax.plot(heads, _gains(own_text["mean"]), "o-", color=_LINES[0], label="in its own text")
+            ax.plot(
+                heads, _gains(true_text["mean"]), "s-", color=_LINES[1], label="in the true text"
+            )
+            ax.plot(heads, _gains(own_text["paper"]), **PAPER, label="paper")
             ax.set_xticks(heads)
             ax.set_ylim(0, 1)
             ax.set_title(heading(part, split))
@@ -125,11 +127,11 @@ def _gains(values: pd.Series) -> list[float]:
 
 
 def colored_text(prompt: str, pieces: Sequence[str], sizes: Sequence[int]) -> str:
-    """HTML of a text in which what one forward gave is one patch: the darker, the more tokens.
+    """A text as HTML; the tokens of one forward are one patch: the darker, the more tokens.
 
     Args:
-        prompt: what the text goes on from, in grey.
-        pieces: the text, as evaluation/<split>.parquet has it.
+        prompt: the start that the text continues, in grey.
+        pieces: what each forward gave, as in evaluation/<split>.parquet.
         sizes: tokens of each piece.
     """
     most = max(sizes, default=1)
@@ -137,12 +139,12 @@ def colored_text(prompt: str, pieces: Sequence[str], sizes: Sequence[int]) -> st
     colors = {size: to_hex(shade) for size, shade in enumerate(shades, start=1)}
 
     def patch(text: str, size: int) -> str:
-        # A line that ends within a patch would colour nothing without a sign for its end.
+        # A newline has no width to colour, so it gets a sign of its own.
         shown = html.escape(text).replace("\n", "↵\n")
         edge = "box-shadow:inset 1px 0 #888"
         return f'<span style="background:{colors[size]};color:black;{edge}">{shown}</span>'
 
-    text = "".join(patch(*each) for each in zip(pieces, sizes, strict=True))
+    text = "".join(patch(piece, size) for piece, size in zip(pieces, sizes, strict=True))
     legend = " ".join(patch(f" {size} ", size) for size in colors)
     start = f'<span style="color:#888">{html.escape(prompt)}</span>'
     return f"<pre>{start}{text}</pre><p>tokens in one forward: {legend}</p>"

@@ -1,4 +1,4 @@
-"""Both papers in one picture: what each is about, and what became of its claims here."""
+"""Both papers in one picture: what each is about, and the verdicts on its claims."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from matplotlib.transforms import blended_transform_factory
 
 from beyond_ce.reporting.claims import Finding, Verdict
 from beyond_ce.reporting.figures.arithmetic import losses_at
-from beyond_ce.reporting.figures.claims import LOOK, draw_effect
+from beyond_ce.reporting.figures.claims import VERDICT_STYLES, draw_effect
 from beyond_ce.reporting.figures.heads import settings
 from beyond_ce.reporting.figures.style import COLORS, PAPER, style
 
-_LABEL = 4  # the right digit in the sketch of the losses
+_RIGHT_DIGIT = 4  # in the sketch of the losses
 _ORDER = (Verdict.REPRODUCED, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.CONTRADICTED)
 _POINTS: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
 OVERVIEW_TABLES = {  # table -> how its models decode, and the colour
@@ -37,7 +37,7 @@ def overview(
     Above at the left are the losses in closed form, when half of the probability is on the right
     digit and half on another one. Above at the right is the speed of decoding code, one prompt at a
     time, relative to one head. Below, a line is the effect of a claim's weakest condition with its
-    95% interval, each in a unit of its own (see `claims_figure`); right of zero speaks for it.
+    95% interval, scaled line by line (see `claims_figure`); right of zero speaks for the claim.
 
     Args:
         findings: "ntl" and "mtp" -> the findings of the paper at one scale.
@@ -56,18 +56,18 @@ def overview(
 
 def _losses(ax: Axes) -> None:
     digits = np.arange(10)
-    mixtures = 0.5 * np.eye(10)[digits] + 0.5 * np.eye(10)[_LABEL]
-    wrong = digits != _LABEL
+    mixtures = 0.5 * np.eye(10)[digits] + 0.5 * np.eye(10)[_RIGHT_DIGIT]
+    wrong = digits != _RIGHT_DIGIT
     for name, text in (
         ("NTL-WAS", "NTL-WAS:\nfurther off\ncosts more"),
         ("CE", "cross-entropy:\nall the same"),
     ):
-        values, color = losses_at(mixtures, _LABEL)[name], COLORS[name]
+        values, color = losses_at(mixtures, _RIGHT_DIGIT)[name], COLORS[name]
         ax.plot(digits, np.where(wrong, values, np.nan), "o-", color=color, **_POINTS)
         ax.text(9.4, values[-1], text, color=color, va="center", fontsize=9)
-    ax.axvline(_LABEL, color="#BBBBBB", linewidth=0.8, linestyle="--")
+    ax.axvline(_RIGHT_DIGIT, color="#BBBBBB", linewidth=0.8, linestyle="--")
     ax.text(
-        _LABEL,
+        _RIGHT_DIGIT,
         2.7,
         "right digit",
         ha="center",
@@ -88,18 +88,18 @@ def _speed(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     for table_id, (name, color) in OVERVIEW_TABLES.items():
         if table_id not in tables:
             continue
-        own = tables[table_id]
-        cells = own[own["metric"] == "code/speedup"]
-        numbers = [settings(row) for row in cells["row"]]
-        first = [number.get("batch", 1) == 1 for number in numbers]
-        cells = cells[first]
-        heads = [number["k"] for number, kept in zip(numbers, first, strict=True) if kept]
+        frame = tables[table_id]
+        cells = frame[frame["metric"] == "code/speedup"]
+        rows = [settings(row) for row in cells["row"]]
+        one_prompt = [row.get("batch", 1) == 1 for row in rows]
+        cells = cells[one_prompt]
+        heads = [row["k"] for row, kept in zip(rows, one_prompt, strict=True) if kept]
         ax.plot(heads, cells["mean"], "o-", color=color, **_POINTS)
         ax.fill_between(heads, cells["ci_low"], cells["ci_high"], color=color, alpha=0.2, lw=0)
-        _name(ax, heads, cells["mean"], f"ours,\n{name}", color)
+        _label_line(ax, heads, cells["mean"], f"ours,\n{name}", color)
         if table_id == "mtp-s2":
             ax.plot(heads, cells["paper"], **PAPER)
-            _name(ax, heads, cells["paper"], "paper, 7B", "black")
+            _label_line(ax, heads, cells["paper"], "paper, 7B", "black")
     ax.set_xlim(0.8, 4.2)
     ax.set_xticks([1, 2, 3, 4])
     ax.set_xlabel("heads used to decode code")
@@ -107,22 +107,22 @@ def _speed(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     ax.set_title("Multi-token prediction (MTP)", fontweight="bold")
 
 
-def _name(ax: Axes, heads: Sequence[int], values: pd.Series, text: str, color: str) -> None:
-    """The name of a line beside its last point."""
+def _label_line(ax: Axes, heads: Sequence[int], values: pd.Series, text: str, color: str) -> None:
+    """Writes a line's name beside its last point."""
     place = (heads[-1] + 0.2, values.iloc[-1])
     ax.text(*place, text, color=color, va="center", fontsize=9)
 
 
 def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
     ax.axvline(0, color="black", linewidth=0.8)
-    beside = blended_transform_factory(ax.transAxes, ax.transData)
+    right_of_axes = blended_transform_factory(ax.transAxes, ax.transData)
     y = 0
     for verdict in _ORDER:
-        group = [each for each in findings if each.verdict is verdict]
+        group = [finding for finding in findings if finding.verdict is verdict]
         if not group:
             continue
-        color = LOOK[verdict][1]
-        for place, finding in enumerate(sorted(group, key=_by_effect, reverse=True), start=y):
+        color = VERDICT_STYLES[verdict][1]
+        for place, finding in enumerate(sorted(group, key=_relative_effect, reverse=True), start=y):
             draw_effect(ax, place, finding.weakest, verdict, size=0.6)
         ax.axhspan(y - 0.5, y + len(group) - 0.5, color=color, alpha=0.08, linewidth=0)
         ax.text(
@@ -130,7 +130,7 @@ def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
             y + (len(group) - 1) / 2,
             f"{len(group)} {verdict.value}",
             color=color,
-            transform=beside,
+            transform=right_of_axes,
             va="center",
             fontsize=9,
         )
@@ -142,7 +142,7 @@ def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _by_effect(finding: Finding) -> float:
+def _relative_effect(finding: Finding) -> float:
     ours = finding.weakest.ours
     unit = max(abs(ours.low), abs(ours.high))
     return ours.mean / unit if math.isfinite(unit) and unit > 0 else -math.inf

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from beyond_ce.reporting.figures.style import COLORS, MARKERS, color_of, split_loss, style
 from beyond_ce.reporting.tables import Reports
 
-_COLUMNS = 2  # panels beside each other: of a model with one loss and with the other
+_COLUMNS = 2  # panels in a line: a model with one loss and with the other
 _SYMMETRIC = {"value": "symlog", "linthresh": 1}
 
 
@@ -22,8 +22,8 @@ def predicted_against_true(predictions: Mapping[str, pd.DataFrame]) -> Figure:
 
     Args:
         predictions: title -> evaluation/<split>.parquet of a run, columns target_number and
-            predicted_number. Titles count the answers without a number and those off the picture:
-            a runaway answer must not squeeze all others together.
+            predicted_number. Titles count the answers without a number and those off the picture,
+            which is limited so that a runaway answer does not squeeze all others together.
     """
     columns = min(_COLUMNS, len(predictions))
     lines = -(-len(predictions) // columns)
@@ -65,7 +65,7 @@ def predicted_against_true(predictions: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def _range(targets: pd.Series) -> tuple[float, float]:
-    """Limits around the targets: positive ones by their own size, others symmetric about zero."""
+    """Limits of the true axis: by ratio if all targets are positive, else symmetric about zero."""
     if targets.min() > 0:
         return targets.min() / 1.3, targets.max() * 1.3
     largest = max(targets.abs().max(), 1) * 1.2
@@ -75,16 +75,16 @@ def _range(targets: pd.Series) -> tuple[float, float]:
 def number_mass(reports: Reports, split: str) -> Figure:
     """Where each row puts its probability among the digits, by distance to the right one.
 
-    A line per row, the mean over seeds of the metrics `<split>/mass_at_0` to `mass_at_9`; rows that
-    differ in the loss alone share a panel. The distances are those of evaluation.number_mass: at 0
-    is the right digit.
+    A line per row, the mean over seeds of the metrics `<split>/mass_at_0` to `mass_at_9`, where 0
+    is the right digit (see evaluation.number_mass). Rows that differ only in the loss share a
+    panel.
     """
     distances = np.arange(10)
     masses: dict[str, list[list[float]]] = {}
     for job, report in reports.items():
-        found = [report["metrics"].get(f"{split}/mass_at_{distance}") for distance in distances]
-        if all(value is not None for value in found):
-            masses.setdefault(job.row, []).append(found)
+        mass = [report["metrics"].get(f"{split}/mass_at_{distance}") for distance in distances]
+        if all(value is not None for value in mass):
+            masses.setdefault(job.row, []).append(mass)
     panels = list(dict.fromkeys(split_loss(row)[0] for row in masses)) or [""]
     with style():
         figure, axes = plt.subplots(

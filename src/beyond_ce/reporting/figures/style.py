@@ -1,4 +1,4 @@
-"""What the figures share: colours, markers, the layout, and heat maps with their numbers."""
+"""Shared by all figures: colours, markers, the layout, and heat maps with their numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLORS = {
     "NTL-MAE": "#009E73",
     "NTL-Huber": "#CC79A7",
 }
-OTHER = "#56B4E9"  # what has none of these losses
+OTHER = "#56B4E9"  # rows with none of these losses
 MARKERS = {"CE": "D", "NTL-MSE": "s", "NTL-WAS": "o", "NTL-MAE": "^", "NTL-Huber": "v"}
 PAPER: dict[str, Any] = {
     "linestyle": "none",
@@ -44,7 +44,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The layout of every figure, for the time of drawing it."""
+    """Figures drawn within it have the common layout."""
     with plt.rc_context(_STYLE):
         yield
 

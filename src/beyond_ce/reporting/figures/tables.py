@@ -27,7 +27,7 @@ from beyond_ce.reporting.paper import SPLIT_NAMES
 from beyond_ce.reporting.tables import Column, Part, Table
 
 _ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
-_WIDTH = 3  # panels beside each other, where the table does not say
+_WIDTH = 3  # panels in a line, where the table does not imply a number
 _DODGE = 0.18  # between rows that share a line
 
 
@@ -46,7 +46,7 @@ def dot_plot(
     Args:
         frame: results/tables/<scale>/<id>.csv, as `tables.tabulate` makes it.
         metrics: names of the table's columns or checks; None for all of its columns.
-        by_loss: rows that differ in the loss alone share a line, the colour tells them apart.
+        by_loss: rows that differ only in the loss share a line; the colour tells them apart.
     """
     panels = [
         [(part, split, column) for column in _columns(part, metrics)]
@@ -76,10 +76,10 @@ def dot_plot(
         for axes_row, line in zip(axes, panels, strict=True):
             for ax, (part, split, column) in zip(axes_row, line, strict=False):
                 ax.set_axis_on()
-                own = frame[frame["metric"] == f"{split}/{column.metric}"].set_index("row")
-                _dots(ax, own, heights)
-                if table.baseline and table.baseline in own.index and not by_loss:
-                    baseline = own["mean"][table.baseline]
+                cells = frame[frame["metric"] == f"{split}/{column.metric}"].set_index("row")
+                _dots(ax, cells, heights)
+                if table.baseline and table.baseline in cells.index and not by_loss:
+                    baseline = cells["mean"][table.baseline]
                     ax.axvline(baseline, color="#BBBBBB", linestyle="--", zorder=0)
                 ax.set_title(heading(part, split))
                 ax.set_xlabel(column.name + _ARROWS[column.better])
@@ -96,7 +96,7 @@ def _columns(part: Part, metrics: Sequence[str] | None) -> list[Column]:
 
 
 def _places(lines: Sequence[int]) -> list[float]:
-    """Heights of rows: its line's, a little apart for those that share one."""
+    """Heights of rows: that of their line, shifted a little for rows that share a line."""
     places = []
     for i, line in enumerate(lines):
         before, n = lines[:i].count(line), lines.count(line)
@@ -104,24 +104,24 @@ def _places(lines: Sequence[int]) -> list[float]:
     return places
 
 
-def _dots(ax: Axes, own: pd.DataFrame, heights: Mapping[str, float]) -> None:
-    """One panel: `own` has the panel's metric alone, indexed by row."""
-    known = own[own.index.isin(list(heights))]
-    papers = ax.twiny() if _far_apart(known) else ax
+def _dots(ax: Axes, cells: pd.DataFrame, heights: Mapping[str, float]) -> None:
+    """One panel; `cells` holds only the panel's metric, indexed by row."""
+    known = cells[cells.index.isin(list(heights))]
+    paper_ax = ax.twiny() if _far_apart(known) else ax
     for label, line in known.iterrows():
         y, color = heights[str(label)], color_of(str(label))
         ax.plot(line[["ci_low", "ci_high"]], [y, y], color=color, linewidth=1.8)
         ax.plot(line["mean"], y, "o", color=color, markersize=5.5)
-        papers.plot(line["paper"], y, **PAPER | {"markeredgecolor": color})
-    if papers is not ax:
-        papers.spines["top"].set_visible(True)
-        papers.set_xlabel("paper's scale", fontsize=8)
-        papers.tick_params(axis="x", labelsize=8)
-    for each in (ax, papers):
-        each.locator_params(axis="x", nbins=5)
+        paper_ax.plot(line["paper"], y, **PAPER | {"markeredgecolor": color})
+    if paper_ax is not ax:
+        paper_ax.spines["top"].set_visible(True)
+        paper_ax.set_xlabel("paper's scale", fontsize=8)
+        paper_ax.tick_params(axis="x", labelsize=8)
+    for axis in (ax, paper_ax):
+        axis.locator_params(axis="x", nbins=5)
     ax.grid(axis="y", color="#EEEEEE", linewidth=0.6)
     ax.tick_params(axis="y", length=0)
-    ours = known[["mean"] if papers is not ax else ["mean", "paper"]]
+    ours = known[["mean"] if paper_ax is not ax else ["mean", "paper"]]
     _scale(ax, ours.to_numpy(dtype=float), known["ci_high"].max())
     if not known[["mean", "paper"]].notna().any(axis=None):
         ax.set_xticks([])
@@ -147,7 +147,7 @@ def _scale(ax: Axes, values: NDArray[np.float64], highest: float) -> None:
         return
     if np.nanmin(values) > 0:
         ax.set_xscale("log")
-        # An interval may reach below zero, which has no place here; it ends at the frame.
+        # An interval that reaches below zero ends at the frame: a log axis has no zero.
         ax.set_xlim(sizes.min() / 3, np.nanmax([sizes.max(), highest]) * 2)
     else:
         ax.set_xscale("symlog", linthresh=10.0 ** np.ceil(np.log10(np.median(sizes))))
@@ -165,20 +165,20 @@ def _legend(labels: Sequence[str], by_loss: bool) -> list[Line2D]:
 
 
 def task_map(table: Table, tasks: pd.DataFrame, metric: str, label: str) -> Figure:
-    """A metric task by task: tasks as lines, the table's rows as columns, splits under each other.
+    """A metric task by task: tasks as lines, the table's rows as columns, a panel per split.
 
     Args:
         tasks: results/tables/<scale>/<id>-tasks.csv.
-        metric: one of the table's breakdown.
+        metric: one of `table.breakdown`.
         label: what the colour means.
     """
-    own = tasks[tasks["metric"] == metric]
+    cells = tasks[tasks["metric"] == metric]
     rows = [row.label for row in table.rows if row.overrides is not None]
     grids = {
         split: lines.pivot(index="task", columns="row", values="mean").reindex(columns=rows)
-        for split, lines in own.groupby("split", sort=False)
+        for split, lines in cells.groupby("split", sort=False)
     }
-    norm = norm_of(own["mean"].to_numpy(dtype=float))
+    norm = norm_of(cells["mean"].to_numpy(dtype=float))
     sizes = [len(grid) for grid in grids.values()]
     with style():
         figure, axes = plt.subplots(

@@ -1,1 +1,1 @@
-"""What measured tables measure: a class for each, named by the table's `measure`."""
+"""One class per measured table, named by the table's `measure`."""

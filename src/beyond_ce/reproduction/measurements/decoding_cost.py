@@ -1,8 +1,8 @@
-"""What a forward of self-speculative decoding costs: with k heads beside one for a single token.
+"""What a forward of self-speculative decoding with k heads costs, relative to one for one token.
 
-One that verifies k - 1 drafts and makes the next ones takes longer than one that reads a token. The
-ratio is how many tokens per forward a trained model must give with k heads for them to pay, at that
-size, head and batch size; it does not depend on the weights, which are random here.
+A forward that verifies k - 1 drafts and makes the next ones takes longer than one that reads a
+token. k heads pay if a trained model gives more tokens per forward than this ratio, at that size,
+head and batch size. The ratio does not depend on the weights, so they are random here.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class DecodingCost(RowByRow):
     """The measurement behind table mtp-cost.
 
     Args:
-        batches: prompts decoded together, each a measurement of its own.
+        batches: the batch sizes to measure, in prompts.
         vocabulary: V.
         prompt_tokens: tokens in the cache before the forward.
-        forwards: with each k in a repeat, of which the median counts.
+        forwards: forwards for each k in a repeat; their median counts.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class DecodingCost(RowByRow):
             prompts = random_prompts(self.vocabulary, batch, self.prompt_tokens)
             steps = {k: forward(model, prompts, k) for k in range(1, config.head.n + 1)}
             seconds = forward_seconds(steps, self.forwards, draw, fabric.device)
-            medians = {k: statistics.median(each) for k, each in seconds.items()}
+            medians = {k: statistics.median(times) for k, times in seconds.items()}
             metrics[f"cost/b{batch}_milliseconds"] = 1e3 * medians[1]
-            metrics |= {f"cost/b{batch}_k{k}": each / medians[1] for k, each in medians.items()}
+            metrics |= {f"cost/b{batch}_k{k}": time / medians[1] for k, time in medians.items()}
             total += sum(map(sum, seconds.values()))
         return {
             "metrics": metrics,
-            "parameters": sum(each.numel() for each in model.parameters()),
+            "parameters": sum(p.numel() for p in model.parameters()),
             "steps": self.forwards,
             "samples": self.forwards * sum(self.batches),
             "wall_clock_s": total,
@@ -69,7 +69,7 @@ class DecodingCost(RowByRow):
 
 
 def forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
-    """A forward with k heads of a decoding that has read the prompts, the same one each time."""
+    """A step that runs the same forward every time: with k heads, after the prompts."""
     state, _ = model.prefill(prompts, 2 * k, k)
     tokens = torch.tensor([prompt[:k] for prompt in prompts])
 
@@ -85,7 +85,7 @@ def forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
 def forward_seconds(
     steps: Mapping[int, Step], forwards: int, draw: random.Random, device: torch.device
 ) -> dict[int, list[float]]:
-    """Seconds of each forward, by k, after one of each to warm up."""
+    """Seconds of each forward, by k, after a warm-up."""
     named = {str(k): step for k, step in steps.items()}
     in_turns(named, 1, draw, device)
-    return {int(k): each for k, each in in_turns(named, forwards, draw, device).items()}
+    return {int(k): times for k, times in in_turns(named, forwards, draw, device).items()}

@@ -1,13 +1,13 @@
-"""What NTL costs beside cross-entropy in training: the loss, the forward pass, the training step.
+"""What NTL adds to cross-entropy in training: to the loss, the forward pass, the training step.
 
 loss     forward and backward from given logits [B, T, V];
 forward  the T5 and the loss without gradients, as in validation;
 step     the T5 and the loss forward and backward, then the optimizer, as in training: the loss
          starts from hidden states where its class can.
 
-Half the labels are digits. Every repeat runs all losses turn by turn in random order, on one model
-and one optimizer, and takes each one's median over the iterations. Ratios are formed within a
-repeat, so that a machine that slows down slows numerator and denominator.
+Half the labels are digits. In a repeat the losses take turns in random order, on one model and one
+optimizer, and the median over the iterations counts. Ratios are formed within a repeat, so a
+machine that slows down slows numerator and denominator.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Runtime:
     """The measurement behind table ntl-runtime.
 
     Args:
-        logits: [B, T] of the logits that the loss alone starts from.
+        logits: [B, T] of the logits in part `loss`.
         batch: [B, T] of the T5's batch, prompt and answer of T tokens each.
         vocabulary: V, the columns of all logits.
         iterations: runs of each loss in a repeat.
-        ratios: name of a metric -> row to whose time it is the ratio.
+        ratios: name of a metric -> the row whose time is its denominator.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Runtime:
         head = build(config.head, "head")
         model: LanguageModel = build(config.model, "model", **sizes, head=head)
         parts = self._parts(fabric, config, model, configs)
-        self._repeat(parts, 1, random.Random(), fabric.device)  # warms up
+        self._repeat(parts, 1, random.Random(), fabric.device)  # warm-up
         for repeat in repeats:
             draw = random.Random(repeat)
             seconds = self._repeat(parts, self.iterations, draw, fabric.device)
@@ -104,7 +104,7 @@ class Runtime:
     ) -> dict[str, dict[str, Step]]:
         """Part -> row -> one run of it."""
         values = digit_values(self.vocabulary)
-        losses = {row: _loss(each.loss, values) for row, each in configs.items()}
+        losses = {row: _loss(row_config.loss, values) for row, row_config in configs.items()}
         modules = {
             row: fabric.setup_module(Objective(model, loss))
             for row, loss in losses.items()
@@ -114,12 +114,12 @@ class Runtime:
         optimizer = cast(
             Optimizer, fabric.setup_optimizers(build(config.optimizer, "optimizer")(first))
         )
-        low = "bf16" in config.trainer.precision
+        half = "bf16" in config.trainer.precision
         logits = torch.randn(
             *self.logits,
             self.vocabulary,
             device=fabric.device,
-            dtype=torch.bfloat16 if low else torch.float32,
+            dtype=torch.bfloat16 if half else torch.float32,
             requires_grad=True,
         )
         labels = random_labels(self.logits, self.vocabulary).to(fabric.device)
@@ -163,7 +163,7 @@ class Runtime:
         for part, rows in seconds.items():
             if row not in rows:
                 continue
-            medians = {each: statistics.median(times) for each, times in rows.items()}
+            medians = {label: statistics.median(times) for label, times in rows.items()}
             metrics[f"{part}/milliseconds"] = 1e3 * medians[row]
             metrics |= {
                 f"{part}/{name}": medians[row] / medians[reference]

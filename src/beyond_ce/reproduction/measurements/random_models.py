@@ -1,4 +1,4 @@
-"""Decoders with random weights and random tokens, to measure what depends on neither.
+"""Decoders with random weights, and random tokens, for measurements that depend on neither.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -25,7 +25,7 @@ def random_decoder(config: DictConfig, vocabulary: int, **head: Any) -> Decoder:
     """The model of `config` and its head, with random weights.
 
     Args:
-        head: settings that replace the head's own, as `n=2`.
+        head: settings that replace those of the config's head, such as `n=2`.
     """
     sizes = {"vocab_size": vocabulary, "pad_id": 0, "eos_id": 1}
     decoder: Decoder = build(
@@ -34,13 +34,13 @@ def random_decoder(config: DictConfig, vocabulary: int, **head: Any) -> Decoder:
     return decoder
 
 
-def decoders_of_one(
+def decoders_sharing_parameters(
     config: DictConfig, heads: Sequence[int], vocabulary: int
 ) -> dict[int, Decoder]:
-    """n -> model with n heads, all on one set of parameters, on the default device.
+    """n -> model with n heads, all with the same parameters, on the default device.
 
     The number of parameters does not depend on n: the same layers are in the trunk of one model and
-    in the head of another. So models too large to lie beside each other can be compared.
+    in the head of another. Sharing them makes it possible to compare large models on one device.
     """
     first = random_decoder(config, vocabulary, n=1)
     parameters, device = list(first.parameters()), first.embedding.weight.device
@@ -60,7 +60,7 @@ def decoder_flops(config: DictConfig, n: int, vocabulary: int, batch: Sequence[i
 
 
 def random_batch(batch: Sequence[int], vocabulary: int) -> Batch:
-    """[B, T] random tokens, each labelled with the one that follows; the same ones each time."""
+    """[B, T] random tokens, labelled with the next token; every call gives the same ones."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocabulary, (batch[0], batch[1] + 1), generator=generator)
     inputs = tokens[:, :-1]
@@ -68,7 +68,7 @@ def random_batch(batch: Sequence[int], vocabulary: int) -> Batch:
 
 
 def random_prompts(vocabulary: int, count: int, length: int) -> list[list[int]]:
-    """The same prompts each time, without padding and end tokens."""
+    """Random prompts without padding and end tokens; every call gives the same ones."""
     draw = torch.Generator().manual_seed(0)
     prompts: list[list[int]] = torch.randint(
         2, vocabulary, (count, length), generator=draw
@@ -84,7 +84,7 @@ def digit_values(vocabulary: int) -> Tensor:
 
 
 def random_labels(shape: Sequence[int], vocabulary: int) -> Tensor:
-    """Labels of that shape, half of them digits; the same ones each time."""
+    """Labels of that shape, half of them digits; every call gives the same ones."""
     shape, generator = tuple(shape), torch.Generator().manual_seed(0)
     words = torch.randint(0, vocabulary, shape, generator=generator)
     digits = DIGITS[torch.randint(0, 10, shape, generator=generator)]
@@ -92,9 +92,9 @@ def random_labels(shape: Sequence[int], vocabulary: int) -> Tensor:
 
 
 def _replace_parameters(model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
-    """Puts other parameters, of the same shapes and order, in the places of the model's own."""
-    own = dict(model.named_parameters())
-    for (name, old), new in zip(own.items(), parameters, strict=True):
+    """Replaces the model's parameters by others of the same shapes, in the same order."""
+    replaced = dict(model.named_parameters())
+    for (name, old), new in zip(replaced.items(), parameters, strict=True):
         if old.shape != new.shape:
             raise ValueError(f"{name} is {tuple(old.shape)} and not {tuple(new.shape)}")
         owner, _, leaf = name.rpartition(".")

@@ -1,12 +1,11 @@
-"""What multi-token prediction costs in training: a step with n heads beside a step with one.
+"""What multi-token prediction costs in training: a step with n heads compared with a step with one.
 
-Parameters do not depend on n, and the heads are layers that the trunk gives up: what an ordinary
-model does not have to compute is n - 1 unembeddings, which weigh less the larger the model is.
-Beside the time stands the ratio of operations, the least that any implementation can reach.
+The number of parameters does not depend on n: the heads take layers from the trunk. What a model
+with n heads computes in addition is n - 1 unembeddings, a smaller share of a larger model. The
+ratio of operations is given too, as the lower limit for any implementation.
 
-A step is forward and backward, head by head, and the optimizer. Every repeat runs all n of a size
-turn by turn in random order and takes each one's median over the iterations; ratios are formed
-within a repeat.
+A step is forward and backward, head by head, and the optimizer. In a repeat all n of a size take
+turns in random order and the median over the iterations counts; ratios are formed within a repeat.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from beyond_ce.profiling import Step, in_turns
 from beyond_ce.reproduction.measurement import RowByRow
 from beyond_ce.reproduction.measurements.random_models import (
     decoder_flops,
-    decoders_of_one,
+    decoders_sharing_parameters,
     random_batch,
 )
 from beyond_ce.training.objective import Objective
@@ -58,15 +57,15 @@ class TrainingTime(RowByRow):
         fabric.seed_everything(repeat, verbose=False)
         steps, parameters = self._steps(fabric, config)
         draw = random.Random(repeat)
-        in_turns(steps, 1, draw, fabric.device)  # warms up
+        in_turns(steps, 1, draw, fabric.device)  # warm-up
         seconds = in_turns(steps, self.iterations, draw, fabric.device)
-        medians = {name: statistics.median(each) for name, each in seconds.items()}
+        medians = {name: statistics.median(times) for name, times in seconds.items()}
         flops = {f"n{n}": decoder_flops(config, n, self.vocabulary, self.batch) for n in self.heads}
         return {
             "metrics": {
                 "time/n1_milliseconds": 1e3 * medians["n1"],
-                **{f"time/{name}": each / medians["n1"] for name, each in medians.items()},
-                **{f"time/{name}_flops": each / flops["n1"] for name, each in flops.items()},
+                **{f"time/{name}": time / medians["n1"] for name, time in medians.items()},
+                **{f"time/{name}_flops": count / flops["n1"] for name, count in flops.items()},
             },
             "parameters": parameters,
             "steps": self.iterations,
@@ -76,9 +75,9 @@ class TrainingTime(RowByRow):
         }
 
     def _steps(self, fabric: Fabric, config: DictConfig) -> tuple[dict[str, Step], int]:
-        """A training step with each n, all on one set of parameters, and how many there are."""
+        """A training step for each n, with the same parameters, and the number of parameters."""
         with fabric.init_module():
-            models = decoders_of_one(config, self.heads, self.vocabulary)
+            models = decoders_sharing_parameters(config, self.heads, self.vocabulary)
         batch = random_batch(self.batch, self.vocabulary).to(fabric.device)
         loss = build(config.loss, "loss", number_values=torch.full((self.vocabulary,), torch.nan))
         modules = {
@@ -96,4 +95,4 @@ class TrainingTime(RowByRow):
             optimizer.zero_grad()
 
         steps: dict[str, Step] = {name: partial(step, module) for name, module in modules.items()}
-        return steps, sum(each.numel() for each in first.parameters())
+        return steps, sum(p.numel() for p in first.parameters())
