@@ -28,7 +28,7 @@ def attacks(marker: Path) -> dict[str, Any]:
     """Nodes that would create `marker` if one of them were resolved or built."""
     touch = f"open({str(marker)!r}, 'w')"
     call = {"_target_": "builtins.exec", "_args_": [touch]}
-    node = json.dumps(call).replace('"', "'").replace("'_target_'", "_target_")
+    node = json.dumps(call).replace('"_target_"', "_target_").replace('"_args_"', "_args_")
     inline = "${oc.create:" + node + "}"
     return {
         "call": call,
