@@ -98,7 +98,7 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(RunError, match=rf"{name} is missing, expected with shape \[64, 64\]"):
         load_decoder(folder)
     save_file({**tensors, "more": torch.ones(2)}, path)
-    with pytest.raises(RunError, match=r"more of shape \[2\] has no place"):
+    with pytest.raises(RunError, match=r"more of shape \[2\] is not in the model"):
         load_decoder(folder)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RunError, match=r"model.safetensors is truncated"):
@@ -113,12 +113,15 @@ def test_damage_is_named(folder: Path) -> None:
     [
         ({"vocab_size": None}, "config.json has no vocab_size"),
         ({"model": None}, "config.json has no model"),
-        ({"model": {"_target_": "beyond_ce.models.Decoder", "nope": 1}}, "describes no model"),
-        ({"model": {"_target_": "os.getcwd"}}, "os.getcwd is no decoder or head"),
-        ({"model": {"_target_": "beyond_ce.models.T5"}}, "beyond_ce.models.T5 is no decoder or h"),
-        ({"model": {"_target_": "beyond_ce.models.decoder.torch.load"}}, "is no decoder or head"),
+        ({"model": {"_target_": "beyond_ce.models.Decoder", "nope": 1}},
+         "does not describe a model"),
+        ({"model": {"_target_": "os.getcwd"}}, "os.getcwd is not a decoder or head"),
+        ({"model": {"_target_": "beyond_ce.models.T5"}},
+         "beyond_ce.models.T5 is not a decoder or h"),
+        ({"model": {"_target_": "beyond_ce.models.decoder.torch.load"}},
+         "is not a decoder or head"),
         ({"head": {"_target_": "beyond_ce.models.heads.LMHead", "x": [{"_target_": "os.abort"}]}},
-         "os.abort is no decoder or head"),
+         "os.abort is not a decoder or head"),
     ],
 )  # fmt: skip
 def test_a_config_chooses_decoders_and_heads_only(folder: Path, change: dict, message: str) -> None:
