@@ -101,7 +101,7 @@ class HubCorpus(Corpus):
 
 
 def _row_files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES))
-    if not found:
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES))
+    if not paths:
         raise UsageError(f"{folder} has no file of rows ({', '.join(_SUFFIXES)})")
-    return found
+    return paths

@@ -144,7 +144,7 @@ class Blocks(nn.ModuleList, ABC):
 class TransformerBlocks(Blocks):
     """Each block is a transformer layer from the trunk.
 
-    Head 1 takes what is the last layer of the ordinary model, and heads 2 to n take a trunk layer
+    Head 1 takes the last layer of the ordinary model, and heads 2 to n take one more trunk layer
     each, so the number of parameters does not depend on n. Without heads 2 to n this is an ordinary
     model.
     """
