@@ -174,8 +174,8 @@ QUERY = "layers.1.attention.wq.weight"
         ({"extra_heads.1.": None}, r"extra_heads.1.attention.wq.weight is missing"),
         ({"extra_heads.2.": None}, r"extra_heads.2.attention.wq.weight is missing"),
         ({"layers.1.": None}, r"layers.1.attention.wq.weight is missing"),
-        ({"layers.0.bias": (32,)}, r"layers.0.bias of shape \[32\] has no place"),
-        ({"extra_heads.7.x": (1,)}, r"extra_heads.7.x of shape \[1\] has no place"),
+        ({"layers.0.bias": (32,)}, r"layers.0.bias of shape \[32\] is not in the model"),
+        ({"extra_heads.7.x": (1,)}, r"extra_heads.7.x of shape \[1\] is not in the model"),
     ],
 )  # fmt: skip
 def test_the_first_wrong_tensor_is_named(
@@ -258,15 +258,19 @@ def test_parts_that_do_not_fit_are_named(release: Release, weights_of: Weights) 
     [
         ({"n_kv_heads": 2}, UsageError, "n_kv_heads=2 of 4 heads is grouped-query attention"),
         ({"use_scaled_rope": True}, UsageError, "use_scaled_rope"),
-        ({"ffn_dim_multiplier": 0.5}, UsageError, "ffn_dim_multiplier=0.5 makes a feed-forward"),
+        ({"ffn_dim_multiplier": 0.5}, UsageError, "ffn_dim_multiplier=0.5 gives a feed-forward"),
         ({"dim": None}, RunError, "params.json has no dim"),
-        ({"dim": "big"}, RunError, "dim='big' is no positive whole number"),
-        ({"norm_eps": -1}, RunError, "norm_eps=-1 is no positive number"),
-        ({"n_heads": 5}, RunError, "params.json describes no model: .* does not divide"),
+        ({"dim": "big"}, RunError, "dim='big' is not a positive whole number"),
+        ({"norm_eps": -1}, RunError, "norm_eps=-1 is not a positive number"),
+        ({"n_heads": 5}, RunError, "params.json does not describe a model: .* does not divide"),
         ({"dim": 64}, RunError, r"tok_embeddings.weight has shape \[52, 32\], expected \[52, 64\]"),
         ({"vocab_size": 40}, RunError, r"has shape \[52, 32\], expected \[40, 32\]"),
         ({"n_layers": 7}, RunError, "extra_heads.3.attention.wq.weight is missing"),
-        ({"n_layers": 5}, RunError, r"extra_heads.2.attention.wq.weight of shape .* has no place"),
+        (
+            {"n_layers": 5},
+            RunError,
+            r"extra_heads.2.attention.wq.weight of shape .* is not in the model",
+        ),
         ({"n_future_tokens": 3}, RunError, r"layers.3.attention.wq.weight is missing"),
     ],
 )
@@ -289,7 +293,7 @@ def test_a_missing_or_damaged_folder_is_named(release: Release, tmp_path: Path) 
     with pytest.raises(RunError, match="params.json is damaged"):
         load_llama_checkpoint(folder)
     (folder / "params.json").write_text("[]")
-    with pytest.raises(RunError, match="params.json is no JSON object"):
+    with pytest.raises(RunError, match="params.json is not a JSON object"):
         load_llama_checkpoint(folder)
     (folder / "params.json").unlink()
     with pytest.raises(RunError, match="params.json is missing"):

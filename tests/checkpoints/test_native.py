@@ -98,7 +98,7 @@ def test_damage_is_named(folder: Path) -> None:
     with pytest.raises(RunError, match=rf"{name} is missing, expected with shape \[64, 64\]"):
         load_decoder(folder)
     save_file({**tensors, "more": torch.ones(2)}, path)
-    with pytest.raises(RunError, match=r"more of shape \[2\] has no place"):
+    with pytest.raises(RunError, match=r"more of shape \[2\] is not in the model"):
         load_decoder(folder)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RunError, match=r"model.safetensors is truncated"):
@@ -113,7 +113,7 @@ def test_damage_is_named(folder: Path) -> None:
     [
         ({"vocab_size": None}, "config.json has no vocab_size"),
         ({"model": None}, "config.json has no model"),
-        ({"model": {"_target_": "beyond_ce.models.Decoder", "nope": 1}}, "describes no model"),
+        ({"model": {"_target_": "beyond_ce.models.Decoder", "nope": 1}}, "does not describe"),
         ({"model": {"_target_": "os.getcwd"}}, "model._target_='os.getcwd' is no class"),
         ({"model": {"_target_": "beyond_ce.models.T5"}}, "models.T5' is no class"),
         ({"model": {"_target_": "beyond_ce.models.decoder.torch.load"}}, "is no class that conf/"),

@@ -9,7 +9,7 @@ import pytest
 
 from beyond_ce.data import files
 from beyond_ce.data.files import (
-    Rows,
+    RowSource,
     content_digest,
     data_folder,
     find_file,
@@ -51,7 +51,7 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n\n{"a": \n')
     rows = read_json_lines(path)
     assert next(rows) == (1, {"a": 1})
-    with pytest.raises(RunError, match=r"a\.jsonl, line 3 is no JSON object"):
+    with pytest.raises(RunError, match=r"a\.jsonl, line 3 is not a JSON object"):
         next(rows)
 
 
@@ -72,7 +72,7 @@ def test_a_folder_is_given_or_found_under_the_root(
     assert data_folder(None, "jokes") == tmp_path / "jokes"
     assert data_folder(tmp_path, "jokes") == tmp_path
     assert data_folder(None, "other") is None
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         data_folder(tmp_path / "nowhere", "jokes")
     monkeypatch.delenv("BEYOND_CE_DATA")
     assert data_folder(None, "jokes") is None
@@ -82,10 +82,10 @@ def test_rows_say_where_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("BEYOND_CE_DATA", raising=False)
     (tmp_path / "val.jsonl").write_text('{"a": 1}\n')
     splits = {"validation": ("val", "validation")}
-    local = Rows("x", ("some/x", None), splits, tmp_path)
+    local = RowSource("x", ("some/x", None), splits, tmp_path)
     assert list(local.read("validation")) == [(f"{tmp_path}/val.jsonl, line 1", {"a": 1})]
     monkeypatch.setattr(files, "load_hub", lambda *name: {"validation": [{"a": 2}]})
-    hub = Rows("x", ("some/x", None), splits, None)
+    hub = RowSource("x", ("some/x", None), splits, None)
     assert list(hub.read("validation")) == [("some/x, validation row 1", {"a": 2})]
     assert hub.identity() == "hub some/x" != local.identity()
 

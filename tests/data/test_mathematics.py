@@ -117,7 +117,7 @@ def test_a_category_that_runs_out_gives_what_it_has_and_says_so(tmp_path, caplog
         "train": 3 * 5,  # of ten digits five are held out
     }
     assert_disjoint(splits)
-    assert "train (train-easy): only 5 questions instead of 6" in caplog.text
+    assert "train (train-easy): found only 5 of the 6 questions" in caplog.text
 
 
 # A shell that starts the tests in the background has them, and so this program, ignore SIGINT.
@@ -187,7 +187,7 @@ def test_official_files_are_the_same_data_wherever_they_lie(tmp_path):
 
 
 def test_a_missing_folder_is_one_line(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere is no folder.*null") as error:
+    with pytest.raises(UsageError, match=r"nowhere is not a folder.*null") as error:
         official(tmp_path / "nowhere", tmp_path)
     assert "\n" not in str(error.value)
 
@@ -211,7 +211,7 @@ def test_a_cut_file_is_one_line(tmp_path):
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
 @pytest.mark.parametrize("key", ["train_per_difficulty", "num_workers"])
 def test_sizes_must_be_positive(tmp_path, key, value):
-    with pytest.raises(UsageError, match=f"dataset.{key} must be a whole number from 1 on"):
+    with pytest.raises(UsageError, match=f"dataset.{key} must be a positive whole number"):
         Arithmetic(**{**SIZES, "num_workers": 1, key: value}, cache_dir=tmp_path)
 
 
@@ -266,10 +266,10 @@ def test_what_makes_other_questions_has_another_fingerprint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"operations": [2, 1]}, "the least and the most"),
-        ({"operations": [0, 1]}, "the least and the most"),
-        ({"operations": [1]}, "the least and the most"),
-        ({"operations": []}, "the least and the most"),
+        ({"operations": [2, 1]}, "the minimum and the maximum"),
+        ({"operations": [0, 1]}, "the minimum and the maximum"),
+        ({"operations": [1]}, "the minimum and the maximum"),
+        ({"operations": []}, "the minimum and the maximum"),
         ({"difficulties": ["simple"]}, "choose some of"),
         ({"difficulties": []}, "choose some of"),
     ],

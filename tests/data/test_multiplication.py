@@ -156,7 +156,9 @@ def test_impossible_lengths_are_refused(tmp_path: Path, key: str, digits: Any) -
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_impossible_sizes_are_refused(tmp_path: Path, part: str, size: Any) -> None:
-    with pytest.raises(UsageError, match=f"dataset.{part}_per_cell must be a whole number"):
+    with pytest.raises(
+        UsageError, match=f"dataset.{part}_per_cell must be a positive whole number"
+    ):
         load(tmp_path, **{f"{part}_per_cell": size})
 
 

@@ -129,10 +129,10 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     withheld = passage(9)
     del withheld["passage"]["questions"][1]["answers"][0]["label"]
     path = write(tmp_path / "data", TRAIN, [passage(8), withheld])
-    with pytest.raises(UsageError, match=r"val\.jsonl, line 2: an answer without its label"):
+    with pytest.raises(UsageError, match=r"val\.jsonl, line 2: an answer has no label"):
         load(tmp_path, path=path)
     write(path, [{"passage": "text"}], VAL)
-    with pytest.raises(UsageError, match=r"train\.jsonl, line 1 is no row of MultiRC"):
+    with pytest.raises(UsageError, match=r"train\.jsonl, line 1 is not a row of MultiRC"):
         load(tmp_path, path=path)
 
 

@@ -138,8 +138,8 @@ def test_the_fingerprint_is_of_content_and_arguments(tmp_path: Path, folder: Pat
     [
         ("private words", "has no tab"),
         ("", "has no tab"),
-        *((f"{s}\tprivate words", "does not begin with a score") for s in ("12", "-1", "3.5")),
-        *((f"{s}\tprivate words", "does not begin with a score") for s in ("", "x", "9" * 5000)),
+        *((f"{s}\tprivate words", "does not start with a score") for s in ("12", "-1", "3.5")),
+        *((f"{s}\tprivate words", "does not start with a score") for s in ("", "x", "9" * 5000)),
     ],
 )
 def test_a_line_that_cannot_be_is_named_and_not_quoted(
@@ -154,7 +154,7 @@ def test_a_line_that_cannot_be_is_named_and_not_quoted(
 
 
 def test_what_is_missing_is_named(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(UsageError, match="dataset.path=.*nowhere is no folder"):
+    with pytest.raises(UsageError, match="dataset.path=.*nowhere is not a folder"):
         jokes(tmp_path / "nowhere")
     for stem in ("dev", "test"):
         content = (folder / f"{stem}.tsv").read_bytes()

@@ -328,11 +328,11 @@ def test_questions_to_answers_with_the_checkpoints_own_tokenizer(tmp_path: Path)
         ({}, "no model_type"),
         ({"model_type": "gpt7"}, "no such model"),
         ({**GPT2, "n_embed": 64}, "n_embed: a gpt2 model has no such setting"),
-        ({**GPT2, "n_head": 5}, "makes no gpt2 model"),
+        ({**GPT2, "n_head": 5}, "does not give a gpt2 model"),
         ({"model_type": "t5"}, "t5 model, not a decoder-only"),
         ({"model_type": "mamba"}, "no key-value cache"),
         ({"model_type": "phi", **LLAMA}, "a bias"),
-        ({"model_type": "gemma2", **LLAMA, "head_dim": 8}, "no multiple"),
+        ({"model_type": "gemma2", **LLAMA, "head_dim": 8}, "not a multiple"),
     ],
 )  # fmt: skip
 def test_what_makes_no_model_is_said_in_one_line(config: dict[str, Any], reason: str) -> None:

@@ -48,23 +48,23 @@ def test_only_some_of_it_is_packed() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_rough_products_are_close(dtype) -> None:
+def test_low_precision_products_are_close(dtype) -> None:
     weights = matrices((300, 500), 384, dtype)
     hidden = torch.randn(2, 3, 384).to(dtype)
     expected = product(weights, hidden)
-    found = PackedLinear(*weights, rough=True)(hidden)
+    found = PackedLinear(*weights, low_precision=True)(hidden)
     assert found.dtype == dtype
     error = (found.double() - expected).norm() / expected.norm()
     assert error < (1e-12 if dtype is torch.float64 else 1 / 200)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rough", [False, True])
+@pytest.mark.parametrize("low_precision", [False, True])
 @torch.no_grad()
-def test_without_the_kernels(monkeypatch: pytest.MonkeyPatch, dtype, rough) -> None:
+def test_without_the_kernels(monkeypatch: pytest.MonkeyPatch, dtype, low_precision) -> None:
     monkeypatch.setattr(packed_linear, "_MULTIPLY", None)
     weights = matrices((500,), 384, dtype)
     hidden = torch.randn(1, 2, 384).to(dtype)
-    linear = PackedLinear(*weights, rough=rough)
+    linear = PackedLinear(*weights, low_precision=low_precision)
     assert linear.packed is None
     torch.testing.assert_close(linear(hidden), F.linear(hidden, weights[0]))

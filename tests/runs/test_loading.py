@@ -114,7 +114,7 @@ def test_what_is_missing_or_does_not_fit(
     with pytest.raises(UsageError, match="has no tokenizer"):
         load(checkpoint, tokenizer=tmp_path / "missing")
     (tmp_path / "noise.model").write_bytes(b"noise")
-    with pytest.raises(UsageError, match="noise.model is no vocabulary"):
+    with pytest.raises(UsageError, match="noise.model is not a SentencePiece vocabulary"):
         load(checkpoint, tokenizer=tmp_path / "noise.model")
     (tmp_path / "tokenizer.model").write_bytes(tokenizer_model)
     with pytest.raises(UsageError, match="has no checkpoint"):

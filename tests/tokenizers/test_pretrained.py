@@ -67,7 +67,7 @@ def test_it_is_read_at_its_first_use(folders) -> None:
     fresh, fitted = PretrainedTokenizer(str(folders["gpt2"])), load(folders["gpt2"])
     torch.testing.assert_close(fresh.number_values(), fitted.number_values(), equal_nan=True)
     with pytest.raises(UsageError, match="cannot be loaded"):
-        PretrainedTokenizer("no-such-folder").number_values()
+        PretrainedTokenizer("no/such/folder").number_values()
 
 
 @pytest.fixture(params=["gpt2", "qwen2", "unigram"])
@@ -79,7 +79,7 @@ def values(tokenizer: PretrainedTokenizer) -> dict[str, float]:
     """The values of number tokens by the token's own spelling."""
     found = tokenizer.number_values()
     assert found.shape == (tokenizer.vocab_size,) and found.dtype == torch.float32
-    spelling = {i: token for token, i in tokenizer._theirs.get_vocab().items()}
+    spelling = {i: token for token, i in tokenizer._tokenizer.get_vocab().items()}
     return {spelling[i]: float(v) for i, v in enumerate(found) if not v.isnan()}
 
 
@@ -108,7 +108,7 @@ def test_single_digits_alone_on_request_or_by_the_tokenizer(folders):
 
 def test_digits_of_other_scripts_and_added_tokens_are_no_numbers(folders, tmp_path):
     unigram = load(folders["unigram"])
-    vocabulary = unigram._theirs.get_vocab()
+    vocabulary = unigram._tokenizer.get_vocab()
     assert any(not token.isascii() and token.strip("▁").isdigit() for token in vocabulary)
     assert all(token.lstrip("▁").isascii() for token in values(unigram))
     theirs = PreTrainedTokenizerFast.from_pretrained(folders["gpt2"])
@@ -174,7 +174,7 @@ def test_a_damaged_folder_is_named_in_one_line(tokenizer, tmp_path):
 
 
 def test_the_fingerprint_is_of_the_content(folders, tmp_path, questions):
-    moved = load(folders["gpt2"])._theirs
+    moved = load(folders["gpt2"])._tokenizer
     moved.save_pretrained(tmp_path)
     assert load(tmp_path).fingerprint() == load(folders["gpt2"]).fingerprint()
     assert len({load(folder).fingerprint() for folder in folders.values()}) == 3

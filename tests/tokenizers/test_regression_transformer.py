@@ -162,7 +162,7 @@ def test_number_values_are_the_digits_whatever_their_places(tokenizer):
 
 def test_encodings_by_hand(own):
     own_scale = RegressionTransformerTokenizer(vocab_size=600, log_scale=False)
-    own_scale._use(own._pieces.serialized_model_proto())
+    own_scale._set_model(own._pieces.serialized_model_proto())
     table = own_scale.number_encodings(4)
     assert table.shape == (own.vocab_size, 4)
     assert table.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""What the trainer's batches have in common, whatever their rows are."""
+"""The base class of the trainer's batches."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch
     from beyond_ce.tokenizers import Tokenizer
 
-_ROWS_SHOWN = 32  # of a batch, in an error's one line
+_ROWS_SHOWN = 32  # rows of a batch that an error message lists
 
 
 class SplitBatches(ABC):
     """Batches of rows of a training and a validation split (see `training.session.Batches`).
 
-    What a step trains on depends on the seed and the step alone.
+    The rows of a step depend on the seed and the step alone.
 
     Args:
-        train, validation: the splits; what they are is the subclass's affair.
-        order: which rows a step trains on.
-        validation_batch_size: rows that the model reads at once in validation.
+        train, validation: the splits; each subclass has its own type.
+        order: gives the rows of each training step.
+        validation_batch_size: rows per validation batch.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SplitBatches(ABC):
 
     @abstractmethod
     def batch(self, split: Any, rows: np.ndarray) -> Batch:
-        """The batch of these rows of a split."""
+        """Build a batch from these rows of a split."""
 
     @abstractmethod
     def validation_rows(self) -> np.ndarray:
@@ -51,7 +51,7 @@ class SplitBatches(ABC):
         ]
 
     def validation(self, rank: int, ranks: int) -> list[Batch]:
-        """With several ranks the remainder that does not divide among them is left out, as every
+        """With several ranks, a remainder that does not divide evenly is dropped, because every
         rank must run the same number of batches."""
         rows = self.validation_rows()
         rows = rows[: len(rows) // ranks * ranks][rank::ranks]
@@ -71,8 +71,8 @@ def cache_name(key: str, tokenizer: Tokenizer, layout: int) -> str:
     """Hex digits that name the cached tokens of a split.
 
     Args:
-        key: names the split's text.
-        layout: version of the cached files; raised when their content changes.
+        key: identifies the split's text.
+        layout: version of the cached files; raised when their format changes.
     """
     text = f"{key}-{tokenizer.fingerprint()}-{layout}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

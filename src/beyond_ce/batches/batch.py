@@ -1,4 +1,4 @@
-"""Token lists to the padded tensors a model trains on.
+"""Turns token lists into the padded tensors that a model trains on.
 
 Shapes: B examples, S input tokens, T target tokens.
 """
@@ -17,15 +17,15 @@ from beyond_ce.losses.base import IGNORED
 
 @dataclass
 class Numbers:
-    """The numbers of B examples, for heads and models that look beyond token ids.
+    """The numbers of B examples, for heads and models that need more than token ids.
 
-    All are values as written in the text, in float64; NaN stands for "no number".
+    All are float64 values as written in the text; NaN means "no number".
     """
 
     answers: list[float]
     """The last number of each answer's text."""
     prompt_tokens: list[list[float]] | None = None
-    """One for every token of each prompt, from tokenizers whose tokens carry numbers."""
+    """A number for every token of each prompt, from tokenizers whose tokens carry numbers."""
     answer_tokens: list[list[float]] | None = None
     """The same for the answers."""
 
@@ -34,7 +34,7 @@ class Numbers:
 class Batch:
     """Examples padded on the right.
 
-    `labels[b, t]` is the target of the hidden state at `[b, t]`: it is already shifted.
+    `labels[b, t]` is the target of the hidden state at `[b, t]`: labels are already shifted.
     """
 
     input_ids: Tensor
@@ -44,18 +44,18 @@ class Batch:
     labels: Tensor
     """[B, T] long, `IGNORED` where nothing is predicted; T = S for decoder-only models.
 
-    For a head that predicts a value: [B, 1] float. For one that predicts tokens and values:
+    For heads that predict a value: [B, 1] float. For heads that predict tokens and values:
     [B, T, 2] float, token id and value. NaN is ignored."""
     decoder_input_ids: Tensor | None = None
     """[B, T] long for encoder-decoder models that predict tokens, else None."""
     input_numbers: Tensor | None = None
-    """[B, S] float, the factor of each input token's embedding; None for models without."""
+    """[B, S] float, the factor on each input token's embedding; None if the model has none."""
     segments: Tensor | None = None
-    """[B, T] long, the document that each input token belongs to, counted within its row; None
-    where a row is one document."""
+    """[B, T] long, the index of each input token's document within its row; None if every row is
+    a single document."""
 
     def to(self, device: torch.device | str) -> Batch:
-        """A copy on the device; the source may be reused only after a synchronisation."""
+        """A copy on the device; do not change the source before a synchronisation."""
         tensors = {
             name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
@@ -65,16 +65,16 @@ class Batch:
 
 
 def pad(rows: Sequence[Sequence[float]], value: float) -> Tensor:
-    """Rows of any lengths as one tensor [len(rows), longest], filled up on the right.
+    """Rows of any length as one tensor [len(rows), longest], padded with `value` on the right.
 
-    It is long where rows and filling are integers.
+    The dtype is long if rows and `value` are integers.
     """
     width = max(map(len, rows))
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
 def token_mask(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Bool [len(rows), longest]: True where `pad` put a token, False where it put filling."""
+    """Bool [len(rows), longest]: True on the tokens of `pad(rows)`, False on its padding."""
     lengths = torch.tensor([len(row) for row in rows])
     return torch.arange(int(lengths.max())) < lengths[:, None]
 
@@ -82,9 +82,9 @@ def token_mask(rows: Sequence[Sequence[int]]) -> Tensor:
 def encoder_decoder_batch(
     prompts: list[list[int]], answers: list[list[int]], pad_id: int, start_id: int
 ) -> Batch:
-    """The prompt feeds the encoder; the decoder predicts the answer from its own shifted copy.
+    """The encoder reads the prompt; the decoder reads the shifted answer and predicts it.
 
-    Answers end in EOS already; the decoder's input starts with `start_id`.
+    Answers already end in EOS; the decoder's input starts with `start_id`.
     """
     return Batch(
         input_ids=pad(prompts, pad_id),
@@ -95,12 +95,12 @@ def encoder_decoder_batch(
 
 
 def decoder_only_batch(prompts: list[list[int]], answers: list[list[int]], pad_id: int) -> Batch:
-    """One sequence of prompt and answer; only the answer's tokens are targets.
+    """Prompt and answer as one sequence; only the answer's tokens are targets.
 
-    Answers end in EOS already. The input lacks the answer's last token, which nothing follows.
+    Answers already end in EOS. The input ends before the last token, which has no next token.
 
     Raises:
-        UsageError: for an empty prompt, whose answer's first token nothing would predict.
+        UsageError: a prompt is empty: nothing would predict the first token of its answer.
     """
     _check_prompts(prompts)
     pairs = list(zip(prompts, answers, strict=True))
@@ -114,10 +114,10 @@ def decoder_only_batch(prompts: list[list[int]], answers: list[list[int]], pad_i
 
 
 def value_batch(prompts: list[list[int]], targets: Tensor, pad_id: int) -> Batch:
-    """Prompts alone, and what a head is to predict of each: `targets` float [B].
+    """Prompts, and the value that the head must predict for each: `targets` float [B].
 
     Raises:
-        UsageError: for an empty prompt, of which there is nothing to predict from.
+        UsageError: a prompt is empty.
     """
     _check_prompts(prompts)
     return Batch(
@@ -130,8 +130,8 @@ def value_batch(prompts: list[list[int]], targets: Tensor, pad_id: int) -> Batch
 def packed_batch(rows: Tensor, eos_id: int) -> Batch:
     """Rows of a corpus as inputs and labels: `rows` long [B, T + 1], documents end in `eos_id`.
 
-    An end token has no label, so that no document is predicted from another. Attention does look
-    back across documents in a row, as where text is packed for speed.
+    An end token has no label, so no document is predicted from another. As is common with packed
+    text, attention does look back across the documents in a row.
     """
     inputs, labels = rows[:, :-1], rows[:, 1:]
     ends = inputs == eos_id
@@ -144,22 +144,22 @@ def packed_batch(rows: Tensor, eos_id: int) -> Batch:
 
 
 def future_labels(labels: Tensor, segments: Tensor | None, offset: int) -> Tensor:
-    """What a head predicts that looks `offset` tokens beyond the next: `labels` [B, T] moved left.
+    """The labels of the head at `offset`: `labels` [B, T] shifted left by `offset`.
 
-    Nothing follows the end of a row, and nothing of another document is predicted (`segments`
-    [B, T] as in `Batch`).
+    Labels beyond the end of a row and in another document are ignored (`segments` [B, T] as in
+    `Batch`).
     """
-    moved = torch.full_like(labels, IGNORED)
-    moved[:, : max(0, labels.shape[1] - offset)] = labels[:, offset:]
+    shifted = torch.full_like(labels, IGNORED)
+    shifted[:, : max(0, labels.shape[1] - offset)] = labels[:, offset:]
     if segments is not None:
         other = segments[:, offset:] != segments[:, : max(0, labels.shape[1] - offset)]
-        moved[:, : other.shape[1]].masked_fill_(other, IGNORED)
-    return moved
+        shifted[:, : other.shape[1]].masked_fill_(other, IGNORED)
+    return shifted
 
 
 def _check_prompts(prompts: list[list[int]]) -> None:
     if not all(prompts):
         raise UsageError(
             "a decoder-only model cannot answer an empty prompt: "
-            "drop such examples or start every prompt with a token"
+            "drop examples with empty prompts or start every prompt with a token"
         )

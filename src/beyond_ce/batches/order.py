@@ -1,6 +1,7 @@
-"""In which order training sees the rows of its split: a function of the run's seed and the step.
+"""The order of training rows: a function of the run's seed and the step.
 
-A resumed run needs no sampler state. The rows that do not fill a last batch sit out that epoch.
+A resumed run therefore needs no sampler state. Rows that do not fill the last batch of an epoch are
+skipped in that epoch.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ class Order(ABC):
     """Row numbers of each step's batch; every epoch is a fresh permutation.
 
     Args:
-        count: rows of the training split.
-        batch_size: rows a batch.
+        count: number of rows in the training split.
+        batch_size: rows per batch.
         seed: the run's seed.
-        advice: what to do about a split that is too small.
+        advice: what the error message suggests if the split is too small.
 
     Raises:
         UsageError: the split is smaller than a batch.
@@ -47,7 +48,7 @@ class Order(ABC):
         self._batches = np.empty((0, batch_size), dtype=np.int64)
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """Row numbers [batch_size] of the batch that step `step` (from 0) trains on."""
+        """Row numbers [batch_size] of the batch of step `step` (from 0)."""
         epoch, index = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             random = np.random.default_rng((self.seed, epoch))
@@ -68,15 +69,15 @@ class Shuffled(Order):
 
 
 class LengthGrouped(Order):
-    """Batches of rows of similar length, so that little of a batch is padding.
+    """Batches of rows of similar length, to reduce padding.
 
-    Within pools of `pool` batches the rows are sorted by length, cut into batches, and the batches
-    are shuffled.
+    Rows are sorted by length within pools of `pool` batches and cut into batches, which are then
+    shuffled.
 
     Args:
-        lengths: [N, k] token counts, most expensive sequence first (sorting is lexicographic).
-        pool: batches sorted together. More of them mean less padding, but batches of one length are
-            also of one difficulty, and training on those learns less per step.
+        lengths: [N, k] token counts, the most expensive sequence first (sorting is lexicographic).
+        pool: number of batches sorted together. More means less padding, but batches of one length
+            are also of one difficulty, and training on those learns less per step.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, pool: int = 8) -> None:

@@ -1,4 +1,4 @@
-"""Corpora as token batches: tokenized once, cached, and drawn row by row."""
+"""Corpora as token batches: tokenized once, cached, and cut into rows."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def pack_tokens(
 
     Args:
         split: column text.
-        sequence_length: tokens a row.
-        key: names the split's content; with the tokenizer's fingerprint it names the cache folder.
+        sequence_length: tokens per row.
+        key: identifies the split's content; key and tokenizer fingerprint name the cache folder.
 
     Raises:
         RunError: the cache is damaged or cannot be written.
@@ -48,15 +48,15 @@ class PackedBatches(SplitBatches):
     """The trainer's batches over packed corpora, all rows in random order.
 
     Args:
-        model: makes a `Batch` of rows.
+        model: turns rows into a `Batch`.
         train, validation: splits.
         batch_size: rows per optimizer step.
-        seed: the run's seed, which the order depends on.
-        validation_batch_size: rows that the model reads at once in validation.
-        most_validation_rows: at most so many, spread evenly over the split.
+        seed: the run's seed, which determines the order.
+        validation_batch_size: rows per validation batch.
+        most_validation_rows: maximum number of validation rows, spread evenly over the split.
 
     Raises:
-        UsageError: a split has too few rows, or its rows are nothing for the model.
+        UsageError: a split has too few rows, or the model cannot train on its rows.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class PackedBatches(SplitBatches):
         self.sequence_length = train.sequence_length
         kept = np.linspace(0, len(validation) - 1, min(most_validation_rows, len(validation)))
         self._validation_rows = kept.round().astype(np.int64)
-        self.batch(train, np.zeros(1, dtype=np.int64))  # rows that the model cannot read fail here
+        # Build one batch now, so rows that the model cannot train on fail here.
+        self.batch(train, np.zeros(1, dtype=np.int64))
 
     def batch(self, split: PackedTokens, rows: np.ndarray) -> Batch:
         return self.model.packed_batch(split.rows(rows))

@@ -1,6 +1,6 @@
 """Documents as one long array of tokens on disk, read through memory mapping.
 
-Shapes: N tokens, B rows, T tokens that a row predicts.
+Shapes: N tokens, B rows, T predicted tokens per row.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     import datasets
 
 _SHARD_CHARACTERS = 2**22
-_TOKENS, _INDEX = "tokens.bin", "index.json"
+_TOKENS, _MANIFEST = "tokens.bin", "index.json"
 
 
 @dataclass
-class _Index:
-    """What a token file holds; written after every shard, so that a killed writer can go on.
+class _Manifest:
+    """The contents of a token file; written after every shard, so a killed writer can resume.
 
     Attributes:
         dtype: of a token, "uint16" or "uint32".
-        documents, tokens: how many the file holds, end tokens included.
-        bytes: of the documents' text in UTF-8.
+        documents, tokens: their number in the file, end tokens included.
+        bytes: size of the documents' text in UTF-8.
     """
 
     dtype: str
@@ -48,31 +48,31 @@ class _Index:
         return self.tokens * np.dtype(self.dtype).itemsize
 
     @classmethod
-    def read(cls, folder: Path) -> _Index:
-        """Raises OSError, ValueError or TypeError where there is no whole index."""
-        return cls(**json.loads((folder / _INDEX).read_text()))
+    def read(cls, folder: Path) -> _Manifest:
+        """Raises OSError, ValueError or TypeError if the file is missing or incomplete."""
+        return cls(**json.loads((folder / _MANIFEST).read_text()))
 
     def write(self, folder: Path) -> None:
-        new = folder / f"{_INDEX}.new"
+        new = folder / f"{_MANIFEST}.new"
         new.write_text(json.dumps(asdict(self)) + "\n")
-        new.replace(folder / _INDEX)
+        new.replace(folder / _MANIFEST)
 
 
 class PackedTokens:
-    """The tokens of all documents of a split, cut into rows that begin and end anywhere.
+    """The tokens of all documents of a split, cut into rows regardless of document boundaries.
 
-    Each document ends in an end token. Row i has T + 1 tokens, of which the last is the first of
-    row i + 1: read as inputs `row[:-1]` and labels `row[1:]`, every token but the first of all is
-    a label once. The last row is filled up with end tokens.
+    Each document ends in an end token. Row i has T + 1 tokens; its last token is also the first of
+    row i + 1. With inputs `row[:-1]` and labels `row[1:]`, every token except the very first is a
+    label once. The last row is padded with end tokens.
 
     Args:
-        folder: that `pack` wrote.
+        folder: a folder written by `pack`.
         sequence_length: T.
 
     Attributes:
         tokens: [N], in the order of the documents.
-        documents: their number.
-        bytes: of their text in UTF-8, which the N tokens spell but for `documents` end tokens.
+        documents: number of documents, and so of end tokens.
+        bytes: size of the documents' text in UTF-8; end tokens add nothing to it.
 
     Raises:
         RunError: the folder is damaged.
@@ -81,30 +81,30 @@ class PackedTokens:
     def __init__(self, folder: Path, sequence_length: int) -> None:
         path = folder / _TOKENS
         try:
-            index = _Index.read(folder)
+            manifest = _Manifest.read(folder)
             size = path.stat().st_size
-            if size != index.file_size:
-                raise ValueError(f"it has {size} bytes and was written with {index.file_size}")
-            self.tokens = np.memmap(path, dtype=index.dtype, mode="r")
+            if size != manifest.file_size:
+                raise ValueError(f"it has {size} bytes, expected {manifest.file_size}")
+            self.tokens = np.memmap(path, dtype=manifest.dtype, mode="r")
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"token cache {path} is damaged ({one_line(error)}): delete the "
-                "folder that it is in and start the same command again"
+                f"token cache {path} is damaged ({one_line(error)}): delete its folder and start "
+                "the same command again"
             ) from error
         self.sequence_length = sequence_length
-        self.documents = index.documents
-        self.bytes = index.bytes
+        self.documents = manifest.documents
+        self.bytes = manifest.bytes
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.sequence_length)
 
     def rows(self, indices: ArrayLike) -> Tensor:
-        """long [B, T + 1]: the rows with these numbers."""
+        """long [B, T + 1]: the rows with these indices."""
         starts = np.asarray(indices, dtype=np.int64)[:, None] * self.sequence_length
-        places = starts + np.arange(self.sequence_length + 1)
-        # The last token of all is an end token: the last row is filled up with it.
-        places = np.minimum(places, len(self.tokens) - 1)
-        return torch.from_numpy(self.tokens[places].astype(np.int64))
+        positions = starts + np.arange(self.sequence_length + 1)
+        # The very last token is an end token: repeat it to pad the last row.
+        positions = np.minimum(positions, len(self.tokens) - 1)
+        return torch.from_numpy(self.tokens[positions].astype(np.int64))
 
 
 def pack(
@@ -116,13 +116,13 @@ def pack(
 ) -> None:
     """Write the tokens of a split's documents, each followed by `eos_id`, for `PackedTokens`.
 
-    What a killed process has written is kept, but for its last shard. Of several processes that
+    After a killed process, writing resumes behind its last complete shard. If several processes
     want the same folder, one writes and the others wait.
 
     Args:
         split: column text.
-        encode: ids below `vocab_size` of each text, without special tokens.
-        folder: which names all of the above; left alone if it exists.
+        encode: gives the ids of each text, all below `vocab_size`, without special tokens.
+        folder: its name must identify all of the above; an existing folder is left as it is.
 
     Raises:
         RunError: the folder cannot be written.
@@ -138,49 +138,49 @@ def pack(
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 partial.mkdir(exist_ok=True)
-                _append(split, encode, eos_id, _written(partial, dtype), partial)
+                _append(split, encode, eos_id, _resume_point(partial, dtype), partial)
                 partial.replace(folder)
     except OSError as error:
         raise RunError(
-            f"cannot write the tokens to {folder}: {error}; make room there or choose another "
+            f"cannot write the tokens to {folder}: {error}; free some space or choose another "
             "cache_dir"
         ) from error
 
 
-def _written(partial: Path, dtype: str) -> _Index:
-    """What of an unfinished folder can be relied on."""
+def _resume_point(partial: Path, dtype: str) -> _Manifest:
+    """The usable contents of an unfinished folder; an empty manifest if there are none."""
     try:
-        index = _Index.read(partial)
-        if (partial / _TOKENS).stat().st_size >= index.file_size:
-            return index
+        manifest = _Manifest.read(partial)
+        if (partial / _TOKENS).stat().st_size >= manifest.file_size:
+            return manifest
     except (OSError, ValueError, TypeError):
         pass
-    return _Index(dtype)
+    return _Manifest(dtype)
 
 
 def _append(
-    split: datasets.Dataset, encode: Callable, eos_id: int, index: _Index, folder: Path
+    split: datasets.Dataset, encode: Callable, eos_id: int, manifest: _Manifest, folder: Path
 ) -> None:
     bar = tqdm(
         total=len(split),
-        initial=index.documents,
+        initial=manifest.documents,
         desc="tokenizing",
         unit="document",
         dynamic_ncols=True,
         mininterval=0.5 if os.isatty(2) else 30.0,
     )
     with (folder / _TOKENS).open("ab") as file, bar:
-        file.truncate(index.file_size)  # a shard that was cut off
-        for texts in _shards(split, index.documents):
+        file.truncate(manifest.file_size)  # drop an incomplete shard
+        for texts in _shards(split, manifest.documents):
             ids = ([*document, eos_id] for document in encode(texts))
-            tokens = np.fromiter(chain.from_iterable(ids), dtype=index.dtype)
+            tokens = np.fromiter(chain.from_iterable(ids), dtype=manifest.dtype)
             file.write(tokens.tobytes())
             file.flush()
-            os.fsync(file.fileno())  # the index must never be ahead of what it tells of
-            index.documents += len(texts)
-            index.tokens += len(tokens)
-            index.bytes += sum(len(text.encode()) for text in texts)
-            index.write(folder)
+            os.fsync(file.fileno())  # the tokens must be on disk before the manifest counts them
+            manifest.documents += len(texts)
+            manifest.tokens += len(tokens)
+            manifest.bytes += sum(len(text.encode()) for text in texts)
+            manifest.write(folder)
             bar.update(len(texts))
 
 

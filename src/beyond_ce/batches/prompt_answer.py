@@ -26,14 +26,14 @@ _LAYOUT = 2  # part of a token file's name; raise it when its columns change
 def tokenize(
     split: datasets.Dataset, tokenizer: Tokenizer, cache_dir: Path, key: str
 ) -> datasets.Dataset:
-    """The split as columns prompt_ids, answer_ids (ending in the end token), their lengths, and
-    answer_number: the last number in the answer's text, NaN if there is none.
+    """The split with the columns prompt_ids, answer_ids (ending in the end token), prompt_length,
+    answer_length, and answer_number: the last number in the answer's text, NaN if there is none.
 
-    With a tokenizer that carries numbers also prompt_numbers and answer_numbers, one for each id.
+    If the tokenizer carries numbers: also prompt_numbers and answer_numbers, one for each id.
 
     Args:
         split: columns prompt and answer.
-        key: names the split's content; with the tokenizer's fingerprint it names the cache file.
+        key: identifies the split's content; key and tokenizer fingerprint name the cache file.
 
     Raises:
         RunError: the cached file is damaged.
@@ -81,10 +81,10 @@ class PromptAnswerBatches(SplitBatches):
     """The trainer's batches over tokenized prompt/answer splits, grouped by length.
 
     Args:
-        model: makes a `Batch` of token lists in its own layout.
+        model: turns token lists into a `Batch` in its own layout.
         train, validation: tokenized splits.
         batch_size: examples per optimizer step.
-        seed: the run's seed, which the order depends on.
+        seed: the run's seed, which determines the order.
 
     Raises:
         UsageError: an example is too long for the model.
@@ -102,7 +102,7 @@ class PromptAnswerBatches(SplitBatches):
         super().__init__(train, validation, order, validation_batch_size=batch_size)
         self.model = model
         for split in (train, validation):
-            # Build the longest batches first, so that an example that is too long fails here.
+            # Build the longest batches first, so an example that is too long fails here.
             self.batch(split, _longest(split))
 
     def batch(self, split: datasets.Dataset, rows: np.ndarray) -> Batch:
@@ -115,7 +115,7 @@ class PromptAnswerBatches(SplitBatches):
         return self.model.make_batch(columns["prompt_ids"], columns["answer_ids"], numbers=numbers)
 
     def validation_rows(self) -> np.ndarray:
-        """All rows, in order of length."""
+        """All rows, sorted by length."""
         return np.lexsort(_lengths(self.splits["validation"]).T[::-1])
 
 
@@ -126,6 +126,6 @@ def _lengths(split: datasets.Dataset) -> np.ndarray:
 
 
 def _longest(split: datasets.Dataset) -> np.ndarray:
-    """The rows with the longest prompt, the longest answer, and the most of both."""
+    """The rows with the longest prompt, the longest answer, and the longest pair."""
     lengths = _lengths(split)
     return np.append(lengths.argmax(axis=0), lengths.sum(axis=1).argmax())

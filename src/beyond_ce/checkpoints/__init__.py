@@ -1,4 +1,4 @@
-"""Decoders on disk: the released Llama layout, Hugging Face's, and this repository's own."""
+"""Decoder checkpoints in three layouts: the released Llama one, Hugging Face's, and our own."""
 
 from beyond_ce.checkpoints.checkpoint import Checkpoint
 from beyond_ce.checkpoints.formats import (

@@ -1,4 +1,4 @@
-"""A decoder and what built it: what all formats are read into and written from."""
+"""A decoder with its config: the common form that all layouts are read into and written from."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DECODER = "beyond_ce.models.Decoder"
 
 @dataclass
 class Checkpoint:
-    """A decoder with what makes it again.
+    """A decoder with the config that builds it.
 
     Attributes:
-        config: `vocab_size`, `pad_id` and `eos_id`, and as in a run's config `model` and `head`.
-        model: with the weights.
+        config: `vocab_size`, `pad_id`, `eos_id`, and `model` and `head` as in a run's config.
+        model: the decoder, with its weights.
     """
 
     config: dict[str, Any]
@@ -37,10 +37,10 @@ class Checkpoint:
 def llama_config(
     vocab_size: int, pad_id: int, eos_id: int, n: int, **settings: float
 ) -> dict[str, Any]:
-    """The config of a Llama, with an `lm` head or the paper's own n heads.
+    """The config of a Llama model, with an `lm` head or the MTP paper's n parallel heads.
 
     Args:
-        settings: of `Decoder`.
+        settings: arguments of `Decoder`.
     """
     head: dict[str, Any] = {"_target_": f"{_HEADS}.LMHead", "_partial_": True}
     if n > 1:
@@ -61,27 +61,27 @@ def llama_config(
 
 
 def multiple_of(dim: int, hidden_dim: int, name: str) -> int:
-    """What Llama's rule must round up to for a feed-forward size of `hidden_dim`.
+    """The `multiple_of` with which Llama's rule gives a feed-forward size of `hidden_dim`.
 
     Raises:
-        UsageError: the size is below the rule's; `name` says which.
+        UsageError: the size is below the rule's minimum; `name` is the setting in the message.
     """
-    usual, least = 256, int(2 * 4 * dim / 3)
-    if hidden_dim == usual * -(-least // usual):
-        return usual
-    if hidden_dim < least:
+    default, minimum = 256, int(2 * 4 * dim / 3)
+    if hidden_dim == default * -(-minimum // default):
+        return default
+    if hidden_dim < minimum:
         raise UsageError(
-            f"{name} makes a feed-forward size of {hidden_dim}, below Llama's {least} for a hidden "
-            f"size of {dim}, which models here always have: choose another checkpoint"
+            f"{name} gives a feed-forward size of {hidden_dim}, but models here need at least "
+            f"Llama's {minimum} for a hidden size of {dim}: choose another checkpoint"
         )
     return hidden_dim
 
 
 def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
-    """The decoder of a config without memory for its weights.
+    """Builds the decoder of a config on the meta device, without memory for its weights.
 
     Raises:
-        RunError: the config makes none; `source` is named as where it is from.
+        RunError: the config does not describe a decoder; `source` is its file, for the message.
     """
     check_plain(config, source, _builds_decoders)
     try:
@@ -91,9 +91,9 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
             model = build(OmegaConf.create(config["model"]), "model", head=head, **sizes)
     except KeyError as error:
         raise RunError(f"{source} has no {error.args[0]}: convert the checkpoint again") from error
-    except Exception as error:  # whatever the values of a file can do to constructors
+    except Exception as error:  # wrong values in a file can make constructors raise anything
         reason = one_line(error)
-        raise RunError(f"{source} describes no model: {reason}") from error
+        raise RunError(f"{source} does not describe a model: {reason}") from error
     if not isinstance(model, Decoder):
         raise RunError(f"{source} describes a {type(model).__name__}, expected a Decoder")
     return model
@@ -104,33 +104,33 @@ def _builds_decoders(target: str) -> bool:
     return target in own_targets() and target.startswith((_DECODER, f"{_HEADS}."))
 
 
-def fill(
+def load_weights(
     model: Decoder,
-    places: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
     tensors: dict[str, Tensor],
     source: Path,
     dtype: torch.dtype | None,
     convert: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
 ) -> None:
-    """Gives an empty decoder its weights. Those that need no change are not copied.
+    """Loads weights into a decoder on the meta device. Weights that need no change are not copied.
 
     Args:
-        places: every parameter of the model by its name in the checkpoint.
-        tensors: by those names; emptied on the way, so that no two copies are in memory.
-        source: of the tensors, for messages.
-        dtype: of the model; None keeps that of the tensors.
-        convert: from a checkpoint's tensor, given with its name, to ours.
+        parameters: every parameter of the model by its name in the checkpoint.
+        tensors: the weights by those names; emptied on the way, to avoid two copies in memory.
+        source: where the tensors are from, for messages.
+        dtype: the model's; None keeps the tensors' own.
+        convert: maps a checkpoint's name and tensor to our tensor.
 
     Raises:
-        RunError: names, shapes or types are not those of the model.
+        RunError: names, shapes or types do not match the model.
     """
-    check_tensors(tensors, {name: place.shape for name, place in places.items()}, source)
+    check_tensors(tensors, {name: value.shape for name, value in parameters.items()}, source)
     if dtype is None:
         check_one_dtype(tensors, source)
-    own = {id(parameter): name for name, parameter in model.named_parameters()}
+    model_names = {id(parameter): name for name, parameter in model.named_parameters()}
     weights = {}
-    for name, place in places.items():
+    for name, parameter in parameters.items():
         weight = convert(name, tensors.pop(name))
-        weights[own[id(place)]] = weight if dtype is None else weight.to(dtype)
+        weights[model_names[id(parameter)]] = weight if dtype is None else weight.to(dtype)
     model.load_state_dict(weights, assign=True)
     model.rotary.reset("cpu")

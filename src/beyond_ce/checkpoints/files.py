@@ -1,4 +1,4 @@
-"""Files of tensors and of settings, read so that whatever is wrong with one is said in one line."""
+"""Reads files of tensors and settings; everything that can be wrong becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from beyond_ce.errors import RunError, one_line
 
-_AGAIN = "download or convert the checkpoint again"
+_ADVICE = "download or convert the checkpoint again"
 
 
 class JsonFile:
-    """The settings of a checkpoint. Unknown keys are nobody's concern.
+    """The settings of a checkpoint. Unknown keys are ignored.
 
     Raises:
-        RunError: the file is missing, damaged or no mapping.
+        RunError: the file is missing, damaged or not a mapping.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,11 +30,11 @@ class JsonFile:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise RunError(f"{path} is missing: {_AGAIN}") from error
+            raise RunError(f"{path} is missing: {_ADVICE}") from error
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({one_line(error)}): {_AGAIN}") from error
+            raise RunError(f"{path} is damaged ({one_line(error)}): {_ADVICE}") from error
         if not isinstance(values, dict):
-            raise RunError(f"{path} is no JSON object: {_AGAIN}")
+            raise RunError(f"{path} is not a JSON object: {_ADVICE}")
         self.values: dict[str, Any] = values
 
     def get(self, key: str) -> Any:
@@ -45,18 +45,18 @@ class JsonFile:
         """A positive whole number.
 
         Raises:
-            RunError: it is something else, or missing without a default.
+            RunError: it is something else, or it is missing and has no default.
         """
         value = self._value(key, default)
         if type(value) is not int or value < 1:
-            raise RunError(f"{self.path}: {key}={value!r} is no positive whole number")
+            raise RunError(f"{self.path}: {key}={value!r} is not a positive whole number")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive number. Raises as `integer`."""
+        """A positive number. Raises like `integer`."""
         value = self._value(key, default)
         if type(value) not in (int, float) or not value > 0:
-            raise RunError(f"{self.path}: {key}={value!r} is no positive number")
+            raise RunError(f"{self.path}: {key}={value!r} is not a positive number")
         return float(value)
 
     def _value(self, key: str, default: float | None) -> Any:
@@ -64,82 +64,83 @@ class JsonFile:
         if value is None:
             value = default
         if value is None:
-            raise RunError(f"{self.path} has no {key}: {_AGAIN}")
+            raise RunError(f"{self.path} has no {key}: {_ADVICE}")
         return value
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a state dict that torch has saved.
 
-    They are mapped into memory, and read from the disk only once they are used; nothing in the
-    file is executed.
+    They are memory-mapped and only read from disk on use. No code in the file is executed.
 
     Raises:
-        RunError: the file is missing, truncated, or holds something other than tensors.
+        RunError: the file is missing, truncated, or has something other than tensors.
     """
     try:
         if path.suffix == ".safetensors":
-            found = load_file(path)
+            content = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: {_AGAIN}") from error
+        raise RunError(f"{path} is missing: {_ADVICE}") from error
     except pickle.UnpicklingError as error:
-        raise RunError(f"{path} is damaged or holds more than tensors: {_AGAIN}") from error
+        raise RunError(f"{path} is damaged or holds more than tensors: {_ADVICE}") from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise RunError(
-            f"{path} is truncated or damaged ({one_line(error)[:100]}): {_AGAIN}"
+            f"{path} is truncated or damaged ({one_line(error)[:100]}): {_ADVICE}"
         ) from error
-    if not isinstance(found, Mapping):
-        raise RunError(f"{path} holds a {type(found).__name__}, not named tensors: {_AGAIN}")
-    for name, value in found.items():
+    if not isinstance(content, Mapping):
+        raise RunError(f"{path} holds a {type(content).__name__}, not named tensors: {_ADVICE}")
+    for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise RunError(f"{path}: {name!s} is a {type(value).__name__}, not a tensor: {_AGAIN}")
-    return dict(found)
+            raise RunError(f"{path}: {name!s} is a {type(value).__name__}, not a tensor: {_ADVICE}")
+    return dict(content)
 
 
 def check_tensors(
     tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: Path
 ) -> None:
-    """Compare what a checkpoint holds with what its settings describe.
+    """Compare a checkpoint's tensors with those that its settings describe.
 
     Raises:
-        RunError: a tensor is missing, has another shape, is no floating-point one or is not
-            expected; the one line names the first, its shape and the shape expected.
+        RunError: a tensor is missing, has another shape, is not floating-point or is not expected;
+            the message names the first one, its shape and the expected shape.
     """
     for name, shape in expected.items():
         if name not in tensors:
-            raise RunError(f"{source}: {name} is missing, expected with shape {[*shape]}: {_AGAIN}")
+            raise RunError(
+                f"{source}: {name} is missing, expected with shape {[*shape]}: {_ADVICE}"
+            )
         tensor = tensors[name]
         if tensor.shape != shape:
             raise RunError(
-                f"{source}: {name} has shape {[*tensor.shape]}, expected {[*shape]}: {_AGAIN}"
+                f"{source}: {name} has shape {[*tensor.shape]}, expected {[*shape]}: {_ADVICE}"
             )
         if not tensor.is_floating_point():
             raise RunError(
                 f"{source}: {name} of shape {[*shape]} holds {_dtype(tensor)}, expected floating "
-                "point: give a checkpoint without quantisation"
+                "point: use a checkpoint without quantisation"
             )
     for name, tensor in tensors.items():
         if name not in expected:
             raise RunError(
-                f"{source}: {name} of shape {[*tensor.shape]} has no place in the model that the "
-                f"settings describe, expected none: {_AGAIN}"
+                f"{source}: {name} of shape {[*tensor.shape]} is not in the model that the "
+                f"settings describe: {_ADVICE}"
             )
 
 
 def check_one_dtype(tensors: Mapping[str, Tensor], source: Path) -> None:
-    """A model computes in one type, which the caller has to choose if its checkpoint has several.
+    """Checks that all tensors have the same dtype; otherwise the caller must choose the model's.
 
     Raises:
-        RunError: there are several.
+        RunError: there are several dtypes.
     """
     first, *rest = tensors
     for name in rest:
         if tensors[name].dtype != tensors[first].dtype:
             raise RunError(
                 f"{source}: {name} is {_dtype(tensors[name])}, {first} {_dtype(tensors[first])}: "
-                "choose one type for all (dtype=, --dtype)"
+                "choose one type for all (dtype= or --dtype)"
             )
 
 

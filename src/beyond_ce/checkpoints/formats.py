@@ -1,4 +1,4 @@
-"""The layouts side by side: which one a folder has, reading any, writing any."""
+"""All layouts together: detects a folder's layout, reads any and writes any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "llama": write_llama,
     "native": write_native,
 }
-"""Ways to write a checkpoint into a folder."""
+"""The writers of a checkpoint into a folder, by layout."""
 
 
 def load_llama_checkpoint(
@@ -34,22 +34,22 @@ def load_llama_checkpoint(
 ) -> Decoder:
     """A model in the layout of Meta's Llama and of the released multi-token models.
 
-    `logits(tokens [B, T])` gives [B, T, n, V] for the n heads that the checkpoint has. The weights
-    are mapped from the file where they are used as they are.
+    `logits(tokens [B, T])` gives [B, T, n, V] for the checkpoint's n heads. Weights that need no
+    conversion are memory-mapped from the file.
 
     Args:
         folder: with params.json and consolidated.*.pth.
-        dtype: of the model; None keeps that of the files.
+        dtype: the model's; None keeps the files' own.
         max_length: longest sequence in tokens; None for max_seq_len of params.json, or 4096.
         pad_id, eos_id: the tokenizer's; by default Llama 2's.
 
     Raises:
-        UsageError: there is no such folder, or the architecture is one that `Decoder` has not.
-        RunError: a file or tensor is missing, damaged or too many.
+        UsageError: there is no such folder, or `Decoder` does not support the architecture.
+        RunError: a file or tensor is missing, damaged or unexpected.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}: give that of a checkpoint")
+        raise UsageError(f"there is no folder {folder}: give a checkpoint's folder")
     return read_llama(folder, dtype, max_length, pad_id, eos_id).model
 
 
@@ -59,14 +59,14 @@ def load_decoder(folder: str | Path, dtype: torch.dtype | None = None) -> Decode
 
 
 def read_checkpoint(folder: str | Path, dtype: torch.dtype | None = None) -> Checkpoint:
-    """A checkpoint in any layout, which the files in the folder tell.
+    """A checkpoint in any layout, which is detected from the files in the folder.
 
     Args:
-        dtype: of the model; None keeps that of the files.
+        dtype: the model's; None keeps the files' own.
 
     Raises:
-        UsageError: there is no checkpoint, or its architecture is one that `Decoder` has not.
-        RunError: a file or tensor is missing, damaged or too many.
+        UsageError: there is no checkpoint, or `Decoder` does not support its architecture.
+        RunError: a file or tensor is missing, damaged or unexpected.
     """
     folder = Path(folder)
     if (folder / "params.json").exists() or any(folder.glob("consolidated.*.pth")):
@@ -82,13 +82,13 @@ def read_checkpoint(folder: str | Path, dtype: torch.dtype | None = None) -> Che
 
 
 def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
-    """Write a checkpoint into a new folder, which appears once it is whole.
+    """Write a checkpoint into a new folder, which appears only when it is complete.
 
     Args:
-        to: one of `FORMATS`.
+        to: a key of `FORMATS`.
 
     Raises:
-        UsageError: the folder has something in it, or the head has no place in the layout.
+        UsageError: the folder is not empty, or the layout does not support the head.
         RunError: the disk is full or the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -100,7 +100,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
         FORMATS[to](checkpoint, partial)
         partial.replace(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
-        # torch and safetensors report a full disk as errors of their own.
+        # torch and safetensors raise their own errors when the disk is full.
         reason = one_line(error)[:160]
         raise RunError(f"cannot write {folder}: {reason}; free some space or choose another") from (
             error

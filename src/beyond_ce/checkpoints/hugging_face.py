@@ -1,7 +1,8 @@
 """The layout of transformers' LlamaForCausalLM: `config.json` and safetensors (or torch files).
 
-transformers turns channel i of a head together with i + E / 2, Meta's code and this repository 2 i
-with 2 i + 1: the same function once the rows of query and key projections are reordered.
+Rotary positions: transformers rotates channel i of a head together with i + E / 2, Meta's code and
+this repository 2 i with 2 i + 1. Reordering the rows of the query and key projections converts one
+into the other.
 
 Shapes: D hidden size, H attention heads, E = D / H.
 """
@@ -18,8 +19,8 @@ from torch import Tensor
 from beyond_ce.checkpoints.checkpoint import (
     Checkpoint,
     empty_decoder,
-    fill,
     llama_config,
+    load_weights,
     multiple_of,
 )
 from beyond_ce.checkpoints.files import JsonFile, read_tensors
@@ -50,15 +51,15 @@ _ROTATED = ("q_proj.weight", "k_proj.weight")
 def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:
     """The checkpoint in `folder`, with an `lm` head.
 
-    A tied unembedding becomes a matrix of its own. The end and padding tokens are those of
+    A tied unembedding becomes a separate matrix. The end and padding tokens are those of
     `config.json`, or Llama 2's.
 
     Args:
-        dtype: of the model; None keeps that of the files.
+        dtype: the model's; None keeps the files' own.
 
     Raises:
-        UsageError: the architecture is one that `Decoder` has not.
-        RunError: a file or tensor is missing, damaged or too many.
+        UsageError: `Decoder` does not support the architecture.
+        RunError: a file or tensor is missing, damaged or unexpected.
     """
     settings = JsonFile(folder / "config.json")
     _refuse_variants(settings)
@@ -81,7 +82,7 @@ def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpo
     model = empty_decoder(config, settings.path)
     tensors = _read_files(folder)
     if settings.get("tie_word_embeddings") and _EMBEDDING in tensors:
-        # A copy: here the two are trained apart.
+        # A copy, because our embeddings are untied.
         tensors[_UNEMBEDDING] = tensors[_EMBEDDING].clone()
 
     def interleave(name: str, weight: Tensor) -> Tensor:
@@ -89,33 +90,33 @@ def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpo
             return weight
         return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
-    fill(model, _parameters(model), tensors, folder, dtype, interleave)
+    load_weights(model, _parameters(model), tensors, folder, dtype, interleave)
     return Checkpoint(config, model)
 
 
 def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write what the next token's head leaves of the model: config.json and model.safetensors.
+    """Write config.json and model.safetensors of the model without heads 2 to n.
 
     Raises:
-        UsageError: the head predicts no tokens.
+        UsageError: the head does not predict tokens.
     """
     model = checkpoint.model.next_token_model()
     settings = model.settings
     heads = settings["num_heads"]
 
-    def halve(name: str, weight: Tensor) -> Tensor:
+    def deinterleave(name: str, weight: Tensor) -> Tensor:
         if not name.endswith(_ROTATED):
             return weight.contiguous()
         return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
-    places = _parameters(model)
-    tensors = {name: halve(name, value.detach()) for name, value in places.items()}
+    parameters = _parameters(model)
+    tensors = {name: deinterleave(name, value.detach()) for name, value in parameters.items()}
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_act": "silu",
         "hidden_size": settings["dim"],
-        "intermediate_size": places["model.layers.0.mlp.gate_proj.weight"].shape[0],
+        "intermediate_size": parameters["model.layers.0.mlp.gate_proj.weight"].shape[0],
         "num_hidden_layers": len(model.layers),
         "num_attention_heads": heads,
         "num_key_value_heads": heads,
@@ -136,28 +137,29 @@ def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _parameters(model: Decoder) -> dict[str, Tensor]:
-    """An ordinary model's parameters by their names in this layout."""
-    places = {}
+    """The parameters of a model with one head, by their names in this layout."""
+    parameters = {}
     for name, value in llama_parameters(model).items():
         if name.startswith("layers."):
             _, number, *key, _ = name.split(".")
             module = f"model.layers.{number}.{_LAYER_NAMES['.'.join(key)]}"
         else:
             module = _NAMES[name.removesuffix(".weight")]
-        places[f"{module}.weight"] = value
-    return places
+        parameters[f"{module}.weight"] = value
+    return parameters
 
 
 def _refuse_variants(settings: JsonFile) -> None:
-    def refuse(what: str) -> UsageError:
+    def refuse(feature: str) -> UsageError:
         return UsageError(
-            f"{settings.path}: {what}, which models here do not have: choose another checkpoint"
+            f"{settings.path}: {feature}, which models here do not support: "
+            "choose another checkpoint"
         )
 
     if settings.get("model_type") != "llama":
         raise UsageError(
-            f"{settings.path}: model_type={settings.get('model_type')} is no Llama: "
-            "model=causal_lm runs other models of transformers"
+            f"{settings.path}: model_type={settings.get('model_type')} is not llama: "
+            "use model=causal_lm for other models in transformers"
         )
     heads, groups = settings.integer("num_attention_heads"), settings.get("num_key_value_heads")
     if groups not in (None, heads):
@@ -170,12 +172,12 @@ def _refuse_variants(settings: JsonFile) -> None:
             raise refuse(f"{key} is set")
     if settings.get("hidden_act") not in (None, "silu", "swish"):
         raise refuse(f"hidden_act={settings.get('hidden_act')} is not silu")
-    # `rope_scaling` until transformers 4, and part of `rope_parameters` from 5 on.
+    # `rope_scaling` up to transformers 4, a part of `rope_parameters` since 5.
     for key in ("rope_scaling", "rope_parameters"):
         rope = settings.get(key) or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
-            raise refuse(f"{key} of type {kind} stretches rotary positions")
+            raise refuse(f"{key} of type {kind} scales rotary positions")
 
 
 def _rope_theta(settings: JsonFile) -> float:
@@ -184,14 +186,14 @@ def _rope_theta(settings: JsonFile) -> float:
 
 
 def _token(settings: JsonFile, key: str, vocab_size: int, default: int) -> int:
-    """A token's id; of several, such as the ends of a turn and of a text, the first."""
+    """A token's id; the first of several, such as end of turn and end of text."""
     value = settings.get(key)
     value = value[0] if isinstance(value, list) and value else value
     return value if isinstance(value, int) and 0 <= value < vocab_size else default
 
 
 def _read_files(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the one file there is, or of all that the index lists."""
+    """The tensors of the folder's single file, or of all files in its index."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         index = folder / f"{name}.index.json"
         if index.exists():
@@ -202,16 +204,16 @@ def _read_files(folder: Path) -> dict[str, Tensor]:
             continue
         return {key: value for key, value in tensors.items() if not key.endswith("inv_freq")}
     raise RunError(
-        f"{folder} has no model.safetensors, pytorch_model.bin or index of several: "
+        f"{folder} has no model.safetensors, pytorch_model.bin or index file: "
         "download the checkpoint again"
     )
 
 
 def _read_index(path: Path) -> dict[str, Tensor]:
-    listed = JsonFile(path).get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
+    files = JsonFile(path).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
         raise RunError(f"{path} has no weight_map of files: download the checkpoint again")
     tensors: dict[str, Tensor] = {}
-    for file in sorted(set(listed.values())):
+    for file in sorted(set(files.values())):
         tensors |= read_tensors(path.with_name(Path(file).name))
     return tensors

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from beyond_ce.checkpoints.checkpoint import Checkpoint, empty_decoder, fill
+from beyond_ce.checkpoints.checkpoint import Checkpoint, empty_decoder, load_weights
 from beyond_ce.checkpoints.files import JsonFile, read_tensors
 
 
@@ -20,15 +20,15 @@ def read_native(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:
     """The checkpoint in `folder`.
 
     Args:
-        dtype: of the model; None keeps that of the file.
+        dtype: the model's; None keeps the file's own.
 
     Raises:
-        RunError: a file or tensor is missing, damaged or too many.
+        RunError: a file or tensor is missing, damaged or unexpected.
     """
     settings = JsonFile(folder / "config.json")
     path = folder / "model.safetensors"
     model = empty_decoder(settings.values, settings.path)
-    fill(model, dict(model.named_parameters()), read_tensors(path), path, dtype)
+    load_weights(model, dict(model.named_parameters()), read_tensors(path), path, dtype)
     return Checkpoint(settings.values, model)
 
 

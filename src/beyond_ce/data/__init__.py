@@ -1,4 +1,4 @@
-"""Data sets of prompts and answers, and corpora: generated or read once, kept as Arrow files."""
+"""Prompt/answer data sets and corpora: generated or read once, then cached as Arrow files."""
 
 from beyond_ce.data.arithmetic import Arithmetic
 from beyond_ce.data.base import DataSet, PromptAnswerData

@@ -12,16 +12,16 @@ from beyond_ce.errors import UsageError
 
 
 class Arithmetic(Mathematics):
-    """Additions and subtractions of integers in brackets; extrapolates to longer ones.
+    """Additions and subtractions of integers in brackets; "extrapolate" has longer expressions.
 
     `What is -5 + (12 - 2) - -1?` -> `6`. The paper takes 33,333 training and 1,000 validation
     pairs of each difficulty.
 
     Args:
-        operations: the least and the most operations of a question, to make the task smaller than
-            the generator does (3 to 6). The test splits then follow: interpolation has held-out
-            questions of the training difficulties, extrapolation questions with one operation
-            more than the most. null leaves all to the generator.
+        operations: minimum and maximum number of operations in a question, to make the task easier
+            than the generator's own (3 to 6). The test splits follow: "interpolate" then has
+            held-out questions of the training difficulties, "extrapolate" has questions with one
+            operation more than the maximum. null keeps the generator's own lengths.
     """
 
     name = "arithmetic"
@@ -33,14 +33,14 @@ class Arithmetic(Mathematics):
             len(operations) == 2 and 1 <= operations[0] <= operations[1]
         ):
             raise UsageError(
-                f"dataset.operations={list(operations)}: give the least and the most, as [1,2]"
+                f"dataset.operations={list(operations)}: give the minimum and the maximum, as [1,2]"
             )
         self.operations = None if operations is None else (operations[0], operations[1])
         super().__init__(**kwargs)
         if self.operations is not None and self.path is not None:
             raise UsageError(
-                "dataset.operations is for generated questions: the files of dataset.path hold "
-                "the generator's own; set one of the two to null"
+                "dataset.operations is for generated questions, but dataset.path reads them from "
+                "files: set one of the two to null"
             )
 
     def _definition(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a data set is: its columns, its splits, and the fingerprint that names both."""
+"""The base class of all data sets: columns, splits, and a fingerprint of the contents."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 class DataSet(ABC):
-    """Data for training and testing; what `conf/dataset/` names is such a class."""
+    """Data for training and testing; the `_target_`s in `conf/dataset/` are subclasses."""
 
     columns: ClassVar[tuple[str, ...]]
-    """Of every split. Evaluators are compared with them before any data are made."""
+    """Columns of every split. They are checked against the evaluator's before any data is made."""
     version: ClassVar[int] = 1
-    """Part of the fingerprint: to be raised when the same settings give other examples."""
+    """Part of the fingerprint: raise it when the same settings start to give other examples."""
     name: str
     test_splits: tuple[str, ...]
     cache_dir: Path
 
     @abstractmethod
     def _definition(self) -> dict[str, Any]:
-        """All that the examples depend on besides `version`, as JSON values; no paths, no number
-        of workers."""
+        """Everything that the examples depend on besides `version`, as JSON values. Leave out
+        paths and the number of workers."""
 
     @abstractmethod
     def load(self) -> dict[str, datasets.Dataset]:
-        """The splits "train", "validation" and `test_splits`, made or read on first use."""
+        """The splits "train", "validation" and `test_splits`; made on first use, then cached."""
 
     def fingerprint(self) -> str:
         """Hex digest of everything that defines the examples."""
@@ -43,18 +43,18 @@ class DataSet(ABC):
 
     @property
     def cache_folder(self) -> Path:
-        """Where the Arrow files are."""
+        """The folder of the Arrow files."""
         return self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
 
 
 class PromptAnswerData(DataSet):
-    """Prompts and answers: a subclass says what defines them and yields each split's examples."""
+    """Prompts and answers: a subclass implements `_definition` and `_splits`."""
 
     columns = tuple(field.name for field in fields(Example))
 
     @abstractmethod
     def _splits(self) -> Splits:
-        """Name and `Example`s of each split, one split after the other."""
+        """Yields each split's name and its `Example`s; a split is consumed before the next."""
 
     def load(self) -> dict[str, datasets.Dataset]:
         return load_or_write(self.cache_folder, self._splits, self.columns)

@@ -1,4 +1,4 @@
-"""Data sets as folders of Arrow files: written once, whole or not at all, then memory-mapped."""
+"""Data sets as folders of Arrow files: written once and atomically, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def load_or_write(
     columns: Sequence[str],
     rows_per_batch: int | None = None,
 ) -> dict[str, datasets.Dataset]:
-    """Read the splits in `folder`; if there is none, first write what `make_splits` yields.
+    """Read the splits in `folder`; if it does not exist, first write what `make_splits` yields.
 
-    Splits are consumed one after the other, as a stream. They are written beside `folder` and
-    moved there when all are complete. Of several processes that want the same folder, one writes
-    and the others wait.
+    Splits are streamed one by one into a temporary folder, which is renamed to `folder` when all
+    are complete. If several processes want the same folder, one writes and the others wait.
 
     Args:
-        columns: of text, which each row has as attributes.
-        rows_per_batch: held in memory and written together; None for many short ones.
+        columns: text columns; each row has them as attributes.
+        rows_per_batch: rows held in memory and written together; None for the default, which
+            suits short rows.
 
     Raises:
         RunError: the folder is damaged, or cannot be written.
@@ -51,7 +51,7 @@ def load_or_write(
                     _write(folder, make_splits(), columns, batch)
         except OSError as error:
             raise RunError(
-                f"cannot write the data to {folder}: {error}; make room there or choose "
+                f"cannot write the data to {folder}: {error}; free some space or choose "
                 "another cache_dir"
             ) from error
     return _read(folder)
@@ -59,7 +59,7 @@ def load_or_write(
 
 def _write(folder: Path, splits: Splits, columns: Sequence[str], rows_per_batch: int) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: we hold the lock
     partial.mkdir()
     try:
         sizes = {}
@@ -97,12 +97,12 @@ def _read(folder: Path) -> dict[str, datasets.Dataset]:
         splits = {}
         for name, size in json.loads((folder / "splits.json").read_text()).items():
             path = folder / f"{name}.arrow"
-            # An Arrow stream cut between two batches still reads: only its length tells.
+            # An Arrow stream that was cut between two batches reads without an error.
             if path.stat().st_size != size["bytes"]:
-                raise ValueError(f"{path.name} has not the length it was written with")
+                raise ValueError(f"{path.name} does not have the size it was written with")
             splits[name] = datasets.Dataset.from_file(str(path))
             if len(splits[name]) != size["rows"]:
-                raise ValueError(f"{path.name} has not the rows it was written with")
+                raise ValueError(f"{path.name} does not have as many rows as were written")
         return splits
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise RunError(

@@ -18,7 +18,7 @@ from beyond_ce.errors import UsageError, check_at_least_one
 if TYPE_CHECKING:
     import datasets
 
-_DOCUMENTS_PER_BATCH = 100  # of an Arrow file; a document can be a whole book
+_DOCUMENTS_PER_BATCH = 100  # batch of the Arrow file; a document can be a book
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Document:
     """A text and its name.
 
     Attributes:
+        task: the name.
         split: "train", "validation" or the corpus's test split.
     """
 
@@ -35,15 +36,15 @@ class Document:
 
 
 class Corpus(DataSet):
-    """Documents, divided into training, validation and test by a hash of each.
+    """Documents, divided into training, validation and test splits by a hash of each document.
 
-    A document's split depends on nothing but itself: a corpus that grows keeps its test documents
-    out of training. A subclass says what is hashed, so that no text is in two splits.
+    The split depends on the document alone: when a corpus grows, its test documents stay out of
+    training. A subclass chooses what is hashed, such that no text is in two splits.
 
     Args:
-        sequence_length: tokens that a model reads at once; a row of training.
+        sequence_length: tokens that a model reads at once: the length of a training row.
         cache_dir: where the Arrow file goes, in a folder named by `fingerprint`.
-        validation_share, test_share: of the documents, on average.
+        validation_share, test_share: shares of the documents, on average.
 
     Raises:
         UsageError: a setting is out of its range.
@@ -76,23 +77,23 @@ class Corpus(DataSet):
 
     @abstractmethod
     def identity(self) -> str:
-        """What the documents are: a digest of their content, or where on the hub they are."""
+        """Identifies the documents: a digest of their content, or their address on the hub."""
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
         """All documents, in an order that is the same on every machine."""
 
     def split_of(self, key: str) -> str:
-        """The split of the document with that key."""
-        place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-        if place < self.shares["test_share"]:
+        """The split of the document with this key."""
+        uniform = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+        if uniform < self.shares["test_share"]:
             return self.test_splits[0]
-        if place < self.shares["test_share"] + self.shares["validation_share"]:
+        if uniform < self.shares["test_share"] + self.shares["validation_share"]:
             return "validation"
         return "train"
 
     def _definition(self) -> dict[str, Any]:
-        # The length of rows is left out: documents and their splits do not depend on it.
+        # Without sequence_length: documents and their splits do not depend on it.
         return {
             "class": type(self).__name__,
             "identity": self.identity(),
@@ -103,9 +104,9 @@ class Corpus(DataSet):
         """All splits, read on first use; the task is the document's name.
 
         Raises:
-            UsageError: there are too few documents for every split to have one.
+            UsageError: a split has no document.
         """
-        # One file for all splits, so that a corpus is read once, however large.
+        # One file for all splits, so a large corpus is read only once.
         documents = load_or_write(
             self.cache_folder,
             lambda: iter([("documents", self.documents())]),
@@ -118,8 +119,8 @@ class Corpus(DataSet):
             rows = np.flatnonzero(split_of == split)
             if not len(rows):
                 raise UsageError(
-                    f"dataset {self.name} has {len(documents)} documents and none of them is in "
-                    f"the split '{split}': give more or shorter documents, or larger shares"
+                    f"dataset {self.name} has {len(documents)} documents and none in the split "
+                    f"'{split}': give more documents, or larger shares"
                 )
             splits[split] = documents.select(rows).select_columns(list(self.columns))
         return splits

@@ -1,27 +1,27 @@
-"""DeepMind's own generator of mathematics questions, on today's Python, numpy and sympy.
+"""DeepMind's own generator of mathematics questions, patched for today's Python, numpy and sympy.
 
 The package `mathematics_dataset` 1.0.1 (Saxton et al. 2019, arXiv 1904.01557) dates from numpy 1.14
-and sympy 1.2. Nothing of it is edited or copied: the names it looks up in its own modules are
-replaced in those modules only, so numpy, sympy and `random` stay as they are for everybody else.
+and sympy 1.2. We neither edit nor copy it. We patch names in its own modules only, so numpy, sympy
+and `random` stay as they are for all other code.
 
-Bridged, because it no longer runs:
-- `sympy.solvers.diophantine` lost `base_solution_linear` in sympy 1.6 (it moved one module down);
-- `numpy.object` went in numpy 1.24 and `ndarray.itemset` in numpy 2;
-- `random.randint` takes no floats from Python 3.12 on, and `round_number` passes whole floats;
-- `absl` flags can be read only after `absl.app` parsed a command line, and there is none here.
+Patched because it no longer runs:
+- `sympy.solvers.diophantine` lost `base_solution_linear` in sympy 1.6 (it moved to a submodule);
+- numpy 1.24 removed `numpy.object`, numpy 2 removed `ndarray.itemset`;
+- `random.randint` refuses floats since Python 3.12, and `round_number` passes whole floats;
+- `absl` flags can be read only after `absl.app` has parsed a command line, which is not done here.
 
-Pinned, because it differs from one process to the next:
-- names of variables and the order of sentences follow the order of sets of strings (hash seed) and
-  of objects (addresses): sets in `composition` keep the order of insertion instead;
-- `sympy.factorint` returns its factors in an order that depends on the numbers factored before (a
-  cache, new in sympy 1.13), and the generator draws in that order: each call starts without cache.
+Patched because results differ between processes:
+- variable names and the order of sentences follow the iteration order of sets of strings (hash
+  seed) and of objects (addresses): sets in `composition` keep their insertion order instead;
+- `sympy.factorint` returns its factors in an order that depends on earlier calls (a cache, new in
+  sympy 1.13), and the generator draws in that order: we clear the cache before each call.
 
-Made faster, with the same result: `sympy.gcd` of two integers goes through polynomials and took
-half of all time; `math.gcd` takes none.
+Patched for speed, with the same result: `sympy.gcd` of two integers goes through polynomials and
+took half of the total time; `math.gcd` takes almost none.
 
-Run as `python -m beyond_ce.data.deepmind_generator` this module is a worker process: it reads one
-request `[regime, module, count, seed]` per line of standard input and answers each with one line
-`[[question, answer], ...]`, both JSON.
+Run as `python -m beyond_ce.data.deepmind_generator`, this module is a worker process: it reads one
+JSON request `[regime, module, count, seed, operations]` per line of standard input and answers with
+one JSON line `[[question, answer], ...]`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import numpy as np
 import sympy
 from sympy.solvers.diophantine.diophantine import base_solution_linear
 
-# `sympy.solvers.diophantine` as an attribute is a function of that name, hence import_module.
+# import_module, because the attribute `sympy.solvers.diophantine` is a function of the same name.
 _diophantine = importlib.import_module("sympy.solvers.diophantine")
 _diophantine.base_solution_linear = base_solution_linear  # type: ignore[attr-defined]
 try:
@@ -54,7 +54,7 @@ finally:
 
 
 class _Patched:
-    """A module seen with some of its names replaced."""
+    """A view of a module with some names replaced."""
 
     def __init__(self, module: ModuleType, **replacements: Any) -> None:
         self._module = module
@@ -113,8 +113,8 @@ generate.FLAGS = SimpleNamespace(show_dropped=False)
 composition.set = _OrderedSet
 composition._ALLOWED_SYMBOLS = _OrderedSet(sorted(set(string.ascii_lowercase) - {"e"}))
 number.sympy = _Patched(sympy, factorint=_factorint, gcd=math.gcd)
-for _user_of_factorint in (arithmetic, polynomials, numbers, display):
-    _user_of_factorint.sympy = _Patched(sympy, factorint=_factorint)
+for _module in (arithmetic, polynomials, numbers, display):
+    _module.sympy = _Patched(sympy, factorint=_factorint)
 
 _REGIMES: dict[str, dict[str, dict[str, Callable[[], Any]]]] = {
     "train-easy": modules.train(generate._make_entropy_fn(0, 3)),
@@ -132,10 +132,10 @@ def pairs(
 
     Args:
         regime: "train-easy", "train-medium", "train-hard", "interpolate" or "extrapolate".
-        seed: in [0, 2**32). The generator draws from the global states of `random` and of
-            `numpy.random`; both are seeded, and put back afterwards.
-        operations: the least and the most operations of an expression, uniform between them, for
-            a module that takes a length; None leaves the number to the generator.
+        seed: in [0, 2**32). The generator draws from the global states of `random` and
+            `numpy.random`: both are seeded here and restored afterwards.
+        operations: minimum and maximum number of operations in an expression, drawn uniformly, for
+            modules that take a length; None keeps the generator's own lengths.
     """
     area, name = module.split("__")
     sample = _REGIMES[regime][area][name]
@@ -157,6 +157,6 @@ def _with_length(sample: Callable[..., Any], low: int, high: int) -> Callable[[]
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent process ends this one
     for request in sys.stdin:
         print(json.dumps(pairs(*json.loads(request))), flush=True)

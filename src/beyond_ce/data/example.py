@@ -1,4 +1,4 @@
-"""A prompt with its answer."""
+"""The row type of prompt/answer data sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, the answer wanted, and the name of the task it belongs to."""
+    """A prompt, its reference answer, and the name of its task."""
 
     prompt: str
     answer: str

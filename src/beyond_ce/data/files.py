@@ -1,4 +1,4 @@
-"""Finding and reading files of examples, plain or gzipped, and data sets on the hub."""
+"""Finds and reads files of examples, plain or gzipped, and data sets on the hub."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     import datasets
 
 ROOT_VARIABLE = "BEYOND_CE_DATA"
-"""Environment variable: a folder with one folder of files for each data set."""
+"""Environment variable: a folder that has one subfolder per data set."""
 
 
 def data_folder(path: str | Path | None, name: str) -> Path | None:
-    """Where a data set's files lie: `path` itself, else `$BEYOND_CE_DATA/<name>` if there is one.
+    """The folder of a data set's files: `path`, else `$BEYOND_CE_DATA/<name>` if it exists.
 
-    None means that the data come from the hub.
+    None means that the data comes from the hub.
 
     Raises:
-        UsageError: `path` is given and is no folder.
+        UsageError: `path` is given and is not a folder.
     """
     if path is not None:
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise UsageError(
-                f"dataset.path={path} is no folder; give one with the files of {name}, or null"
+                f"dataset.path={path} is not a folder; give one with the files of {name}, or null"
             )
         return folder
     root = os.environ.get(ROOT_VARIABLE)
@@ -43,10 +43,10 @@ def data_folder(path: str | Path | None, name: str) -> Path | None:
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """The first of `folder/<name>` and `folder/<name>.gz` that exists, in the order of the names.
+    """The first existing file among `folder/<name>` and `folder/<name>.gz`, in order of the names.
 
     Raises:
-        UsageError: there is none of them.
+        UsageError: none exists.
     """
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -56,7 +56,7 @@ def find_file(folder: Path, *names: str) -> Path:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of each line of a UTF-8 file, gzipped if its name ends in .gz.
+    """Yields the number (from 1) and text of each line of a UTF-8 file; `.gz` files are unpacked.
 
     Raises:
         RunError: the file cannot be read to its end.
@@ -70,10 +70,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line that is not blank.
+    """Yields the line number and JSON object of each line that is not blank.
 
     Raises:
-        RunError: the file cannot be read, or a line is no JSON object.
+        RunError: the file cannot be read, or a line is not a JSON object.
     """
     for number, line in read_lines(path):
         if line.strip():
@@ -82,12 +82,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             except ValueError:
                 row = None
             if not isinstance(row, dict):
-                raise RunError(f"{path}, line {number} is no JSON object: fetch the file again")
+                raise RunError(f"{path}, line {number} is not a JSON object: fetch the file again")
             yield number, row
 
 
 def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a file after where it stands, for messages: "books.parquet, row 3".
+    """Yields each row's location for messages, such as "books.parquet, row 3", and the row.
 
     Raises:
         RunError: the file cannot be read to its end.
@@ -107,7 +107,7 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def content_digest(paths: Iterable[Path]) -> str:
-    """Hex digest of the files' text: the same wherever they lie, and gzipped or not."""
+    """Hex digest of the files' text; independent of their paths and of gzip."""
     digest = hashlib.sha256()
     for path in paths:
         for _, line in read_lines(path):
@@ -116,13 +116,13 @@ def content_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-class Rows:
-    """The rows of a data set with JSON rows: of local files `<split>.jsonl`, or of the hub.
+class RowSource:
+    """Where a data set's JSON rows come from: local files `<split>.jsonl`, or the hub.
 
     Args:
-        name: of the data set; its folder under `$BEYOND_CE_DATA`.
+        name: the data set's name, and that of its folder under `$BEYOND_CE_DATA`.
         hub: name on the hub, and configuration.
-        splits: the hub's name of each split, and the names that its file may have.
+        splits: maps the hub's split names to the names that a split's file may have.
         path: folder of the files; null as for `data_folder`.
 
     Raises:
@@ -144,13 +144,13 @@ class Rows:
                 self.files[split] = find_file(folder, *(f"{stem}.jsonl" for stem in stems))
 
     def identity(self) -> str:
-        """What the rows are: the files' content, or the name on the hub."""
+        """Identifies the rows: a digest of the files, or the name on the hub."""
         if self.files:
             return content_digest(self.files.values())
         return "hub " + " ".join(part for part in self.hub if part)
 
     def read(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each row of a split after where it stands, for messages: "train.jsonl, line 3"."""
+        """Yields each row's location for messages, such as "train.jsonl, line 3", and the row."""
         if self.files:
             for number, row in read_json_lines(self.files[split]):
                 yield f"{self.files[split]}, line {number}", row
@@ -163,7 +163,7 @@ def text_of(row: dict[str, Any], key: str, where: str) -> str:
     """The text at `key` without surrounding space.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the row has no text at `key`.
     """
     text = row.get(key)
     if not isinstance(text, str):
@@ -172,38 +172,38 @@ def text_of(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def load_hub(name: str, config: str | None = None) -> datasets.DatasetDict:
-    """All splits of a data set of the Hugging Face hub, from its own cache where it is there.
+    """All splits of a data set on the Hugging Face hub, from the hub's local cache if possible.
 
     Raises:
-        RunError: it cannot be had, mostly for want of a network.
+        RunError: it cannot be loaded, for example without a network.
     """
     import datasets
 
-    with _of_hub(name):
+    with _hub_errors(name):
         return datasets.load_dataset(name, config)
 
 
 def hub_rows(name: str, config: str | None, split: str, stream: bool) -> Iterator[dict[str, Any]]:
-    """The rows of one split of a data set of the hub.
+    """The rows of one split of a data set on the hub.
 
     Args:
-        stream: fetch rows as they are asked for, and keep none; else all of the split is fetched
-            first, into the hub's own cache, from where an interrupted download goes on.
+        stream: fetch rows as they are read and store nothing. Without it the whole split is first
+            downloaded to the hub's local cache, where an interrupted download resumes.
 
     Raises:
-        RunError: they cannot be had, mostly for want of a network.
+        RunError: they cannot be loaded, for example without a network.
     """
     import datasets
 
-    with _of_hub(name):
+    with _hub_errors(name):
         yield from datasets.load_dataset(name, config, split=split, streaming=stream)
 
 
 @contextmanager
-def _of_hub(name: str) -> Iterator[None]:
+def _hub_errors(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # the hub's client has no common class for what can fail
+    except Exception as error:  # the hub's client has no common error class
         lines = str(error).splitlines() or [type(error).__name__]
         raise RunError(
             f"cannot load {name} from the hub ({lines[0]}); without a network, give a folder "

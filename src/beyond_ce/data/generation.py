@@ -1,7 +1,7 @@
-"""Endless streams of generated questions, drawn by worker processes in any number.
+"""Endless streams of generated questions, drawn by any number of worker processes.
 
-A stream is cut into shards of `SHARD_SIZE` pairs, each with a seed of its own, so that which
-process draws a shard, and when, changes nothing.
+A stream is cut into shards of `SHARD_SIZE` pairs. Each shard has its own seed, so its content does
+not depend on which process draws it, or when.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Stream:
 
     `regime` is the generator's: "train-easy", "train-medium", "train-hard", "interpolate" or
     "extrapolate". The same module feeds several splits (train and validation). `operations`, the
-    least and the most of an expression, overrules how many the module draws.
+    minimum and maximum number of operations, overrides the module's own.
     """
 
     split: str
@@ -40,7 +40,7 @@ class Stream:
 
 
 def shard_seed(seed: int, stream: Stream, shard: int) -> int:
-    """A seed in [0, 2**32) for one shard of a stream."""
+    """The seed of one shard of a stream, in [0, 2**32)."""
     key = f"{seed}/{stream.split}/{stream.regime}/{stream.module}/{shard}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
@@ -48,8 +48,8 @@ def shard_seed(seed: int, stream: Stream, shard: int) -> int:
 class _Worker:
     """A process that runs the generator.
 
-    Not `multiprocessing`: forking is unsafe once torch has started its threads, and "spawn" would
-    import the user's script, torch included, in every worker.
+    We do not use `multiprocessing`: forking is unsafe once torch has started its threads, and
+    "spawn" would import the user's script, torch included, in every worker.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class _Worker:
             return [(q, a) for q, a in json.loads(self.process.stdout.readline())]
         except (OSError, ValueError) as error:
             raise RunError(
-                f"a process generating {stream.module} died (out of memory?); run again, "
+                f"a process generating {stream.module} died (out of memory?): run again, "
                 "perhaps with fewer dataset.num_workers"
             ) from error
 
@@ -79,10 +79,10 @@ class _Worker:
 
 
 class Generator:
-    """Draws streams with `num_workers` processes; a context manager that ends them.
+    """Draws streams with `num_workers` processes; as a context manager it ends them on exit.
 
-    `plan` names the streams in the order they will be read: while the reader takes one shard, the
-    workers draw those that come next.
+    `plan` lists the streams in the order in which they will be read: while the reader consumes a
+    shard, the workers already draw the next ones.
     """
 
     def __init__(self, plan: Sequence[Stream], seed: int, num_workers: int) -> None:
@@ -95,7 +95,7 @@ class Generator:
         self._planned = (
             (stream, shard) for stream in plan for shard in range(-(-stream.wanted // SHARD_SIZE))
         )
-        self._ahead: dict[tuple[Stream, int], Future[list[Pair]]] = {}
+        self._prefetched: dict[tuple[Stream, int], Future[list[Pair]]] = {}
 
     def __enter__(self) -> Generator:
         return self
@@ -107,16 +107,16 @@ class Generator:
         self._threads.shutdown()
 
     def pairs(self, stream: Stream) -> Iterator[Pair]:
-        """The stream's (question, answer) pairs; without end, and not distinct."""
+        """The stream's (question, answer) pairs: endless, with repetitions."""
         for shard in itertools.count():
             yield from self._shard(stream, shard)
 
     def _shard(self, stream: Stream, shard: int) -> list[Pair]:
         for planned in itertools.islice(
-            self._planned, max(0, 4 * len(self._workers) - len(self._ahead))
+            self._planned, max(0, 4 * len(self._workers) - len(self._prefetched))
         ):
-            self._ahead[planned] = self._threads.submit(self._draw, *planned)
-        ready = self._ahead.pop((stream, shard), None)
+            self._prefetched[planned] = self._threads.submit(self._draw, *planned)
+        ready = self._prefetched.pop((stream, shard), None)
         return (ready or self._threads.submit(self._draw, stream, shard)).result()
 
     def _draw(self, stream: Stream, shard: int) -> list[Pair]:

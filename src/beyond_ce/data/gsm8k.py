@@ -1,4 +1,4 @@
-"""Grade school mathematics in words, answered step by step; NTL's experiment with T5-3B."""
+"""Grade school word problems, answered step by step; the NTL paper's experiment with T5-3B."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
-from beyond_ce.data.files import Rows, text_of
+from beyond_ce.data.files import RowSource, text_of
 from beyond_ce.errors import UsageError, check_at_least_one
 
 MARKER = "####"
-"""Stands before the final answer."""
+"""Precedes the final answer."""
 
 _ANNOTATION = re.compile("<<.*?>>")
 _THOUSANDS = re.compile("(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
@@ -25,18 +25,18 @@ _THOUSANDS = re.compile("(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 class GSM8K(PromptAnswerData):
     """GSM8K (Cobbe et al. 2021, arXiv 2110.14168): 7,473 training and 1,319 test problems.
 
-    Prompt: the problem. Answer: its solution in steps, and in the last line `#### N` with the
-    result. The notes for a calculator (`48/2 = <<48/2=24>>24`) are taken out, and so are the
-    thousands separators of N. Test split: "test". Validation is a part of the training file.
+    Prompt: the problem. Answer: its solution in steps, then a last line `#### N` with the result.
+    The calculator annotations (`48/2 = <<48/2=24>>24`) are removed, and so are the thousands
+    separators of N. Test split: "test". Validation is a part of the training file.
 
-    NOTE: the paper's preparation also takes the separators out of the problem and of the steps.
-    Here those stay as people write them; only what is scored has one form.
+    NOTE: the paper's preparation also removes the separators from the problem and the steps. Here
+    we keep those as they are written; only the scored result is normalised.
 
     Args:
-        validation_size: training problems held out.
-        seed: draws the held-out problems; independent of the seed of a run.
+        validation_size: number of training problems held out.
+        seed: draws the held-out problems; independent of the run's seed.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
-        max_train, max_test: use only so many problems; null for all.
+        max_train, max_test: use at most this many problems; null for all.
         path: a folder with train.jsonl and test.jsonl, plain or .gz; null for the folder gsm8k in
             $BEYOND_CE_DATA if there is one, else `openai/gsm8k` from the hub.
     """
@@ -64,7 +64,7 @@ class GSM8K(PromptAnswerData):
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         splits = {"train": ("train",), "test": ("test",)}
-        self.rows = Rows(self.name, ("openai/gsm8k", "main"), splits, path)
+        self.rows = RowSource(self.name, ("openai/gsm8k", "main"), splits, path)
 
     def _definition(self) -> dict[str, Any]:
         return {
@@ -80,7 +80,7 @@ class GSM8K(PromptAnswerData):
         if held_out >= len(examples):
             raise UsageError(
                 f"dataset.validation_size={held_out} leaves nothing of the {len(examples)} "
-                "training problems: lower it"
+                "training problems to train on: lower it"
             )
         order = np.random.default_rng(self.seed).permutation(len(examples))
         yield "validation", [examples[i] for i in order[:held_out]]

@@ -1,4 +1,4 @@
-"""Corpora of the Hugging Face hub, or files of the same kind."""
+"""Corpora from the Hugging Face hub, or from local files with the same rows."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
 class HubCorpus(Corpus):
-    """One column of a data set of the hub; each row's text is a document.
+    """One text column of a data set on the hub; each row's text is a document.
 
-    The split is by a hash of the text, so that copies of it are in one split, whatever splits the
-    hub has. Blank texts are left out.
+    Splits are made by a hash of the text, so all copies of a text are in the same split; the hub's
+    own splits do not matter. Blank texts are dropped.
 
     Args:
         hub: name on the hub.
-        config: of the data set there, null for its only one.
-        split: of the hub to take rows from.
-        column: of the text.
-        max_documents: take so many of the first rows, and download no more than these; null for
-            all.
-        path: a folder with the rows in files .parquet, or .jsonl or .json (an object a line, plain
+        config: the data set's configuration there; null if it has only one.
+        split: the hub's split to take rows from.
+        column: name of the text column.
+        max_documents: use only the first rows, this many, and download no more; null for all.
+        path: a folder with the rows in .parquet, .jsonl or .json files (one object per line, plain
             or .gz); null for the folder `name` in $BEYOND_CE_DATA if there is one, else the hub.
-        name: of the corpus.
-        test_split: what its test split is called.
+        name: the corpus's name.
+        test_split: the name of its test split.
         settings: as for `Corpus`.
 
     Raises:
@@ -87,7 +86,7 @@ class HubCorpus(Corpus):
             yield text
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each row after where it stands, for messages."""
+        """Yields each row's location for messages, and the row."""
         for path in self.paths:
             if path.suffix == ".parquet":
                 yield from files.read_parquet(path)
@@ -102,7 +101,7 @@ class HubCorpus(Corpus):
 
 
 def _row_files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES))
-    if not found:
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES))
+    if not paths:
         raise UsageError(f"{folder} has no file of rows ({', '.join(_SUFFIXES)})")
-    return found
+    return paths

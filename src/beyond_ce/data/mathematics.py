@@ -1,4 +1,4 @@
-"""DeepMind's mathematics questions with numbers for answers, as in the NTL paper's table 1."""
+"""DeepMind's mathematics questions with numeric answers, as in the NTL paper's table 1."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ class Mathematics(PromptAnswerData):
 
     The splits: "interpolate" and "extrapolate" (the generator's own test regimes, the latter with
     larger numbers and longer expressions), "validation" and "train" (equal parts of every category
-    and difficulty). No question of one split is in another: tests come first, then validation,
-    then training. Test and validation questions are distinct; so are generated training questions
-    within a category and difficulty, while the official files keep their repetitions. The task of
-    an example is its category.
+    and difficulty). No question is in two splits: tests are drawn first, then validation, then
+    training, and questions already in use are skipped. Test and validation questions are distinct;
+    so are generated training questions within a category and difficulty, while the official files
+    keep their repetitions. An example's task is its category.
 
-    A category can have fewer distinct questions than asked for (400,000 draws of easy place values
-    gave 163,000). After five draws per pair wanted it contributes what it has, and a warning says
-    how much that is.
+    A category can have fewer distinct questions than requested (400,000 draws of easy place values
+    gave 163,000). After five draws per requested pair we stop, and a warning gives the number.
 
     NOTE: the paper trains on the files as they are, in which easy test questions reappear.
 
@@ -47,11 +46,11 @@ class Mathematics(PromptAnswerData):
         train_per_difficulty: training pairs of each category and difficulty.
         validation_per_difficulty: validation pairs of each category and difficulty.
         test_size: pairs of each category in each test split.
-        difficulties: of the training and validation pairs: easy, medium, hard.
-        seed: of the generator; independent of the seed of a run.
+        difficulties: difficulties of the training and validation pairs: easy, medium, hard.
+        seed: the generator's seed; independent of the run's.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
-        path: the folder mathematics_dataset-v1.0 with the official files; null generates.
-        num_workers: generating processes; null is one per core. Any number gives the same data.
+        path: the folder mathematics_dataset-v1.0 with the official files; null to generate.
+        num_workers: generator processes; null for one per core. Any number gives the same data.
     """
 
     name = "mathematics"
@@ -102,7 +101,7 @@ class Mathematics(PromptAnswerData):
         self.num_workers = cores or 1 if num_workers is None else num_workers
         for key, value in {**self.sizes, "num_workers": self.num_workers}.items():
             if not isinstance(value, int) or value < 1:
-                raise UsageError(f"dataset.{key} must be a whole number from 1 on, not {value}")
+                raise UsageError(f"dataset.{key} must be a positive whole number, not {value}")
         unknown = set(difficulties) - set(DIFFICULTIES)
         if unknown or not difficulties:
             raise UsageError(
@@ -116,7 +115,7 @@ class Mathematics(PromptAnswerData):
             self._check_files(self.path)
 
     def _definition(self) -> dict[str, Any]:
-        # Official files count as the same wherever they lie; their order replaces the seed.
+        # The path of the official files does not matter, nor does the seed, which they do not use.
         return {
             "categories": self.categories,
             "extrapolation": self.extrapolation,
@@ -126,7 +125,7 @@ class Mathematics(PromptAnswerData):
         }
 
     def _plan(self) -> list[Stream]:
-        """Every stream of pairs, in the order in which questions are claimed for a split."""
+        """All streams of pairs, in the order in which questions are assigned to splits."""
         test = self.sizes["test_size"]
         return [
             *(Stream("interpolate", "interpolate", name, test) for name in self.categories),
@@ -161,7 +160,7 @@ class Mathematics(PromptAnswerData):
             repeats_allowed = training and self.path is not None
             seen: set[str] = set()
             kept = 0
-            # A bound, because a category whose questions run out would be drawn from for ever.
+            # Without a bound, a category that runs out of questions would be drawn from forever.
             bound = None if self.path else _DRAWS_PER_PAIR * stream.wanted
             for question, answer in itertools.islice(pairs_of(stream), bound):
                 if question in held_out or question in seen:
@@ -177,7 +176,7 @@ class Mathematics(PromptAnswerData):
                     break
             else:
                 log.warning(
-                    "%s of %s (%s): only %d questions instead of %d; there are no more",
+                    "%s of %s (%s): found only %d of the %d questions requested",
                     *(stream.module, stream.split, stream.regime, kept, stream.wanted),
                 )
 
@@ -197,7 +196,7 @@ class Mathematics(PromptAnswerData):
     def _check_files(self, path: Path) -> None:
         if not path.is_dir():
             raise UsageError(
-                f"dataset.path={path} is no folder; give the unpacked mathematics_dataset-v1.0, "
+                f"dataset.path={path} is not a folder; give the unpacked mathematics_dataset-v1.0, "
                 "or null to generate the data"
             )
         for stream in self._plan():
@@ -211,5 +210,5 @@ class Mathematics(PromptAnswerData):
         with file.open(encoding="utf-8") as lines:
             for question, answer in itertools.zip_longest(lines, lines):
                 if answer is None:
-                    raise UsageError(f"{file} ends with a question without answer: fetch it again")
+                    raise UsageError(f"{file} ends in a question without answer: fetch it again")
                 yield question.rstrip("\n"), answer.rstrip("\n")

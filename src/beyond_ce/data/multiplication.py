@@ -11,40 +11,40 @@ from numpy.typing import NDArray
 
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
-from beyond_ce.data.drawing import Integers, distinct, raw_bits
 from beyond_ce.data.example import Example
+from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
 from beyond_ce.errors import UsageError
 
 Factors = tuple[Integers, Integers]
 Cell = tuple[int, int]
 
-_MOST_DIGITS = 7  # of a factor: numbers of pairs stay exact in double precision
-_HELD_OUT = 10  # testing and validation take at most one product in so many each
+_MAX_DIGITS = 7  # of a factor; pair counts up to here are exact in double precision
+_HELD_OUT = 10  # testing and validation each take at most one product in ten
 
 
 class Multiplication(PromptAnswerData):
     """`What is 123 * 45?` -> `5535`, with the lengths of the factors, "3x2", as the task.
 
-    Every pair of lengths (a cell) has the same number of examples. Where a cell has fewer products
-    than that, testing and validation take a tenth of them each at most, and training the rest:
-    1x1 has only 45 products. Factors are uniform among the positive integers of their length
-    (no 0, whose products have no relative error).
+    Every pair of lengths (a cell) has the same number of examples. If a cell has fewer products
+    (1x1 has only 45), testing and validation take at most a tenth of them each, and training the
+    rest. Factors are uniform among the positive integers of their length (without 0, because a
+    product of 0 has no relative error).
 
-    The splits: "interpolate" and "extrapolate" (cells that training has and has not; a split
-    without cells is left out), "validation" and "train". 12 * 34 and 34 * 12 are one product and
-    never on two sides of a split; no product is asked twice in the same order.
+    The splits: "interpolate" has cells that are in training, "extrapolate" those that are not (a
+    split without cells is left out); "validation" and "train". 12 * 34 and 34 * 12 are the same
+    product and always in the same split; no product is asked twice in the same order.
 
-    The question mark tells a decoder-only model where the second factor ends and its answer starts.
+    The question mark tells a decoder-only model where the second factor ends and the answer starts.
 
-    NOTE: the paper does not say how its pairs were drawn; the balance over cells is ours.
+    NOTE: the paper does not say how its pairs were drawn; balancing the cells is our choice.
 
     Args:
         train_per_cell: training examples of each cell.
         validation_per_cell: validation examples of each training cell.
         test_per_cell: test examples of each cell.
-        train_digits: least and most digits of the factors to train on.
-        test_digits: least and most digits of the factors to test on.
-        seed: of the draw; independent of the seed of a run.
+        train_digits: minimum and maximum digits of the factors to train on.
+        test_digits: minimum and maximum digits of the factors to test on.
+        seed: seed of the draw; independent of the run's.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
     """
 
@@ -69,7 +69,7 @@ class Multiplication(PromptAnswerData):
         for part, size in self.sizes.items():
             if type(size) is not int or size < 1:
                 raise UsageError(
-                    f"dataset.{part}_per_cell must be a whole number from 1 on, not {size}"
+                    f"dataset.{part}_per_cell must be a positive whole number, not {size}"
                 )
         self.train_digits = _digit_range("train_digits", train_digits)
         self.test_digits = _digit_range("test_digits", test_digits)
@@ -91,7 +91,7 @@ class Multiplication(PromptAnswerData):
             split: {} for split in (*self.test_splits, "validation", "train")
         }
         for k, m in sorted({*_cells(self.train_digits), *_cells(self.test_digits)}):
-            if k <= m:  # the products of m x k are those of k x m
+            if k <= m:  # m x k has the same products as k x m
                 for part, factors in self._draw(k, m).items():
                     split = self._regime((k, m)) if part == "test" else part
                     drawn[split] |= _ordered(k, m, factors, self.sizes[part])
@@ -102,20 +102,21 @@ class Multiplication(PromptAnswerData):
         return "interpolate" if cell in _cells(self.train_digits) else "extrapolate"
 
     def _draw(self, k: int, m: int) -> dict[str, Factors]:
-        """Distinct products of k- and m-digit factors for each part that has these cells."""
+        """Distinct products of k- and m-digit factors, by part; parts without these cells have
+        none."""
         total = _count(k, m)
         orders = 1 if k == m else 2
         trained = (k, m) in _cells(self.train_digits)
         left, sizes = total, {}
         for part in ("test", "validation", "train"):
             if (k, m) in _cells(self.test_digits if part == "test" else self.train_digits):
-                most = total // _HELD_OUT if trained and part != "train" else left
-                sizes[part] = min(orders * self.sizes[part], most)
+                limit = total // _HELD_OUT if trained and part != "train" else left
+                sizes[part] = min(orders * self.sizes[part], limit)
                 left -= sizes[part]
-        bits = raw_bits(self.seed, k, m)
-        first, second = _factors(k, m, distinct(bits, total, sum(sizes.values())))
+        bits = bit_generator(self.seed, k, m)
+        first, second = _factors(k, m, sample_distinct(bits, total, sum(sizes.values())))
         if k == m:
-            first, second = _swapped(first, second, bits.random_raw(len(first)) % 2 == 1)
+            first, second = _swap(first, second, bits.random_raw(len(first)) % 2 == 1)
         ends = np.cumsum(list(sizes.values()))[:-1]
         return dict(
             zip(sizes, zip(np.split(first, ends), np.split(second, ends), strict=True), strict=True)
@@ -124,12 +125,12 @@ class Multiplication(PromptAnswerData):
 
 def _digit_range(key: str, digits: Sequence[int]) -> Cell:
     if isinstance(digits, Sequence) and [type(number) for number in digits] == [int, int]:
-        least, most = digits
-        if 1 <= least <= most <= _MOST_DIGITS:
-            return least, most
+        low, high = digits
+        if 1 <= low <= high <= _MAX_DIGITS:
+            return low, high
     raise UsageError(
-        f"dataset.{key}={digits}: give the least and the most digits of a factor, "
-        f"from 1 to {_MOST_DIGITS}, as [1,5]"
+        f"dataset.{key}={digits}: give the minimum and maximum digits of a factor, "
+        f"from 1 to {_MAX_DIGITS}, as [1,5]"
     )
 
 
@@ -139,14 +140,14 @@ def _cells(digits: Cell) -> list[Cell]:
 
 
 def _count(k: int, m: int) -> int:
-    """How many products of a k-digit and an m-digit factor there are, in either order."""
+    """The number of products of a k-digit and an m-digit factor, ignoring their order."""
     first, second = 9 * 10 ** (k - 1), 9 * 10 ** (m - 1)
     return first * (first + 1) // 2 if k == m else first * second
 
 
 def _factors(k: int, m: int, number: Integers) -> Factors:
-    """The products numbered 0..`_count`-1 as factors; of two equally long ones, larger first."""
-    if k == m:  # row r of a triangle holds the r + 1 pairs whose larger factor is the r-th
+    """The factors of the products numbered 0..`_count`-1; the larger one first if k = m."""
+    if k == m:  # row r of a triangle has the r + 1 pairs whose larger factor is the r-th
         row = ((np.sqrt(8.0 * number + 1) - 1) // 2).astype(np.int64)
         first, second = row, number - row * (row + 1) // 2
     else:
@@ -154,12 +155,12 @@ def _factors(k: int, m: int, number: Integers) -> Factors:
     return first + 10 ** (k - 1), second + 10 ** (m - 1)
 
 
-def _swapped(first: Integers, second: Integers, where: NDArray[np.bool_]) -> Factors:
+def _swap(first: Integers, second: Integers, where: NDArray[np.bool_]) -> Factors:
     return np.where(where, second, first), np.where(where, first, second)
 
 
 def _ordered(k: int, m: int, factors: Factors, wanted: int) -> dict[Cell, Factors]:
-    """The cells k x m and m x k, with as few products in common as their number allows."""
+    """The cells k x m and m x k, which share as few products as possible."""
     first, second = factors
     if k != m:
         return {

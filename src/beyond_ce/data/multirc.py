@@ -1,4 +1,4 @@
-"""Reading comprehension as generation, NTL's test that a number loss does not hurt text."""
+"""Reading comprehension as generation: the NTL paper's test that its loss does not hurt text."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
-from beyond_ce.data.files import Rows
+from beyond_ce.data.files import RowSource
 from beyond_ce.errors import UsageError, check_at_least_one
 
 log = logging.getLogger(__name__)
 
 SEPARATOR = " | "
-"""Between the correct answers of one question. Many answers hold commas, and some semicolons."""
+"""Joins the correct answers of a question. Many answers have commas, some have semicolons."""
 
 _MARKUP = re.compile("<b>Sent [0-9]+: </b>|<br>")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question on a passage, and its correct answers."""
+    """A question about a passage, and its correct answers."""
 
     passage: str
     question: str
@@ -36,21 +36,21 @@ class Question:
 
 
 class MultiRC(PromptAnswerData):
-    """SuperGLUE's MultiRC (Khashabi et al. 2018; Wang et al. 2019) with its choices left out.
+    """SuperGLUE's MultiRC (Khashabi et al. 2018; Wang et al. 2019), without the wrong choices.
 
     Prompt: the passage, an empty line and `Question: ...`. Answer: all correct answers in the
-    file's order, joined by `SEPARATOR`. Both forms are those of the NTL paper's own preparation.
-    Questions without a correct answer are left out (26 of 6,084) and a warning counts them.
+    file's order, joined by `SEPARATOR`. Both formats are the NTL paper's. Questions without a
+    correct answer are dropped (26 of 6,084), and a warning counts them.
 
-    The labels of SuperGLUE's test file are withheld: its validation file is the test split "test"
-    here, and our validation is a part of the training file, whole passages of it.
+    SuperGLUE withholds the labels of its test file. So its validation file is the test split "test"
+    here, and our validation split is a number of passages from the training file.
 
     Args:
         validation_size: training passages held out, with all their questions.
-        seed: draws the held-out passages; independent of the seed of a run.
+        seed: draws the held-out passages; independent of the run's seed.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
-        max_prompt_words: cut passages so that no prompt has more words; the question stays whole.
-            null leaves passages as they are (up to about 450 words).
+        max_prompt_words: longest prompt in words; longer passages are cut, questions are not.
+            null keeps all passages in full (up to about 450 words).
         path: a folder with train.jsonl and val.jsonl (SuperGLUE's own nested rows, or the hub's
             flat ones), plain or .gz; null for the folder multirc in $BEYOND_CE_DATA if there is
             one, else `super_glue` from the hub.
@@ -76,7 +76,7 @@ class MultiRC(PromptAnswerData):
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         splits = {"train": ("train",), "validation": ("val", "validation")}
-        self.rows = Rows(self.name, ("super_glue", "multirc"), splits, path)
+        self.rows = RowSource(self.name, ("super_glue", "multirc"), splits, path)
 
     def _definition(self) -> dict[str, Any]:
         return {
@@ -89,11 +89,11 @@ class MultiRC(PromptAnswerData):
     def _splits(self) -> Splits:
         yield "test", self._examples(self._questions("validation"))
         questions = self._questions("train")
-        passages = list(dict.fromkeys(each.passage for each in questions))
+        passages = list(dict.fromkeys(question.passage for question in questions))
         if self.validation_size >= len(passages):
             raise UsageError(
                 f"dataset.validation_size={self.validation_size} leaves none of the "
-                f"{len(passages)} training passages: lower it"
+                f"{len(passages)} training passages to train on: lower it"
             )
         order = np.random.default_rng(self.seed).permutation(len(passages))
         held_out = {passages[i] for i in order[: self.validation_size]}
@@ -102,19 +102,19 @@ class MultiRC(PromptAnswerData):
 
     def _questions(self, split: str) -> list[Question]:
         """The questions of a split that have a correct answer."""
-        found = [_question(choices) for choices in _by_question(self.rows.read(split))]
-        answered = [question for question in found if question.answers]
-        if left_out := len(found) - len(answered):
+        questions = [_question(choices) for choices in _by_question(self.rows.read(split))]
+        answered = [question for question in questions if question.answers]
+        if dropped := len(questions) - len(answered):
             log.warning(
-                "multirc, %s: %d of %d questions have no correct answer and are left out",
-                *(split, left_out, len(found)),
+                "multirc, %s: %d of %d questions have no correct answer and are dropped",
+                *(split, dropped, len(questions)),
             )
         return answered
 
     def _examples(self, questions: list[Question]) -> Iterator[Example]:
-        for each in questions:
-            prompt = self._prompt(each.passage, f"Question: {each.question}")
-            yield Example(prompt, SEPARATOR.join(each.answers), self.name)
+        for question in questions:
+            prompt = self._prompt(question.passage, f"Question: {question.question}")
+            yield Example(prompt, SEPARATOR.join(question.answers), self.name)
 
     def _prompt(self, passage: str, question: str) -> str:
         if self.max_prompt_words is not None:
@@ -127,7 +127,7 @@ class MultiRC(PromptAnswerData):
 
 @dataclass(frozen=True)
 class _Choice:
-    """One answer to choose from, with its question and passage."""
+    """One candidate answer, with its question and passage."""
 
     question_id: tuple[int, int]
     passage: str
@@ -138,8 +138,8 @@ class _Choice:
 
 def _by_question(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[list[_Choice]]:
     choices = (choice for where, row in rows for choice in _choices(where, row))
-    for _, of_one in groupby(choices, key=lambda choice: choice.question_id):
-        yield list(of_one)
+    for _, of_question in groupby(choices, key=lambda choice: choice.question_id):
+        yield list(of_question)
 
 
 def _question(choices: list[_Choice]) -> Question:
@@ -171,13 +171,13 @@ def _choices(where: str, row: dict[str, Any]) -> Iterator[_Choice]:
                 row.get("label"),
             )
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where} is no row of MultiRC: {error!r}") from error
+        raise UsageError(f"{where} is not a row of MultiRC: {error!r}") from error
 
 
 def _choice(
     where: str, question_id: tuple[int, int], passage: str, question: str, answer: str, label: Any
 ) -> _Choice:
     if label not in (0, 1):
-        raise UsageError(f"{where}: an answer without its label, 0 or 1; is it the test file?")
+        raise UsageError(f"{where}: an answer has no label, 0 or 1; is this the test file?")
     passage = " ".join(_MARKUP.sub(" ", passage).split())
     return _Choice(question_id, passage, question.strip(), answer.strip(), label == 1)

@@ -1,7 +1,7 @@
 """Numbers in text: finding them, comparing them, and their values.
 
-For evaluation the habits are those of the NTL paper's own: the last number in a text is the answer,
-and for every measure of distance numbers are clipped to +-1e10.
+Evaluation follows the NTL paper's code: the last number in a text is the answer, and numbers are
+clipped to +-1e10 before any distance is measured.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 CLIP = 1e10
 _LARGEST_LOG = math.log(sys.float_info.max)
 
-# A sign right after a digit is an operator: "12-5" ends in 5, "is -5" ends in -5.
+# A sign directly after a digit is an operator: "12-5" ends in 5, "is -5" ends in -5.
 NUMBER = re.compile(r"(?:(?<![0-9.])[+-])?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 """A decimal number: "42", "-4.50", "+7", ".5"."""
 
 
 def last_number(text: str) -> str | None:
-    """The last number in `text` as written there, if any: "x = 3, y = -4.50" gives "-4.50"."""
+    """The last number in `text` as it is written, or None: "x = 3, y = -4.50" gives "-4.50"."""
     numbers = NUMBER.findall(text)
     return numbers[-1] if numbers else None
 
@@ -30,8 +30,8 @@ def last_number(text: str) -> str | None:
 def same_number(first: str, second: str) -> bool:
     """Whether two numbers are equal as exact decimals: "4.0", "+4" and "04" are 4, "-0" is 0.
 
-    Not compared as floats, which cannot tell 2**53 from 2**53 + 1 and have too little range for
-    the digit strings that an untrained model writes.
+    Floats cannot tell 2**53 from 2**53 + 1 and overflow on the digit strings that an untrained
+    model writes.
     """
     return Decimal(first) == Decimal(second)
 
@@ -46,10 +46,10 @@ def number_value(number: str | None) -> float:
 def magnitude(number: str | None, clip: float = CLIP) -> float:
     """The value clipped to +-`clip`, NaN for None.
 
-    One runaway answer of forty digits would otherwise be the whole mean.
+    Otherwise a single runaway answer of forty digits would dominate the mean.
 
-    NOTE: the paper's evaluation clips predictions alone. Targets are clipped here as well, or a
-    right answer beyond 1e10 would count as far off.
+    NOTE: the paper's evaluation clips only predictions. We clip targets as well; otherwise a right
+    answer beyond 1e10 would count as far off.
     """
     if number is None:
         return float("nan")
@@ -62,15 +62,15 @@ def log_scale(value: float) -> float:
 
 
 def exp_scale(value: float) -> float:
-    """The inverse of `log_scale`; what overflows float64 is clipped to its range."""
+    """The inverse of `log_scale`, clipped to the range of float64."""
     if abs(value) > _LARGEST_LOG:
         return math.copysign(sys.float_info.max, value)
     return math.copysign(math.expm1(abs(value)), value)
 
 
 def plain(value: float) -> str:
-    """A float as a plain decimal without exponent, with the fewest digits that give it back.
+    """A float as a decimal without exponent, with the fewest digits that parse back to it.
 
-    Whole numbers come without a decimal point; "nan" and "inf" are no numbers for `last_number`.
+    Whole numbers have no decimal point; `last_number` finds no number in "nan" and "inf".
     """
     return np.format_float_positional(value, trim="-")

@@ -1,4 +1,4 @@
-"""Python's own standard library: source code that every machine has."""
+"""Python's own standard library: source code that is on every machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from beyond_ce.data.corpus import Corpus, Document
 
-# Test suites (lib2to3's and idlelib's among them) are half of the library and full of near-copies
-# of themselves. encodings is generated tables and one template for each of a hundred codecs,
-# pydoc_data one literal of prose. site-packages is no part of the library.
-_LEFT_OUT = {
+# Test suites (lib2to3's and idlelib's among them) are half of the library and full of
+# near-duplicates. encodings has generated tables and a hundred codecs from one template; pydoc_data
+# is one literal of prose. site-packages is not part of the library.
+_EXCLUDED = {
     "test",
     "tests",
     "idle_test",
@@ -23,15 +23,15 @@ _LEFT_OUT = {
     "site-packages",
     "dist-packages",
 }
-# Written when the interpreter was built, with paths of that machine.
+# Generated when the interpreter was built, with that machine's paths.
 _GENERATED = ("_sysconfigdata", "config-")
 
 
 class PythonSource(Corpus):
     """The source files of the running interpreter's standard library, one document each.
 
-    About 600 files and 10 MB with Python 3.11. The split, by a hash of a file's path in the
-    library, is the same for all versions of Python; the test split is "code".
+    About 600 files and 10 MB with Python 3.11. A hash of a file's path in the library decides its
+    split, so it is the same for all versions of Python; the test split is "code".
 
     Args:
         settings: as for `Corpus`.
@@ -53,11 +53,11 @@ class PythonSource(Corpus):
 
 
 def library_files() -> Iterator[tuple[str, str]]:
-    """Path within the library and text of each source file that is neither test nor table."""
+    """Path within the library and text of each source file, without tests and generated tables."""
     root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py"), key=lambda each: each.relative_to(root).parts):
-        inside = path.relative_to(root)
-        if _LEFT_OUT & set(inside.parts) or inside.parts[0].startswith(_GENERATED):
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
+        relative = path.relative_to(root)
+        if _EXCLUDED & set(relative.parts) or relative.parts[0].startswith(_GENERATED):
             continue
         try:
             with tokenize.open(path) as file:  # in the encoding that the file declares
@@ -65,7 +65,7 @@ def library_files() -> Iterator[tuple[str, str]]:
         except (OSError, SyntaxError, UnicodeDecodeError):
             continue
         if text.strip():
-            yield inside.as_posix(), text
+            yield relative.as_posix(), text
 
 
 def text_digest(texts: dict[str, str]) -> str:

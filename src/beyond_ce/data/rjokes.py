@@ -1,4 +1,4 @@
-"""r/Jokes: how funny a joke was found, the NTL paper's regression of text (table 4)."""
+"""r/Jokes: predict how funny people found a joke, the NTL paper's regression on text (table 4)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
-from beyond_ce.data.drawing import distinct, raw_bits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, find_file, read_lines
+from beyond_ce.data.sampling import bit_generator, sample_distinct
 from beyond_ce.errors import RunError, UsageError, check_at_least_one
 
 log = logging.getLogger(__name__)
 
 CUE = "\nScore:"
-"""Ends every prompt, so that a decoder-only model knows that the joke is over."""
+"""Ends every prompt, to tell a decoder-only model that the joke is over."""
 
 LARGEST_SCORE = 11
 
@@ -38,21 +38,22 @@ class RJokes(PromptAnswerData):
 
     Prompt: the joke and `CUE`. Answer: the natural logarithm of its upvotes, rounded down, 0 to 11.
     The test split is "test"; "validation" is drawn from the file dev; "train" is the file train.
-    Where that file is missing, the rest of dev is for training, and a warning says so.
+    If that file is missing, the rest of dev is used for training, with a warning.
 
-    The texts are crude: nothing here prints one.
+    The texts are crude, so we never print them.
 
-    NOTE: training and validation leave out jokes that the test file has word for word, 0.9% of
+    NOTE: we drop training and validation jokes that are word for word in the test file, 0.9% of
     dev; the paper keeps the files as they are. Jokes are compared before they are cut.
 
     Args:
         validation_size: jokes of dev for validation.
-        max_train: draw so many training jokes; null for all.
-        max_test: draw so many test jokes; null for all.
-        max_characters: longer jokes lose their end; null for none. T5's 512 tokens are about 2000
-            characters; 99% of the jokes have fewer.
-        seed: of the draws; independent of the seed of a run.
-        cache_dir: where the Arrow files go, in a folder named by `fingerprint`, and downloads.
+        max_train: draw at most this many training jokes; null for all.
+        max_test: draw at most this many test jokes; null for all.
+        max_characters: cut longer jokes at the end; null for no limit. T5's 512 tokens are about
+            2000 characters; 99% of the jokes have fewer.
+        seed: seed of the draws; independent of the run's.
+        cache_dir: where downloads and the Arrow files go, the latter in a folder named by
+            `fingerprint`.
         path: a folder with {train,dev,test}.tsv, plain or .gz; null for the folder rjokes in
             $BEYOND_CE_DATA if there is one, else the files of github.com/orionw/rJokesData.
     """
@@ -91,7 +92,7 @@ class RJokes(PromptAnswerData):
 
     def _definition(self) -> dict[str, Any]:
         return {
-            "source": self._source,  # another one where there is no file train
+            "source": self._source,  # depends on whether there is a file train
             "seed": self.seed,
             **self.sizes,
         }
@@ -104,7 +105,7 @@ class RJokes(PromptAnswerData):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        """The files dev, test and, if there is one, train."""
+        """The files dev and test, and train if it exists."""
         if self.folder is None:
             folder = self.cache_dir / "downloads" / f"rjokes-{_COMMIT[:16]}"
             return {stem: _download(stem, folder) for stem in ("dev", "test", "train")}
@@ -123,20 +124,20 @@ class RJokes(PromptAnswerData):
         if self.validation_size >= len(dev):
             raise UsageError(
                 f"dataset.validation_size={self.validation_size} leaves none of the {len(dev)} "
-                "jokes of dev that test has not: lower it"
+                "jokes of dev that are not in test: lower it"
             )
-        validation, rest = self._drawn(dev, self.validation_size)
+        validation, rest = self._draw(dev, self.validation_size)
         held_out = tested | {text for text, _ in validation}
         train = [row for row in rows.get("train", rest) if row[0] not in held_out]
-        yield "test", self._examples(self._drawn(test, self.max_test)[0])
+        yield "test", self._examples(self._draw(test, self.max_test)[0])
         yield "validation", self._examples(validation)
-        yield "train", self._examples(self._drawn(train, self.max_train)[0])
+        yield "train", self._examples(self._draw(train, self.max_train)[0])
 
-    def _drawn(self, rows: list[Row], most: int | None) -> tuple[list[Row], list[Row]]:
-        """At most so many rows, and the others; both in the order of the file."""
-        if most is None or most >= len(rows):
+    def _draw(self, rows: list[Row], size: int | None) -> tuple[list[Row], list[Row]]:
+        """A random sample of at most `size` rows, and the other rows; both in the file's order."""
+        if size is None or size >= len(rows):
             return rows, []
-        drawn = set(distinct(raw_bits(self.seed), len(rows), most).tolist())
+        drawn = set(sample_distinct(bit_generator(self.seed), len(rows), size).tolist())
         return (
             [row for i, row in enumerate(rows) if i in drawn],
             [row for i, row in enumerate(rows) if i not in drawn],
@@ -148,28 +149,29 @@ class RJokes(PromptAnswerData):
 
 
 def _read(path: Path) -> Iterator[Row]:
-    """The lines `score<TAB>joke` of a file; messages give a line's number and never its text."""
+    """The lines `score<TAB>joke` of a file; errors give a line's number but not its text."""
     for number, line in read_lines(path):
         score, tab, text = line.partition("\t")
         if not tab:
             problem = "has no tab between a score and a joke"
         elif score not in _SCORES:
-            problem = f"does not begin with a score, a whole number from 0 to {LARGEST_SCORE}"
+            problem = f"does not start with a score, a whole number from 0 to {LARGEST_SCORE}"
         else:
             yield text.strip(), _SCORES[score]
             continue
-        raise UsageError(f"{path}, line {number} {problem}: give the files of orionw/rJokesData")
+        raise UsageError(f"{path}, line {number} {problem}: use the files of orionw/rJokesData")
 
 
 def _download(stem: str, folder: Path) -> Path:
-    """The file of that stem in `folder`, fetched if it is not there.
+    """The file `<stem>.tsv.gz` in `folder`, downloaded if it is not there.
 
     Raises:
-        RunError: it cannot be had, mostly for want of a network.
+        RunError: it cannot be downloaded, for example without a network.
     """
     path = folder / f"{stem}.tsv.gz"
     if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}.partial")  # another may fetch it as well
+        # Named by process, because another one may download the same file.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(f"{_URL}/{path.name}", timeout=60) as source:

@@ -1,4 +1,4 @@
-"""Plain text of the user's own: a file, a folder or a glob."""
+"""The user's own plain text: a file, a folder or a glob."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from beyond_ce.errors import UsageError
 
 
 class TextFiles(Corpus):
-    """UTF-8 text files, one document each or, with a separator, several.
+    """UTF-8 text files: each is a document or, with a separator, several.
 
-    Lines end in a newline, whatever they end in on disk, and blank documents are left out. The
-    split is by a hash of the document's text, so that copies of it are in one split.
+    All line endings become newlines, and blank documents are dropped. A hash of the document's text
+    decides its split, so all copies of a text are in the same split.
 
     Args:
         path: a file, a folder or a glob; null for the folder `name` in $BEYOND_CE_DATA.
-        pattern: which files of a folder and its folders to take, plain or with .gz after it.
-        separator: a line that ends a document, as "<|endoftext|>"; null where each file is one.
-        name: of the corpus.
+        pattern: which files of a folder and its subfolders to take, plain or with .gz appended.
+        separator: a line that ends a document, such as "<|endoftext|>"; null if each file is one.
+        name: the corpus's name.
         settings: as for `Corpus`.
 
     Raises:
@@ -43,7 +43,7 @@ class TextFiles(Corpus):
         self.name = name
         self.separator = separator
         self.paths = _find(path, pattern, name)
-        self.root = Path(os.path.commonpath([each.parent for each in self.paths]))
+        self.root = Path(os.path.commonpath([path.parent for path in self.paths]))
 
     def identity(self) -> str:
         return f"{content_digest(self.paths)} separated by {self.separator!r}"
@@ -51,8 +51,8 @@ class TextFiles(Corpus):
     def documents(self) -> Iterator[Document]:
         for path in self.paths:
             for number, text in enumerate(self._texts(path), start=1):
-                place = path.relative_to(self.root).as_posix()
-                name = place if self.separator is None else f"{place}#{number}"
+                relative = path.relative_to(self.root).as_posix()
+                name = relative if self.separator is None else f"{relative}#{number}"
                 if text.strip():
                     yield Document(text, name, self.split_of(text))
 
@@ -68,25 +68,25 @@ class TextFiles(Corpus):
 
 
 def _find(path: str | Path | None, pattern: str, name: str) -> list[Path]:
-    """The files, in the order of their paths.
+    """The files, sorted by path.
 
     Raises:
         UsageError: there are none.
     """
-    where = path if path is not None else data_folder(None, name)
-    if where is None:
+    source = path if path is not None else data_folder(None, name)
+    if source is None:
         raise UsageError(
             f"dataset.path: give a file, a folder or a glob of text files, or a folder {name} in "
             f"${ROOT_VARIABLE}"
         )
-    place = Path(where).expanduser()
-    if place.is_dir():
-        found = {*place.rglob(pattern), *place.rglob(f"{pattern}.gz")}
-        wanted = f"{pattern} (or the same with .gz) in {place}"
+    source = Path(source).expanduser()
+    if source.is_dir():
+        matches = {*source.rglob(pattern), *source.rglob(f"{pattern}.gz")}
+        wanted = f"{pattern} (or the same with .gz) in {source}"
     else:
-        found = set(map(Path, glob.glob(str(place), recursive=True)))
-        wanted = str(place)
-    files = sorted(each for each in found if each.is_file())
+        matches = set(map(Path, glob.glob(str(source), recursive=True)))
+        wanted = str(source)
+    files = sorted(match for match in matches if match.is_file())
     if not files:
         raise UsageError(f"dataset.path={path}: there is no file {wanted}")
     return files

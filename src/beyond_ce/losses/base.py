@@ -1,4 +1,4 @@
-"""What every loss shares: its two entries, its denominators, its output."""
+"""Base classes of the losses: their two entry points, denominators and output."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ from beyond_ce.losses.sparse_cross_entropy import (
 )
 
 IGNORED = -100
-"""Label of a position without a target."""
+"""The label of positions without a target."""
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """`total` and the named terms it is made of, before weighting: differentiable scalars."""
+    """The `total` and its named terms, unweighted; all differentiable scalars."""
 
     total: Tensor
     terms: dict[str, Tensor]
 
 
 class Loss(nn.Module, ABC):
-    """What training minimises: a function of a head's output and the labels, one mean per term."""
+    """A training objective: a function of a head's output and labels, with one mean per term."""
 
     target: ClassVar[str]
-    """What the head has to predict (see `Head.target`)."""
+    """What the head must predict (see `Head.target`)."""
 
     @abstractmethod
     def forward(
         self, predictions: Tensor, labels: Tensor, /, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        """Loss of the head's output for `labels`, whose shapes depend on `target`.
+        """Loss of the head's output for `labels`; their shapes depend on `target`.
 
         Args:
-            counts: denominators to use instead of the batch's own. With the summed `counts` of
-                several batches, the sum of their losses, and of the gradients, is that of the one
-                large batch.
+            counts: denominators to use instead of the batch's own. If several batches all use their
+                summed `counts`, their losses and gradients add up to those of one large batch.
         """
 
     def from_hidden(
@@ -56,27 +55,28 @@ class Loss(nn.Module, ABC):
     ) -> LossOutput:
         """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T.
 
-        Here they are built; a loss that can do without overrides this.
+        This default builds the logits; losses that do not need them override it.
         """
         return self(hidden @ unembedding.T, labels, counts)
 
     @abstractmethod
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
-        """The denominators for `labels`, as scalars: how many positions each mean runs over."""
+        """The denominators for `labels`, as scalars: the number of positions in each mean."""
 
 
 class TokenLoss(Loss):
-    """A loss on logits [B, T, V'] and labels [B, T]; labels are shifted already, -100 is ignored.
+    """A loss on logits [B, T, V'] and labels [B, T], which are already shifted; -100 is ignored.
 
     V' may exceed the tokenizer's size: columns of a padded embedding take part in the softmax but
-    are no number tokens. Labels outside [0, V') raise ValueError on a CPU (elsewhere the check
-    would stall the device, whose own assertion fires). Without any label the loss is 0.
+    are not number tokens. Labels outside [0, V') raise ValueError on a CPU (on other devices the
+    check would force a synchronisation; there the device's own assertion fires). Without any label
+    the loss is 0.
     """
 
     target: ClassVar[str] = "tokens"
 
     def __init__(self, number_values: Tensor) -> None:
-        """`number_values` float [V]: each token's value, NaN where a token is no number."""
+        """`number_values` float [V]: each token's value, NaN for tokens that are not numbers."""
         super().__init__()
         self.vocab_size = len(number_values)
 
@@ -95,14 +95,13 @@ class TokenLoss(Loss):
         labels: Tensor,
         counts: Mapping[str, Tensor] | None = None,
     ) -> LossOutput:
-        """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T, never built whole.
-
-        Its graph allows one backward pass.
+        """The same for the logits `hidden` [B, T, D] @ `unembedding` [V', D].T, which are never
+        held in full. The graph allows one backward pass.
         """
         self._check(labels, hidden.shape[:-1], len(unembedding))
         positions, hidden = self._positions(labels), hidden.flatten(0, -2)
         counts = counts or self.counts(labels)
-        if not torch.compiler.is_compiling():  # a shape that depends on data breaks the graph
+        if not torch.compiler.is_compiling():  # a data-dependent shape would break the graph
             kept = (labels.flatten() != IGNORED).nonzero().squeeze(1)
             if len(kept) < len(positions):
                 positions, hidden = positions[kept], hidden[kept]
@@ -113,21 +112,21 @@ class TokenLoss(Loss):
         return {"tokens": (labels != IGNORED).sum()}
 
     def _positions(self, labels: Tensor) -> Tensor:
-        """`labels` [B, T] as one row of N = B x T positions, which may lose ignored ones before
-        `_compute` sees it. Losses that must know a position's neighbours add that here, as further
-        columns [N, ...]."""
+        """`labels` [B, T] flattened to N = B x T positions; ignored ones may be dropped before
+        `_compute`. A loss that needs a position's neighbours adds what it needs as further columns
+        [N, ...]."""
         return labels.flatten()
 
     @abstractmethod
     def _compute(
         self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
     ) -> LossOutput:
-        """The loss for the `_positions` [N]; `cross_entropy` is that of the logits at them."""
+        """The loss for the `_positions` [N]; `cross_entropy` works on the logits at these."""
 
     def _check(self, labels: Tensor, rows: torch.Size, width: int) -> None:
         if labels.shape != rows:
             raise ValueError(
-                f"labels have shape {tuple(labels.shape)}; the predictions call for {tuple(rows)}"
+                f"labels have shape {tuple(labels.shape)}, the predictions need {tuple(rows)}"
             )
         if width < self.vocab_size:
             raise ValueError(
@@ -145,5 +144,5 @@ class TokenLoss(Loss):
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:
-    """`total` / `count`, and 0 where there is nothing to average."""
+    """`total` / `count`, or 0 if `count` is 0."""
     return total / count.clamp(min=1)

@@ -12,7 +12,7 @@ from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
 class CrossEntropy(TokenLoss):
-    """Mean over the labels of -log p(label), the softmax running over all columns."""
+    """Mean over the labels of -log p(label), with the softmax over all columns."""
 
     def _compute(
         self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction

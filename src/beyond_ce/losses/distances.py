@@ -1,7 +1,7 @@
-"""How wrong one number is for another: distances c(y, v), element by element.
+"""Elementwise distances c(y, v) between two numbers.
 
-Each takes values `y` and `v` that broadcast against each other. NTL-WAS takes any of them as
-transport cost (`loss.cost`), NTL-L_p as penalty of the expected value (`loss.distance`).
+All take values `y` and `v` that broadcast against each other. NTL-WAS takes any of them as its
+transport cost (`loss.cost`), NTL-L_p as the penalty on the expected value (`loss.distance`).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def huber(y: Tensor, v: Tensor, delta: float = 1.0) -> Tensor:
 
 
 def modular(y: Tensor, v: Tensor, modulus: float = 10.0) -> Tensor:
-    """Distance on a circle of circumference `modulus`: of digits, 9 is as near to 0 as 1 is."""
+    """Distance on a circle of circumference `modulus`: the digit 9 is as near to 0 as 1 is."""
     gap = (y - v).abs() % modulus
     return torch.minimum(gap, modulus - gap)
 
 
 def squashed(y: Tensor, v: Tensor, factor: float = 2.0) -> Tensor:
-    """|y - v| mapped linearly so that the nearest wrong value costs 1, the farthest `factor`.
+    """|y - v| mapped linearly: the nearest wrong value costs 1, the farthest `factor`.
 
-    For vocabularies whose largest values would rule the loss. Nearest and farthest are taken
-    over the whole matrix of costs, as `squash_factor` in the authors' package `ntloss` does.
+    For vocabularies whose largest values would otherwise dominate the loss. Nearest and farthest
+    are taken over the whole cost matrix, as for `squash_factor` in the authors' package `ntloss`.
     """
     gap = (y - v).abs()
     wrong = gap > 0

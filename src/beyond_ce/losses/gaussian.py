@@ -13,17 +13,17 @@ from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
 class GaussianCrossEntropy(NumberLoss):
-    """Cross-entropy with the target q_j ~ exp(-(v_j - y)^2 / 2 sigma^2) at labels of value y.
+    """Cross-entropy with the target q_j ~ exp(-(v_j - y)^2 / 2 sigma^2) for labels of value y.
 
-    q [K] is normalised over the number tokens; log p is the softmax over all columns; all other
-    labels keep their one-hot target, and the mean runs over all labels. `sigma` is in the unit of
-    the values. Term "gce".
+    q [K] is normalised over the number tokens; log p is from the softmax over all columns. Labels
+    that are not numbers keep their one-hot target, and the mean runs over all labels. `sigma` is in
+    the unit of the values. Term "gce".
 
-    NOTE: the authors' development code smooths over token places, not values (the same for
-    digits), and divides by the number positions alone. This follows the paper's text.
+    NOTE: the authors' development code smooths over token indices, not values (which is the same
+    for digits), and divides by the number positions alone. This follows the paper's text.
     """
 
-    smoothed: Tensor  # float [K, K], one row for each label
+    smoothed: Tensor  # float [K, K], one row per label
 
     def __init__(self, number_values: Tensor, sigma: float = 1.0) -> None:
         super().__init__(number_values)
@@ -42,7 +42,7 @@ class GaussianCrossEntropy(NumberLoss):
 class GaussianWassersteinLoss(GaussianCrossEntropy):
     """GCE + `weight` x NTL-WAS-CDF, both against the same smoothed label; terms "gce" and "ntl".
 
-    The minimum of NTL lies at p = q (not at the one-hot label), so the two terms agree.
+    NTL is smallest at p = q (not at the one-hot label), so the two terms agree.
     """
 
     def __init__(self, number_values: Tensor, sigma: float = 1.0, weight: float = 0.3) -> None:

@@ -1,4 +1,5 @@
-"""Whole numbers compared: `NumberLevelLoss` of the authors' package `ntloss`, not in the paper.
+"""A loss on multi-digit numbers: `NumberLevelLoss` of the authors' package `ntloss`, not in the
+paper.
 
 Shapes: B sequences of T positions, N = B x T positions, K number tokens.
 """
@@ -13,28 +14,28 @@ from torch import Tensor
 
 from beyond_ce.errors import UsageError
 from beyond_ce.losses.base import LossOutput, mean
-from beyond_ce.losses.number_token import NumberLoss, only_numbers
+from beyond_ce.losses.number_token import NumberLoss, mask_non_numbers
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
-_POINT = -2  # the decimal point in `number_of_token`, beside -1 for all else that is no number
+_POINT = -2  # marks decimal points in `number_index`; other tokens that are not numbers have -1
 
 
 class NumberLevelLoss(NumberLoss):
-    """CE + `weight` x mean over whole numbers of |yhat - y| / (yhat + y); terms "ce" and "ntl".
+    """CE + `weight` x mean over numbers of |yhat - y| / (yhat + y); terms "ce" and "ntl".
 
-    A whole number is a run of digits in a row of labels, as long as it goes; a decimal point
-    between two digits belongs to the number (so "1.2.3" is one), while anything else ends it: a
-    sign, a word, an ignored label, the end of the row. y is its value, yhat the same digits'
-    expected values sum_j p_j v_j by their places, p the softmax over the number tokens alone.
-    The mean runs over numbers, long or short.
+    A number is a maximal run of digits in a row of labels. A decimal point between two digits
+    belongs to it (so "1.2.3" is one number); anything else ends it: a sign, a word, an ignored
+    label, the end of the row. y is its value. yhat is the value with each digit replaced by its
+    expected value sum_j p_j v_j, where p is the softmax over the number tokens alone. The mean runs
+    over numbers, whatever their length.
 
-    The distance is symmetric and relative, in [0, 1]. A sign, and where the point stands, scale y
-    and yhat alike (they are the label's) and cancel, so places count from the first digit: digit i
-    weighs 10^-i, which is finite for numbers of any length. For y = 0 the distance is 1, nearly
-    without gradient, until yhat is 0 as well; so in ntloss.
+    The distance is symmetric and relative, in [0, 1]. The sign and the position of the point are
+    the label's for both y and yhat, so they scale both and cancel. We therefore count decimal
+    places from the first digit: digit i weighs 10^-i, which is finite for numbers of any length.
+    For y = 0 the distance stays at 1, nearly without gradient, until yhat is 0 too, as in ntloss.
 
-    NOTE: ntloss treats a decimal point like this with `float_level=True`; with its default, and
-    here without `decimal_points`, 12.34 is the two numbers 12 and 34.
+    NOTE: ntloss treats a decimal point like this with `float_level=True`; by default, and here
+    without `decimal_points`, 12.34 is the two numbers 12 and 34.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class NumberLevelLoss(NumberLoss):
     ) -> None:
         """`decimal_points` bool [V]: the tokens that are a decimal point.
 
-        Raises UsageError if a number token is no single digit, as its place would be unknown.
+        Raises UsageError if a number token is not a single digit: its decimal place is unknown.
         """
         super().__init__(number_values)
         if not torch.isin(self.values, torch.arange(10).to(self.values)).all():
@@ -53,7 +54,7 @@ class NumberLevelLoss(NumberLoss):
             )
         self.weight = weight
         if decimal_points is not None:
-            self.number_of_token[:-1][decimal_points] = _POINT
+            self.number_index[:-1][decimal_points] = _POINT
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
         return super().counts(labels) | {"numbers": (self._offsets(labels) == 0).sum()}
@@ -63,13 +64,13 @@ class NumberLevelLoss(NumberLoss):
         return torch.stack([labels, self._offsets(labels)], -1).flatten(0, -2)
 
     def _offsets(self, labels: Tensor) -> Tensor:
-        """Long [B, T]: how many digits of the same number stand before a digit, -1 elsewhere."""
-        kind = self._numbers(labels)
-        digit, point = kind >= 0, kind == _POINT
-        goes_on = _before(digit) | (_before(point) & _before(_before(digit)))
-        place = digit.cumsum(-1)
-        first = torch.where(digit & ~goes_on, place, 0).cummax(-1).values
-        return torch.where(digit, place - first, -1)
+        """Long [B, T]: each digit's index within its number, from 0; -1 where there is no digit."""
+        index = self._numbers(labels)
+        digit, point = index >= 0, index == _POINT
+        continues = _previous(digit) | (_previous(point) & _previous(_previous(digit)))
+        count = digit.cumsum(-1)
+        first = torch.where(digit & ~continues, count, 0).cummax(-1).values
+        return torch.where(digit, count - first, -1)
 
     def _compute(
         self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
@@ -77,12 +78,12 @@ class NumberLevelLoss(NumberLoss):
         labels, offsets = labels.unbind(-1)
         numbers = self._numbers(labels)
         ce, number_logits = self._mean_cross_entropy(labels, numbers, counts, cross_entropy)
-        p = torch.softmax(only_numbers(number_logits, numbers), -1)
+        p = torch.softmax(mask_non_numbers(number_logits, numbers), -1)
         values = self.values.to(p.dtype)
         digits = torch.stack([values[numbers.clamp(min=0)], (p * values).sum(-1)], -1)
         weights = torch.full_like(digits[:, 0], 10.0).pow(-offsets).masked_fill(offsets < 0, 0)
-        # Each number's digits are added up in the row that its place among the numbers names. There
-        # are as many rows as positions: how many numbers there are, the device alone knows.
+        # Row i adds up the digits of the i-th number. We allocate a row per position, because only
+        # the device knows how many numbers there are.
         number = ((offsets == 0).cumsum(0) - 1).clamp(min=0)
         y, yhat = (
             torch.zeros_like(digits).index_add(0, number, weights[:, None] * digits).unbind(-1)
@@ -92,6 +93,6 @@ class NumberLevelLoss(NumberLoss):
         return LossOutput(ce + self.weight * ntl, {"ce": ce, "ntl": ntl})
 
 
-def _before(mask: Tensor) -> Tensor:
-    """`mask` [B, T] one position later: what holds of the position before."""
+def _previous(mask: Tensor) -> Tensor:
+    """`mask` [B, T] shifted right: each position gets the value of the one before it."""
     return F.pad(mask, (1, 0))[..., :-1]

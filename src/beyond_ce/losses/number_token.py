@@ -1,8 +1,8 @@
 """Number Token Loss (Zausinger, Pennig et al. 2025, arXiv:2411.02083): CE + lambda x NTL.
 
-NTL looks only at positions whose label is a number token, and there only at the distribution p
-that a softmax over the number tokens' logits alone gives. v_j is the value of number token j, y_i
-the value of label i. Each class here is one NTL: one way to say how far p is from y.
+NTL only looks at positions whose label is a number token, and there only at p, the softmax over the
+number tokens' logits alone. v_j is the value of number token j, y_i the value of label i. Each
+class here is a variant of NTL: a way to measure how far p is from y.
 
 Shapes: N positions, K number tokens, G distinct values.
 """
@@ -22,11 +22,11 @@ from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
 
 class NumberLoss(TokenLoss):
-    """A loss that knows which tokens are numbers. Its tables run over them, like `values`."""
+    """A loss that knows which tokens are numbers. Its tables are indexed like `number_ids`."""
 
     number_ids: Tensor  # long [K], the number tokens
     values: Tensor  # float [K], their values
-    number_of_token: Tensor  # long [V + 1]: place in number_ids or -1; the last for ids >= V
+    number_index: Tensor  # long [V + 1]: a token's index in number_ids or -1; last entry: ids >= V
 
     def __init__(self, number_values: Tensor) -> None:
         super().__init__(number_values)
@@ -34,14 +34,14 @@ class NumberLoss(TokenLoss):
         if len(ids) == 0:
             raise UsageError(
                 f"{type(self).__name__} needs number tokens and this tokenizer has no number "
-                "tokens: choose one that has (tokenizer=digit) or loss=ce"
+                "tokens: choose tokenizer=digit or loss=ce"
             )
-        number_of_token = torch.full((len(number_values) + 1,), -1, device=ids.device)
-        number_of_token[ids] = torch.arange(len(ids), device=ids.device)
+        number_index = torch.full((len(number_values) + 1,), -1, device=ids.device)
+        number_index[ids] = torch.arange(len(ids), device=ids.device)
         values = number_values[ids].to(torch.promote_types(number_values.dtype, torch.float32))
-        # Nothing is persistent: tables follow from the configuration, not from a checkpoint.
+        # Not persistent, because the tables follow from the configuration.
         self.register_buffer("number_ids", ids, persistent=False)
-        self.register_buffer("number_of_token", number_of_token, persistent=False)
+        self.register_buffer("number_index", number_index, persistent=False)
         self.register_buffer("values", values, persistent=False)
 
     def counts(self, labels: Tensor) -> dict[str, Tensor]:
@@ -49,9 +49,9 @@ class NumberLoss(TokenLoss):
         return super().counts(labels) | {"numbers": (numbers >= 0).sum()}
 
     def _numbers(self, labels: Tensor) -> Tensor:
-        """Each label's place in `number_ids`, -1 where it is no number token."""
-        places = labels.clamp(max=self.vocab_size).masked_fill_(labels < 0, self.vocab_size)
-        return self.number_of_token[places]
+        """Each label's index in `number_ids`, negative if it is not a number token."""
+        tokens = labels.clamp(max=self.vocab_size).masked_fill_(labels < 0, self.vocab_size)
+        return self.number_index[tokens]
 
     def _mean_cross_entropy(
         self,
@@ -63,7 +63,7 @@ class NumberLoss(TokenLoss):
         normalised: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy, and the number logits [N, K]: log-probabilities if `normalised`, else
-        fit for a softmax over them alone.
+        only meant for a softmax over the number tokens.
 
         `smoothed` [K, K] replaces the one-hot target of every number label by a distribution.
         """
@@ -71,7 +71,7 @@ class NumberLoss(TokenLoss):
         one_hot = ~ignored
         if smoothed is not None:
             one_hot = one_hot & (numbers < 0)
-            target = only_numbers(smoothed[numbers.clamp(min=0)], numbers)
+            target = mask_non_numbers(smoothed[numbers.clamp(min=0)], numbers)
         labels = labels.masked_fill(ignored, 0)
         sums = cross_entropy(
             labels=labels,
@@ -95,7 +95,8 @@ class NumberTokenLoss(NumberLoss):
 
     @abstractmethod
     def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
-        """NTL [N] of p [N, K] to the number token at place `numbers` [N] of `number_ids`."""
+        """NTL [N] between p [N, K] and the labels, which `numbers` [N] gives as indices into
+        `number_ids`."""
 
     def _compute(
         self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
@@ -109,8 +110,9 @@ class NumberTokenLoss(NumberLoss):
 class WassersteinLoss(NumberTokenLoss):
     """NTL-WAS, the Wasserstein-1 distance of p to the one-hot label: sum_j p_j c(y, v_j).
 
-    With |y - v| as `cost` this is the paper's; any other gives the optimal transport cost for it.
-    Tokens of one value are as good as each other; values need not be sorted or evenly spaced.
+    With |y - v| as `cost` this is the paper's NTL-WAS; with another it is the optimal transport
+    cost for that. Tokens of the same value cost the same; values need not be sorted or evenly
+    spaced.
     """
 
     costs: Tensor  # float [K, K]
@@ -126,10 +128,10 @@ class WassersteinLoss(NumberTokenLoss):
 
 
 class ExpectedValueLoss(NumberTokenLoss):
-    """NTL-L_p, the regression of the expected value: l(y, sum_j p_j v_j).
+    """NTL-L_p, a regression loss on the expected value: l(y, sum_j p_j v_j).
 
     `distance` is l: `squared` for NTL-MSE, `absolute` for NTL-MAE, `huber` for NTL-Huber. The
-    minimum is not unique: half the mass on 0 and half on 8 fits a label of 4 perfectly.
+    minimum is not unique: half the mass on 0 and half on 8 also gives a loss of 0 for label 4.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ class ExpectedValueLoss(NumberTokenLoss):
 class CumulativeWassersteinLoss(NumberTokenLoss):
     """NTL-WAS-CDF: the Wasserstein-1 distance as the area between the two CDFs.
 
-    Equals `WassersteinLoss` where that applies; the paper needs it for labels that are not one-hot.
+    Equals `WassersteinLoss` for one-hot labels; the paper needs it for labels that are not.
     """
 
     def __init__(self, number_values: Tensor, weight: float = 0.3) -> None:
@@ -158,19 +160,19 @@ class CumulativeWassersteinLoss(NumberTokenLoss):
 
 
 class CDFDistance(nn.Module):
-    """sum_g |CDF_p(g) - CDF_label(g)| x spacing, over the G distinct values in rising order.
+    """sum_g |CDF_p(g) - CDF_label(g)| x spacing, over the G distinct values in ascending order.
 
-    Tokens of one value count as one. NOTE: the factor `spacing`, 1 for digits, is not in the
-    paper's formula; with it the distance is in the unit of the values whatever their spacing.
+    Tokens of the same value count as one. NOTE: the factor `spacing`, 1 for digits, is not in the
+    paper's formula; it puts the distance in the unit of the values, whatever their spacing.
     """
 
-    group: Tensor  # long [K]: each number token's place among the distinct values
+    group: Tensor  # long [K]: each number token's index among the distinct values
     label_cdf: Tensor  # float [K, G]
 
     def __init__(self, values: Tensor, label_distribution: Tensor) -> None:
-        """`values` [K]; `label_distribution` [K, K], a row for each label.
+        """`values` [K]; `label_distribution` [K, K], one row per label.
 
-        Raises UsageError unless the distinct values are evenly spaced.
+        Raises UsageError if the distinct values are not evenly spaced.
         """
         super().__init__()
         distinct, group = values.unique(sorted=True, return_inverse=True)
@@ -187,7 +189,7 @@ class CDFDistance(nn.Module):
         self.register_buffer("label_cdf", label_cdf, persistent=False)
 
     def forward(self, p: Tensor, numbers: Tensor) -> Tensor:
-        """Distance [N] of p [N, K] to the labels at places `numbers` [N]."""
+        """Distance [N] between p [N, K] and the labels with the indices `numbers` [N]."""
         gap = self._cdf(p) - self.label_cdf[numbers].to(p.dtype)
         return gap.abs().sum(-1) * self.spacing
 
@@ -202,16 +204,17 @@ def mean_over_numbers(
     numbers: Tensor,
     counts: Mapping[str, Tensor],
 ) -> Tensor:
-    """Mean over number positions of `distance`(p [N, K], places [N]); 0 if there are none.
+    """Mean over number positions of `distance`(p [N, K], indices [N]); 0 if there are none.
 
-    All rows are computed and the others masked: picking rows would stall an accelerator to learn
-    how many there are, and K is small beside the vocabulary.
+    We compute all rows and mask those that are not numbers: selecting rows would make an
+    accelerator wait for their count, and K is small compared to the vocabulary.
     """
-    p = torch.softmax(only_numbers(number_logits, numbers), -1)
+    p = torch.softmax(mask_non_numbers(number_logits, numbers), -1)
     per_row = distance(p, numbers.clamp(min=0)).masked_fill(numbers < 0, 0)
     return mean(per_row.sum(), counts["numbers"])
 
 
-def only_numbers(rows: Tensor, numbers: Tensor) -> Tensor:
-    """`rows` [N, K] with zeros where the label is no number, lest a NaN there reach a gradient."""
+def mask_non_numbers(rows: Tensor, numbers: Tensor) -> Tensor:
+    """`rows` [N, K] with zeros where the label is not a number: a NaN there must not reach a
+    gradient."""
     return rows.masked_fill(numbers[:, None] < 0, 0)

@@ -1,4 +1,4 @@
-"""Mean squared error of a predicted value, for heads that predict the answer's number itself.
+"""Mean squared error, for heads that predict the answer as a number.
 
 Shapes: B examples.
 """
@@ -15,12 +15,12 @@ from beyond_ce.losses.base import Loss, LossOutput, mean
 
 
 class MeanSquaredError(Loss):
-    """Mean of (prediction - label)^2 over the finite labels; without any the loss is 0."""
+    """Mean of (prediction - label)^2 over the finite labels; 0 if there are none."""
 
     target: ClassVar[str] = "value"
 
     def __init__(self, number_values: Tensor) -> None:
-        """`number_values` is what every loss is given; values need no vocabulary."""
+        """`number_values` is unused: every loss gets it, but this one needs no vocabulary."""
         super().__init__()
 
     def forward(
@@ -36,8 +36,7 @@ class MeanSquaredError(Loss):
 
 
 def squared_errors(predictions: Tensor, labels: Tensor) -> Tensor:
-    """(prediction - label)^2 element by element, 0 with zero gradient where a label is not
-    finite."""
+    """Elementwise (prediction - label)^2; 0, with zero gradient, where a label is not finite."""
     known = labels.isfinite()
-    # The label is replaced before the difference: a NaN would reach the gradient through a mask.
+    # Replace the label before subtracting: masking afterwards would let a NaN into the gradient.
     return (predictions - torch.where(known, labels, predictions.detach())).square()

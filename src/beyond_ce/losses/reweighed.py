@@ -1,8 +1,8 @@
-"""NTL that sees the mass beside the number tokens: `reweigh` of the authors' package `ntloss`.
+"""NTL that accounts for the mass on other tokens: `reweigh` of the authors' package `ntloss`.
 
-Plain NTL looks at the number tokens' logits alone: where a number is due and nearly all mass is on
-words, it judges how the little that is left spreads over the numbers. NOTE: not in the paper,
-whose experiments ran without.
+Plain NTL looks at the number tokens' logits alone. If the label is a number and nearly all mass is
+on words, it only judges how the small rest is spread over the numbers. NOTE: this is not in the
+paper, whose experiments did not use it.
 
 Shapes: N positions, K number tokens.
 """
@@ -19,8 +19,8 @@ from beyond_ce.losses.number_token import (
     ExpectedValueLoss,
     NumberTokenLoss,
     WassersteinLoss,
+    mask_non_numbers,
     mean_over_numbers,
-    only_numbers,
 )
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 
@@ -30,10 +30,10 @@ WORSE_THAN_ANY_NUMBER = 1.01  # as in ntloss
 class ReweighedLoss(NumberTokenLoss):
     """CE + `weight` x mean of (m x NTL + (1 - m) x 1.01 x worst).
 
-    m is the probability of all number tokens together, under the softmax over all columns; `worst`
-    is the NTL of the farthest pair of number tokens, so that a word costs more than any number.
+    m is the total probability of all number tokens under the softmax over all columns; `worst` is
+    the largest NTL between two number tokens, so a word costs more than any number.
 
-    From hidden states the backward pass computes the logits of number positions once more, as the
+    From hidden states, the backward pass recomputes the logits of number positions, because the
     gradient of m reaches every column.
     """
 
@@ -44,11 +44,11 @@ class ReweighedLoss(NumberTokenLoss):
         ce, log_p = self._mean_cross_entropy(
             labels, numbers, counts, cross_entropy, normalised=True
         )
-        m = only_numbers(log_p, numbers).exp().sum(-1)
+        m = mask_non_numbers(log_p, numbers).exp().sum(-1)
 
-        def reweighed(p: Tensor, places: Tensor) -> Tensor:
+        def reweighed(p: Tensor, indices: Tensor) -> Tensor:
             miss = WORSE_THAN_ANY_NUMBER * self._worst().to(p.dtype)
-            return m * self._distance(p, places) + (1 - m) * miss
+            return m * self._distance(p, indices) + (1 - m) * miss
 
         ntl = mean_over_numbers(reweighed, log_p, numbers, counts)
         return LossOutput(ce + self.weight * ntl, {"ce": ce, "ntl": ntl})
@@ -66,8 +66,9 @@ class ReweighedWassersteinLoss(ReweighedLoss, WassersteinLoss):
 
 
 class ReweighedExpectedValueLoss(ReweighedLoss, ExpectedValueLoss):
-    """NTL-L_p, reweighed. NOTE: `worst` is taken over all pairs of values; ntloss takes that of the
-    least and the greatest, which is the same unless the distance is not monotone (`modular`)."""
+    """NTL-L_p, reweighed. NOTE: `worst` is the maximum over all pairs of values; ntloss takes the
+    distance of the smallest and the largest value, which only differs if the distance is not
+    monotone (`modular`)."""
 
     def _worst(self) -> Tensor:
         return self.distance(self.values[:, None], self.values).max()

@@ -1,15 +1,14 @@
 """Cross-entropy against targets on a few columns, in one pass over the vocabulary.
 
-Every loss of this package is a cross-entropy whose target lives on the label's column and perhaps
-on the number tokens' columns, plus a function of the number tokens' logits. Written with plain
-tensor operations, each of these parts makes autograd build its own [N, V] gradient and add them
-up. The two functions here return all that any of the losses needs (see `CrossEntropySums`) and
-write one gradient.
+Every loss of this package is a cross-entropy with a target on the label's column, and sometimes on
+the number tokens' columns, plus a function of the number tokens' logits. In plain tensor
+operations, autograd would build a [N, V] gradient for each of these parts and add them up. The two
+functions here return everything that any of the losses needs (see `CrossEntropySums`) and write a
+single gradient.
 
-`sparse_cross_entropy` starts from logits; `linear_sparse_cross_entropy` starts from hidden states
-and an unembedding and never holds more than a few rows of logits (the chunking is that of Liger
-Kernel, Hsu et al. 2024, arXiv:2410.10989). The sums are not divided by anything, so that the
-caller chooses the denominators.
+`sparse_cross_entropy` starts from logits. `linear_sparse_cross_entropy` starts from hidden states
+and an unembedding, and never holds more than a few rows of logits (chunked as in Liger Kernel, Hsu
+et al. 2024, arXiv:2410.10989). Both return sums, so the caller chooses the denominators.
 
 Shapes: N rows, V columns of the logits (at least the tokenizer's size), K number tokens, D hidden.
 """
@@ -25,22 +24,22 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# Logits are worked on in chunks of rows: on a CPU small enough to stay in the cache between the
-# operations on them and large enough that threads seldom wait for each other (4 MiB is 3% faster
-# on an idle machine and several times slower on a busy one); elsewhere to fill the device.
+# Logits are processed in chunks of rows. On a CPU a chunk should stay in the cache between
+# operations, but be large enough that threads rarely wait for each other (4 MiB is 3% faster on an
+# idle machine and several times slower on a busy one). On other devices it should fill the device.
 CPU_CHUNK_BYTES = 16 << 20
-CPU_MATMUL_CHUNK_BYTES = 32 << 20  # products of some hundred rows
+CPU_MATMUL_CHUNK_BYTES = 32 << 20  # matrix products of a few hundred rows
 DEVICE_CHUNK_BYTES = 256 << 20
 
 
 class CrossEntropySums(NamedTuple):
-    """What a loss needs to know of the logits.
+    """Everything that a loss needs from the logits.
 
     Attributes:
         nll: scalar, -sum_n (label_weight_n log p_n[label_n] + sum_k target_nk log p_n[id_k]), where
             target is `number_target`.
-        number_logits: [N, K], the logits of the number tokens up to a constant per row, or, if
-            asked for `normalised`, their log-probabilities.
+        number_logits: [N, K], the logits of the number tokens up to a constant per row, or, with
+            `normalised`, their log-probabilities.
     """
 
     nll: Tensor
@@ -48,8 +47,8 @@ class CrossEntropySums(NamedTuple):
 
 
 class CrossEntropyFunction(Protocol):
-    """`sparse_cross_entropy` of given logits, or `linear_sparse_cross_entropy` of given hidden
-    states and unembedding: a loss need not know which."""
+    """`sparse_cross_entropy` with its logits bound, or `linear_sparse_cross_entropy` with hidden
+    states and unembedding bound; a loss does not need to know which."""
 
     def __call__(
         self,
@@ -60,7 +59,7 @@ class CrossEntropyFunction(Protocol):
         number_target: Tensor | None = None,
         normalised: bool = False,
     ) -> CrossEntropySums:
-        """For the arguments see `sparse_cross_entropy`."""
+        """Arguments as for `sparse_cross_entropy`."""
         ...
 
 
@@ -78,9 +77,9 @@ def sparse_cross_entropy(
     `number_target` [N, K] or None for zeros. Rows whose weights are all zero add nothing, and
     chunks of them cost nothing on a CPU. Sums run in float32 (float64 for float64 logits).
 
-    `number_logits` are shifted by each row's logsumexp, and the shift is treated as a constant:
-    use them only where a constant per row does not matter, as in a softmax. With `normalised` the
-    shift has its gradient as well, and they are log-probabilities.
+    `number_logits` are shifted by each row's logsumexp, which gradients treat as a constant: use
+    them only where a constant per row does not matter, as in a softmax. With `normalised` the shift
+    is differentiated as well, and they are log-probabilities.
     """
     targets = (labels, label_weight, number_ids, number_target)
     return CrossEntropySums(*_SparseCrossEntropy.apply(logits, *targets, normalised))
@@ -97,11 +96,11 @@ def linear_sparse_cross_entropy(
 ) -> CrossEntropySums:
     """`sparse_cross_entropy` of the logits `hidden` [N, D] @ `unembedding` [V, D].T.
 
-    Under autocast the products run in its dtype. The gradients are computed in the forward pass,
-    where the logits are at hand, and scaled in the backward pass, which can run once. `normalised`
-    makes the backward pass compute the logits again.
+    Under autocast the products run in its dtype. The forward pass, which has the logits, computes
+    the gradients; the backward pass scales them and can run only once. With `normalised` the
+    backward pass recomputes the logits.
     """
-    if not torch.is_grad_enabled():  # a Function would be told that parameters need gradients
+    if not torch.is_grad_enabled():  # needs_input_grad is true for parameters even then
         hidden, unembedding = hidden.detach(), unembedding.detach()
     autocast = torch.is_autocast_enabled(hidden.device.type)
     dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else hidden.dtype
@@ -143,7 +142,7 @@ class _SparseCrossEntropy(Function):
         grad_columns[:, 1:] += grad_number_logits
         if ctx.normalised:
             scale -= grad_number_logits.sum(1, keepdim=True)
-        # Recomputing the exponentials is cheaper than holding [N, V] of them since the forward.
+        # Recomputing the exponentials is cheaper than keeping [N, V] of them from the forward pass.
         grad = torch.empty_like(logits)
         in_place = grad.dtype == target.dtype and not torch.compiler.is_compiling()
         done = 0
@@ -187,18 +186,18 @@ class _LinearSparseCrossEntropy(Function):
             if grad_hidden is None and grad_w is None:
                 log_p[rows] = F.log_softmax(x, -1).gather(1, columns[rows])
                 continue
-            # The same in place, for it is needed twice: only one chunk of logits is held.
+            # A log-softmax in place: x is needed twice, and this holds only one chunk of logits.
             x -= x.amax(1, keepdim=True)
-            chosen = x.gather(1, columns[rows])
+            gathered = x.gather(1, columns[rows])
             total = x.exp_().sum(1, keepdim=True)
-            log_p[rows] = chosen - total.log()
+            log_p[rows] = gathered - total.log()
             p = x.mul_(scale[rows] / total)
             p = p.scatter_add_(1, columns[rows], minus_target[rows]).to(dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = (p @ w).to(hidden.dtype)
             if grad_w is not None:
                 _add_product(grad_w, p.T, h[rows])
-            del x, p  # or the next chunk's logits would be allocated beside this one's
+            del x, p  # free this chunk's logits before the next chunk allocates its own
         ctx.save_for_backward(h, w, number_ids, grad_hidden, grad_w)
         ctx.unembedding_dtype = unembedding.dtype
         ctx.normalised = normalised
@@ -210,8 +209,8 @@ class _LinearSparseCrossEntropy(Function):
         ctx: Any, grad_nll: Tensor, grad_number_logits: Tensor
     ) -> tuple[Tensor | None, ...]:
         h, w, number_ids, grad_hidden, grad_w = ctx.saved_tensors
-        # In place: a second [V, D] would be the largest tensor here. A second backward through
-        # the same graph then fails with autograd's message about modified saved tensors.
+        # In place, because a second [V, D] would be the largest tensor here. A second backward
+        # through the same graph fails with autograd's error about modified saved tensors.
         scale = -grad_number_logits.sum(1, keepdim=True) if ctx.normalised else None
         grad_number_logits = grad_number_logits.to(h.dtype)
         if grad_hidden is not None:
@@ -236,7 +235,7 @@ def _add_normaliser(
             grad_hidden[rows] += p @ w
         if grad_w is not None:
             _add_product(grad_w, p.T, h[rows])
-        del p  # or the next chunk's would be allocated beside it
+        del p  # free it before the next chunk allocates its own
 
 
 def _sum_dtype(tensor: Tensor) -> torch.dtype:
@@ -244,7 +243,7 @@ def _sum_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _columns(labels: Tensor, number_ids: Tensor) -> Tensor:
-    """Long [N, 1 + K]: the columns that the targets live on, the label's first."""
+    """Long [N, 1 + K]: the columns that have targets, the label's first."""
     return torch.cat([labels[:, None], number_ids.expand(len(labels), -1)], 1)
 
 
@@ -258,8 +257,8 @@ def _target(
 
 
 def _nll(log_p: Tensor, target: Tensor, with_numbers: bool) -> Tensor:
-    # A weight of zero silences an infinite log-probability. The labels are summed alone, so that
-    # the cross-entropy is bitwise the same whichever number tokens ride along.
+    # A zero weight masks an infinite log-probability. The labels have a sum of their own, so the
+    # cross-entropy is bitwise the same with any number tokens.
     terms = (target * log_p).masked_fill_(target == 0, 0)
     nll = -terms[:, 0].sum()
     return nll - terms[:, 1:].sum() if with_numbers else nll
@@ -268,19 +267,19 @@ def _nll(log_p: Tensor, target: Tensor, with_numbers: bool) -> Tensor:
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     if total.dtype == a.dtype:
         total.addmm_(a, b)
-    else:  # products in half precision, summed over the chunks in float32
+    else:  # half-precision products, summed over the chunks in float32
         total.add_(a @ b)
 
 
 def _chunks(
     like: Tensor, target: Tensor, cpu_bytes: int, width: int | None = None
 ) -> Iterator[slice]:
-    """Slices of rows, `width` (default: `like`'s) values each, that together fit the chunk size.
+    """Slices of rows that fit the chunk size; a row has `width` values (default: `like`'s).
 
-    On a CPU chunks without a target are left out: there the decision costs no synchronisation.
+    On a CPU, where the check needs no synchronisation, chunks without a target are skipped.
     """
     n = len(like)
-    if torch.compiler.is_compiling():  # the compiler fuses over all rows by itself
+    if torch.compiler.is_compiling():  # the compiler does its own fusion over all rows
         yield slice(0, n)
         return
     on_cpu = like.device.type == "cpu"

@@ -18,28 +18,27 @@ from beyond_ce.losses.regression import squared_errors
 class XValLoss(Loss):
     """Mean cross-entropy of the tokens + `weight` x mean squared error of the numbers.
 
-    Terms "ce" and "mse" (unweighted), each a mean over the labels that it has. `weight` is 1 in
-    xVal.
+    Terms "ce" and "mse" (unweighted), each a mean over its own labels. `weight` is 1 in xVal.
     """
 
     target: ClassVar[str] = "tokens and values"
 
     def __init__(self, number_values: Tensor, weight: float = 1.0) -> None:
-        """`number_values` is what every loss is given; here numbers are no matter of tokens."""
+        """`number_values` is unused: every loss gets it, but xVal's numbers are not tokens."""
         super().__init__()
         self.weight = weight
 
     def forward(
         self, predictions: Tensor, labels: Tensor, counts: Mapping[str, Tensor] | None = None
     ) -> LossOutput:
-        """Loss of token logits and a number, `predictions` [B, T, V + 1].
+        """Loss of `predictions` [B, T, V + 1]: the token logits, then a number.
 
         Args:
-            labels: float [B, T, 2], a token's id and its number; NaN is ignored.
+            labels: float [B, T, 2], token id and number; NaN is ignored.
             counts: as for any `Loss`.
         """
         counts = counts or self.counts(labels)
-        ids = labels[..., 0].nan_to_num(IGNORED).long()  # float32 holds ids to 2**24 exactly
+        ids = labels[..., 0].nan_to_num(IGNORED).long()  # float32 is exact for ids up to 2**24
         logits = predictions[..., :-1].flatten(0, -2).float()
         nll = F.cross_entropy(logits, ids.flatten(), ignore_index=IGNORED, reduction="sum")
         ce = mean(nll, counts["tokens"])

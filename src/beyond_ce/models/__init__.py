@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """`load_decoder` and `load_llama_checkpoint`, which are expected beside the models.
+        """Lazy imports of `load_decoder` and `load_llama_checkpoint`, which users expect here.
 
-        They build models, so that `beyond_ce.checkpoints` imports this package; this package
-        imports that one only once one of the two is asked for, and neither needs the other to
-        be there first.
+        `beyond_ce.checkpoints` imports this package, because it builds models. We import it only
+        when one of the two functions is used, to avoid a cycle.
         """
         if name in ("load_decoder", "load_llama_checkpoint"):
             from beyond_ce import checkpoints

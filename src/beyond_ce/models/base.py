@@ -1,4 +1,4 @@
-"""What every language model offers: a trunk, a head, and decoding token by token.
+"""The base classes of the language models: a trunk, a head, and decoding token by token.
 
 Shapes: B sequences, S input tokens, T target positions, D hidden size, V vocabulary.
 """
@@ -17,29 +17,29 @@ from beyond_ce.models.heads import Head, RegressionHead
 
 
 class DecodingState(ABC):
-    """What a model remembers of B sequences between two decoding steps."""
+    """A model's state for B sequences between two decoding steps."""
 
     @abstractmethod
     def select(self, rows: Tensor) -> None:
-        """Keeps the given rows (long [B'], repeats allowed), in that order, in place."""
+        """Keeps the given rows (long [B'], repeats allowed) in the given order; works in place."""
 
 
 class LanguageModel(nn.Module, ABC):
     """A trunk that yields hidden states and a head that turns them into logits.
 
     The head may be wider than the vocabulary (padded embeddings): training sees all columns,
-    decoding only the first `vocab_size`, so that every generated id has a token.
+    decoding only the first `vocab_size`, so every generated id is a token.
     """
 
     embedding: nn.Embedding
     targets: ClassVar[tuple[str, ...]] = ("tokens", "value")
-    """What heads may predict for the model to train them (see `Head.target`)."""
+    """The head targets that the model can train (see `Head.target`)."""
     reads_numbers: ClassVar[bool] = False
-    """Whether it needs a tokenizer that carries numbers beside ids."""
+    """Whether the model needs a tokenizer that carries numbers besides ids."""
     needs_prompt: ClassVar[bool] = True
-    """Whether there must be a token to go on from, as in decoder-only models."""
-    lends_layers: ClassVar[bool] = False
-    """Whether a head may have layers of the model's own kind (see `MultiTokenHead`)."""
+    """Whether generation needs at least one prompt token, as in decoder-only models."""
+    provides_layers: ClassVar[bool] = False
+    """Whether a head can take layers from the trunk (see `MultiTokenHead`)."""
 
     max_length: int | None = None
     """Longest sequence in tokens, prompt and answer together; None for no limit."""
@@ -52,9 +52,9 @@ class LanguageModel(nn.Module, ABC):
         self.eos_id = eos_id
 
     def add_encodings(self, encodings: Tensor) -> None:
-        """Adds fixed encodings [V, D] to what the embedding gives from now on.
+        """Makes the embedding add fixed encodings [V, D] to its output.
 
-        The state dict stays as it is, and so does a tied unembedding.
+        The state dict and a tied unembedding do not change.
         """
         self.embedding = EncodedEmbedding(self.embedding, encodings)
 
@@ -65,40 +65,40 @@ class LanguageModel(nn.Module, ABC):
         answers: list[list[int]],
         numbers: Numbers | None = None,
     ) -> Batch:
-        """The training batch of B pairs of token lists; answers end in EOS already.
+        """The training batch of B pairs of token lists; answers already end in EOS.
 
         Args:
-            numbers: of the same examples; needed if the head predicts values.
+            numbers: the numbers of the same examples; needed if the head predicts values.
         """
 
     def packed_batch(self, rows: Tensor) -> Batch:
         """The training batch of rows of a corpus, long [B, T + 1] (see `PackedTokens`).
 
         Raises:
-            UsageError: the model reads prompts and writes answers, and nothing else.
+            UsageError: the model cannot train on a corpus.
         """
         raise UsageError(
-            f"model {type(self).__name__} answers prompts and does not go on with text: choose "
-            "model=decoder_tiny or model=causal_lm for a corpus, or another dataset"
+            f"model {type(self).__name__} answers prompts and cannot train on a corpus: choose "
+            "model=decoder_tiny or model=causal_lm, or another dataset"
         )
 
     @abstractmethod
     def trunk(self, batch: Batch) -> Tensor:
-        """Hidden states [B, T, D], one for every label of the batch."""
+        """Hidden states [B, T, D], one per label of the batch."""
 
     @abstractmethod
     def prefill(
         self, prompts: list[list[int]], max_new_tokens: int
     ) -> tuple[DecodingState, Tensor]:
-        """Reads the prompts; returns the state and the logits [B, V] of each first new token."""
+        """Reads the prompts; returns the state and the logits [B, V] of the first new tokens."""
 
     @abstractmethod
     def step(self, state: DecodingState, tokens: Tensor) -> Tensor:
         """Appends one token to each sequence (long [B]), advances the state in place and returns
-        the logits [B, V] of the next one."""
+        the logits [B, V] of the next tokens."""
 
     def next_token_logits(self, hidden: Tensor) -> Tensor:
-        """Logits [B, V] of the next token from hidden states [B, D], padded columns cut off."""
+        """Logits [B, V] of the next token from hidden states [B, D], without padded columns."""
         return self.head.logits(hidden[:, None])[:, 0, : self.vocab_size]
 
 
@@ -106,7 +106,7 @@ class CausalModel(LanguageModel):
     """A decoder-only model: reads a prompt and its answer as one sequence, or rows of a corpus.
 
     Attributes:
-        max_length: tokens of its context, or None if it has no limit.
+        max_length: size of its context in tokens, or None if it has no limit.
     """
 
     max_length: int | None
@@ -128,7 +128,7 @@ class CausalModel(LanguageModel):
         """The training batch of rows of a corpus, long [B, T + 1] (see `PackedTokens`).
 
         Raises:
-            UsageError: the rows are too long for the model, or the head predicts no tokens.
+            UsageError: the rows are too long for the model, or the head does not predict tokens.
         """
         length = rows.shape[1] - 1
         if self.max_length is not None and length > self.max_length:
@@ -138,24 +138,24 @@ class CausalModel(LanguageModel):
             )
         if self.head.target != "tokens":
             raise UsageError(
-                f"head {type(self.head).__name__} predicts no tokens, and a corpus has nothing "
-                "else: choose head=lm and loss=ce, or another dataset"
+                f"head {type(self.head).__name__} predicts no tokens and cannot train on a corpus: "
+                "choose head=lm and loss=ce, or another dataset"
             )
         return packed_batch(rows, self.eos_id)
 
     @abstractmethod
     def check_length(self, length: int) -> None:
-        """Raises UsageError if prompt and answer together do not fit the context."""
+        """Raises UsageError if prompt and answer together do not fit into the context."""
 
 
 class EncodedEmbedding(nn.Embedding):
     """An embedding plus a fixed encoding of each token.
 
-    The weight is the embedding's own parameter, of the same name, and the encodings are in no
-    checkpoint, as the tokenizer makes them again.
+    The weight is the original embedding's parameter, under the same name. The encodings are not in
+    checkpoints, because the tokenizer can make them again.
 
     Args:
-        embedding: what is learned; rows beyond the encodings are padding.
+        embedding: the learned embedding; rows beyond the encodings are padding.
         encodings: [V, D].
     """
 
@@ -164,7 +164,7 @@ class EncodedEmbedding(nn.Embedding):
     def __init__(self, embedding: nn.Embedding, encodings: Tensor) -> None:
         rows, dim = embedding.weight.shape
         super().__init__(rows, dim, _weight=embedding.weight)
-        self.weight = embedding.weight  # the parameter itself, as the unembedding may share it
+        self.weight = embedding.weight  # the parameter itself, because the unembedding may share it
         self.register_buffer("encodings", encodings.to(embedding.weight), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -172,12 +172,12 @@ class EncodedEmbedding(nn.Embedding):
 
 
 def last_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """The state [B, 1, D] of each row's last token, of [B, S, D] padded on the right."""
+    """The state [B, 1, D] of each row's last token; `hidden` [B, S, D] is padded on the right."""
     last = attention_mask.sum(dim=1, keepdim=True) - 1
     return hidden.take_along_dim(last[..., None], dim=1)
 
 
 def mean_state(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """The mean [B, 1, D] of the states [B, S, D] of each row's tokens."""
+    """The mean [B, 1, D] over each row's tokens of `hidden` [B, S, D]."""
     tokens = attention_mask[..., None].to(hidden.dtype)
     return (hidden * tokens).sum(dim=1, keepdim=True) / tokens.sum(dim=1, keepdim=True)

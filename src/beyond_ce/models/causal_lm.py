@@ -1,6 +1,6 @@
-"""Any decoder-only model of transformers: GPT-2, Granite, Llama, Qwen and their like.
+"""Any decoder-only model in transformers, such as GPT-2, Granite, Llama or Qwen.
 
-The trunk is the library's base model, fed with embeddings; its cache serves decoding.
+The trunk is the library's base model, which gets embeddings as input; decoding uses its cache.
 
 Shapes: B sequences, T positions, K positions in the cache, D hidden size, V vocabulary.
 """
@@ -32,24 +32,24 @@ from beyond_ce.models.heads import Head
 
 
 class CausalLM(CausalModel):
-    """A decoder-only model of transformers with any head; the `lm` head takes the model's own
+    """A decoder-only model in transformers with any head; the `lm` head takes the model's own
     unembedding, which stays tied to the embedding if it was.
 
-    A factor between the unembedding and the logits (Granite, Cohere) is in the hidden states.
+    If the model scales its logits (Granite, Cohere), we apply the factor to the hidden states.
 
     Args:
-        vocab_size, pad_id, eos_id: the tokenizer's. A tokenizer with more tokens than a pretrained
-            embedding has rows adds rows.
+        vocab_size, pad_id, eos_id: the tokenizer's. If the tokenizer has more tokens than a
+            pretrained embedding has rows, rows are added.
         head: builds the head from `dim` and `vocab_size`.
-        config: `model_type` and whatever keys the configuration class of that type has, for random
-            initialisation. Without effect if `pretrained` is given.
-        pretrained: a folder or a name on the Hugging Face hub to take weights from. It brings its
+        config: `model_type` and any keys of that type's configuration class, for random
+            initialisation. Ignored if `pretrained` is given.
+        pretrained: a folder or a name on the Hugging Face hub to load weights from, with their
             own configuration, dropout included.
 
     Raises:
-        UsageError: `config` makes no model; `pretrained` cannot be loaded or has another
+        UsageError: `config` does not give a model; `pretrained` cannot be loaded or has another
             vocabulary than the tokenizer; the architecture is not decoder-only, has no key-value
-            cache, or does more than scale `hidden @ unembedding.T` to get its logits.
+            cache, or its logits are not a multiple of `hidden @ unembedding.T`.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class CausalLM(CausalModel):
         self.max_length: int | None = getattr(model.config, "max_position_embeddings", None)
         self.embedding = embedding
         self.decoder: Any = model.get_decoder()
-        # The decoder is fed with embeddings; one copy of the weight is enough in a checkpoint.
+        # The decoder gets embeddings as input; a checkpoint needs only one copy of the weight.
         self.decoder.set_input_embeddings(None)
-        # Models with relative positions read them off the attention mask.
+        # Models with relative positions take them from the attention mask instead.
         self.reads_positions = "position_ids" in _arguments(model)
         self.head = head(dim=unembedding.shape[1], vocab_size=unembedding.shape[0])
         self.head.share(unembedding)
@@ -82,14 +82,14 @@ class CausalLM(CausalModel):
     def add_encodings(self, encodings: Tensor) -> None:
         if type(self.embedding) is not nn.Embedding:
             raise UsageError(
-                f"{type(self.decoder).__name__} does more than look up its embedding, to which "
-                "no number encodings can be added: choose another model or tokenizer"
+                f"{type(self.decoder).__name__} transforms its embeddings, so number encodings "
+                "cannot be added to them: choose another model or tokenizer"
             )
         super().add_encodings(encodings)
 
     def trunk(self, batch: Batch) -> Tensor:
-        # Padding stands on the right, where causal attention never looks back from: no mask, so
-        # that the fastest kernels can be used.
+        # Padding is on the right, where causal attention never sees it. So there is no mask, and
+        # the fastest kernels can be used.
         hidden = self._run(self.embedding(batch.input_ids), use_cache=False)
         return last_state(hidden, batch.attention_mask) if self.head.target == "value" else hidden
 
@@ -97,11 +97,13 @@ class CausalLM(CausalModel):
         self, prompts: list[list[int]], max_new_tokens: int
     ) -> tuple[CausalLMState, Tensor]:
         if not all(prompts):
-            raise UsageError("a decoder-only model cannot go on from an empty prompt")
+            raise UsageError(
+                "a decoder-only model cannot continue an empty prompt: give at least one token"
+            )
         device = self.embedding.weight.device
-        # Padding on the left, as the library's cache appends to all rows at the same place.
-        mirrored = [prompt[::-1] for prompt in prompts]
-        tokens = pad(mirrored, self.pad_id).flip(1).to(device)
+        # Pad on the left, because the library's cache appends to all rows at the same position.
+        reversed_prompts = [prompt[::-1] for prompt in prompts]
+        tokens = pad(reversed_prompts, self.pad_id).flip(1).to(device)
         self.check_length(tokens.shape[1] + max_new_tokens - 1)  # the last token is never read
         state = CausalLMState(
             mask=token_mask(prompts).flip(1).to(device),
@@ -115,7 +117,7 @@ class CausalLM(CausalModel):
         return self._extend(state, tokens[:, None])
 
     def _extend(self, state: CausalLMState, tokens: Tensor) -> Tensor:
-        """Logits [B, V] after tokens [B, T], the last T columns of the state's mask."""
+        """Reads tokens [B, T], which the state's mask already includes; returns logits [B, V]."""
         positions = {}
         if self.reads_positions:
             counts = state.mask.cumsum(dim=1)[:, -tokens.shape[1] :]
@@ -130,7 +132,7 @@ class CausalLM(CausalModel):
         return self.next_token_logits(hidden[:, -1])
 
     def _run(self, embeddings: Tensor, **kwargs: Any) -> Tensor:
-        """Hidden states [B, T, D] after the final norm, scaled as the unembedding needs them."""
+        """Hidden states [B, T, D] after the final norm, with the model's logit scale applied."""
         output = self.decoder(inputs_embeds=embeddings, **kwargs)
         return output.last_hidden_state * self.hidden_scale
 
@@ -143,11 +145,11 @@ class CausalLM(CausalModel):
 
 
 class CausalLMState(DecodingState):
-    """What a `CausalLM` remembers while it decodes.
+    """The decoding state of a `CausalLM`.
 
     Args:
         mask: bool [B, K], True on the tokens read so far and False on the padding before them.
-        cache: the library's, one layer after the other.
+        cache: the library's key-value cache of all layers.
     """
 
     def __init__(self, mask: Tensor, cache: DynamicCache) -> None:
@@ -161,41 +163,42 @@ class CausalLMState(DecodingState):
 
 def _build(config: Mapping[str, Any], vocab_size: int, eos_id: int) -> PreTrainedModel:
     """A model with random weights."""
-    keys = dict(config)
-    kind = keys.pop("model_type", None)
-    if kind is None:
+    settings = dict(config)
+    model_type = settings.pop("model_type", None)
+    if model_type is None:
         raise UsageError(
             "model.config has no model_type: set model.config.model_type=gpt2, or "
             "model.pretrained to a folder or a name on the Hugging Face hub"
         )
     try:
-        known = AutoConfig.for_model(kind)
+        defaults = AutoConfig.for_model(model_type)
     except ValueError as error:
         raise UsageError(
-            f"model.config.model_type={kind}: transformers has no such model"
+            f"model.config.model_type={model_type}: transformers has no such model"
         ) from error
-    unknown = [key for key in keys if not hasattr(known, key)]
+    unknown = [key for key in settings if not hasattr(defaults, key)]
     if unknown:
-        raise UsageError(f"model.config.{unknown[0]}: a {kind} model has no such setting")
-    # No padding token: an embedding that knows one does not train its row, and it may be the
-    # end token's. What a type has as special tokens by default is in another vocabulary.
+        raise UsageError(f"model.config.{unknown[0]}: a {model_type} model has no such setting")
+    # No padding token: an embedding does not train the row of its padding token, which may also be
+    # the end token. A type's default special tokens belong to another vocabulary.
     special = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": eos_id}
+    sizes = {"vocab_size": vocab_size}
     try:
-        full = AutoConfig.for_model(kind, **{**keys, **special, "vocab_size": vocab_size})
-        _check_type(full, f"model.config.model_type={kind}")
-        return AutoModelForCausalLM.from_config(full, dtype=torch.float32)
+        full_config = AutoConfig.for_model(model_type, **{**settings, **special, **sizes})
+        _check_type(full_config, f"model.config.model_type={model_type}")
+        return AutoModelForCausalLM.from_config(full_config, dtype=torch.float32)
     except UsageError:
         raise
-    except Exception as error:  # the library checks values in its own ways, often by crashing
+    except Exception as error:  # the library often crashes on wrong values instead of checking them
         reason = one_line(error)
-        raise UsageError(f"model.config makes no {kind} model: {reason}") from error
+        raise UsageError(f"model.config does not give a {model_type} model: {reason}") from error
 
 
 def _load(pretrained: str, vocab_size: int) -> PreTrainedModel:
-    """A model with the weights of a folder or a name, wide enough for the tokenizer."""
+    """A model with pretrained weights, with enough embedding rows for the tokenizer."""
     name = f"model.pretrained={pretrained}"
-    # transformers raises OSError, ValueError and the file formats' own errors for what is one
-    # thing to the user: these weights cannot be had.
+    # transformers raises OSError, ValueError and the file formats' own errors. For the user they
+    # all mean that the weights cannot be loaded.
     try:
         config = AutoConfig.from_pretrained(pretrained)
         _check_type(config, name)
@@ -210,7 +213,7 @@ def _load(pretrained: str, vocab_size: int) -> PreTrainedModel:
         ) from error
     embedding: Any = model.get_input_embeddings()
     rows = embedding.num_embeddings
-    # Embeddings are padded by a few hundred rows at most; far more means other tokens.
+    # Embeddings are padded by a few hundred rows at most; many more mean another vocabulary.
     if vocab_size < rows / 2:
         raise UsageError(
             f"{name} has a vocabulary of {rows} tokens, the tokenizer {vocab_size}: "
@@ -218,7 +221,7 @@ def _load(pretrained: str, vocab_size: int) -> PreTrainedModel:
         )
     if vocab_size > rows:
         model.resize_token_embeddings(vocab_size)
-    return model.train()  # as any new module; it was loaded for inference, without dropout
+    return model.train()  # transformers loads models in evaluation mode
 
 
 def _check_type(config: PreTrainedConfig, name: str) -> None:
@@ -235,28 +238,28 @@ def _arguments(model: PreTrainedModel) -> Mapping[str, inspect.Parameter]:
 
 @torch.no_grad()
 def _logit_scale(model: PreTrainedModel) -> float:
-    """The factor c with logits = c * hidden @ unembedding.T, measured on the model's own forward.
+    """The factor c in logits = c * hidden @ unembedding.T, measured on the model's own forward.
 
-    The hidden states of two tokens are replaced by large random ones of two sizes, at which a
-    bound on the logits or a norm before the unembedding would show.
+    We replace the hidden states of two tokens by large random ones of two magnitudes, which would
+    reveal a cap on the logits or a norm before the unembedding.
 
     Raises:
-        UsageError: there is no such factor.
+        UsageError: the logits are not such a multiple.
     """
-    kind = model.config.model_type
-    refusal = f"{kind} models do not fit model=causal_lm, as "
+    model_type = model.config.model_type
+    refusal = f"{model_type} models do not fit model=causal_lm, because "
     if "past_key_values" not in _arguments(model):
         raise UsageError(f"{refusal}they have no key-value cache: choose another model")
     layer: Any = model.get_output_embeddings()
     if type(layer) is not nn.Linear:
-        raise UsageError(f"{refusal}their unembedding is no single matrix: choose another model")
+        raise UsageError(f"{refusal}their unembedding is not a single matrix: choose another model")
     if layer.bias is not None:
         raise UsageError(f"{refusal}their unembedding has a bias: choose another model")
-    draw = torch.Generator().manual_seed(0)  # leaves the run's random state as it is
-    hidden = torch.randn(1, 2, layer.weight.shape[1], generator=draw)
+    generator = torch.Generator().manual_seed(0)  # does not touch the run's random state
+    hidden = torch.randn(1, 2, layer.weight.shape[1], generator=generator)
     hidden *= 1000 / F.linear(hidden, layer.weight).std()
     hidden[:, 0] /= 10
-    plain = F.linear(hidden, layer.weight)
+    unscaled = F.linear(hidden, layer.weight)
 
     def replace(module: nn.Module, inputs: Any, output: ModelOutput) -> ModelOutput:
         output["last_hidden_state"] = hidden
@@ -268,12 +271,15 @@ def _logit_scale(model: PreTrainedModel) -> float:
             logits = model(torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
     except Exception as error:
         reason = one_line(error)
-        raise UsageError(f"model.config makes no {kind} model that runs: {reason}") from error
+        raise UsageError(
+            f"model.config gives a {model_type} model that does not run: {reason}"
+        ) from error
     finally:
         handle.remove()
-    scale = float((logits.double() * plain).sum() / plain.double().square().sum())
-    if not torch.allclose(logits, scale * plain, rtol=1e-4, atol=1e-4 * abs(scale) * 1000):
+    scale = float((logits.double() * unscaled).sum() / unscaled.double().square().sum())
+    if not torch.allclose(logits, scale * unscaled, rtol=1e-4, atol=1e-4 * abs(scale) * 1000):
         raise UsageError(
-            f"{refusal}their logits are no multiple of hidden @ unembedding.T: choose another model"
+            f"{refusal}their logits are not a multiple of hidden @ unembedding.T: "
+            "choose another model"
         )
     return scale

@@ -1,6 +1,6 @@
-"""A decoder-only transformer in the manner of Llama, with any head.
+"""A Llama-like decoder-only transformer with any head.
 
-Embedding and unembedding are untied; `layers` has the rest.
+Embedding and unembedding are untied; the layers are in `layers`.
 
 Shapes: B sequences, T positions, D hidden size, V vocabulary, n heads.
 """
@@ -31,25 +31,25 @@ class Decoder(CausalModel):
         vocab_size, pad_id, eos_id: the tokenizer's.
         head: builds the head from `dim` and `vocab_size`.
         dim: hidden size D, a multiple of 2 H.
-        num_layers: of the trunk and the next token's head together, so that a head that takes
-            layers leaves the number of parameters as it is (see `MultiTokenHead`).
-        num_heads: of attention.
+        num_layers: layers of the trunk and the head's blocks together, so a head that takes layers
+            does not change the number of parameters (see `MultiTokenHead`).
+        num_heads: attention heads.
         max_length: longest sequence in tokens, prompt and answer together.
-        multiple_of: the feed-forward size is rounded up to a multiple of it.
+        multiple_of: the feed-forward size is rounded up to a multiple of this.
         norm_eps: added to the mean square in RMSNorm.
         rope_theta: base of the rotary wavelengths.
-        checkpoint_activations: in training keep one state per layer of the trunk and compute the
-            rest again in the backward pass: less memory, a third more time. The head's own layers
-            hold theirs for a moment only, as heads take turns.
-        pretrained: a folder with a checkpoint of this size to start from. It is only kept here,
-            and the weights are random: `build_model` then calls `checkpoints.start_from`.
+        checkpoint_activations: in training, keep one state per trunk layer and recompute the rest
+            in the backward pass: less memory, a third more time. The head's blocks are not
+            recomputed, because their activations are freed head by head.
+        pretrained: a folder with a checkpoint of this size to start from. The constructor only
+            stores it and initialises randomly; `build_model` then calls `checkpoints.start_from`.
 
     Raises:
         UsageError: `dim` does not divide into heads of an even size, or the head takes more
             layers than there are.
     """
 
-    lends_layers = True
+    provides_layers = True
     max_length: int
 
     def __init__(
@@ -100,22 +100,23 @@ class Decoder(CausalModel):
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
 
     def trunk(self, batch: Batch) -> Tensor:
-        # Padding stands on the right, where causal attention never looks back from.
-        hidden = self._read(batch.input_ids)
+        # Padding is on the right, where causal attention never sees it.
+        hidden = self._run_layers(batch.input_ids)
         if isinstance(self.head, RegressionHead):
             hidden = last_state(hidden, batch.attention_mask)
         return self.norm(hidden)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Logits [B, T, n, V] of the n tokens after each of `tokens` (long [B, T])."""
-        hidden = self.norm(self._read(tokens))
+        hidden = self.norm(self._run_layers(tokens))
         return torch.stack([self.head.logits(hidden, i) for i in range(self.head.n)], dim=2)
 
     def next_token_model(self) -> Decoder:
-        """The ordinary model that heads 2 to n leave behind; it shares its weights with this one.
+        """The ordinary model without heads 2 to n; it shares its weights with this one.
 
         Raises:
-            UsageError: the head predicts no tokens, or the next one through linear maps.
+            UsageError: the head does not predict tokens, or predicts the next one through linear
+                maps.
         """
         if isinstance(self.head, LMHead):
             return self
@@ -123,7 +124,10 @@ class Decoder(CausalModel):
             raise UsageError(f"{type(self.head).__name__} predicts no next token")
         blocks = [self.head.blocks[i] for i in self.head.path(0)]
         if any(isinstance(block, nn.Linear) for block in blocks):
-            raise UsageError("the next token's head has linear blocks: no ordinary model is left")
+            raise UsageError(
+                "the next token's head has linear blocks, which an ordinary model does not have: "
+                "choose head/block=transformer, or convert with --to native"
+            )
         layers = [*self.layers, *(block for block in blocks if isinstance(block, DecoderLayer))]
         with torch.device("meta"):
             model = Decoder(
@@ -150,19 +154,21 @@ class Decoder(CausalModel):
     def prefill(
         self, prompts: list[list[int]], max_new_tokens: int, heads: int = 1
     ) -> tuple[DecoderState, Tensor]:
-        """Reads the prompts; returns the state and the logits [B, V] of each first new token.
+        """Reads the prompts; returns the state and the logits [B, V] of the first new tokens.
 
         Args:
-            heads: to decode with (see `decode_self_speculatively`).
+            heads: number of heads to decode with (see `decode_self_speculatively`).
         """
         if not all(prompts):
-            raise UsageError("a decoder-only model cannot go on from an empty prompt")
+            raise UsageError(
+                "a decoder-only model cannot continue an empty prompt: give at least one token"
+            )
         longest = max(map(len, prompts))
         self.check_length(longest + max_new_tokens - 1)  # the last new token is never read
-        # Rows that have read all they need may have to read on with the others.
+        # Finished rows may have to read some more tokens along with the others.
         state = DecoderState(self, len(prompts), longest + max_new_tokens + heads - 2, heads)
         features = state.read(pad(prompts, self.pad_id).to(self.embedding.weight.device))
-        # Rows differ in length: what padding left in the cache is overwritten before it is seen.
+        # Padding in the cache of a shorter row is overwritten before it is attended to.
         state.lengths = [len(prompt) for prompt in prompts]
         last = torch.tensor(state.lengths, device=features.device) - 1
         features = features[torch.arange(len(prompts), device=features.device), last]
@@ -174,12 +180,12 @@ class Decoder(CausalModel):
         state.lengths = [length + 1 for length in state.lengths]
         return state.logits(features)[:, 0]
 
-    def _read(self, tokens: Tensor) -> Tensor:
-        """The trunk's states [B, T, D] of sequences that start here, before the final norm."""
+    def _run_layers(self, tokens: Tensor) -> Tensor:
+        """The trunk's states [B, T, D] before the final norm, without a cache."""
         hidden = self.embedding(tokens)
-        again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
+        recompute = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for layer in self.layers:
-            if again:  # nothing is drawn in a layer, so there is no random state to bring back
+            if recompute:  # layers draw no random numbers, so no random state must be restored
                 hidden = checkpoint(layer, hidden, use_reentrant=False, preserve_rng_state=False)
             else:
                 hidden = layer(hidden)

@@ -1,4 +1,4 @@
-"""Decoding with a `Decoder`, several heads and a cache.
+"""The decoding state of a `Decoder`: a key-value cache for the trunk and for several heads.
 
 Shapes: B sequences, T new tokens, D hidden size, V vocabulary, k heads to decode with.
 """
@@ -12,28 +12,28 @@ import torch
 from torch import Tensor
 
 from beyond_ce.models.base import DecodingState
-from beyond_ce.models.decoding import Choice, decoding_weights
-from beyond_ce.models.key_value_cache import KeyValueCache, Span
+from beyond_ce.models.decoding import TokenSelection, decoding_weights
+from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
 
 if TYPE_CHECKING:
     from beyond_ce.models.decoder import Decoder
 
 
 class DecoderState(DecodingState):
-    """What a `Decoder` remembers of B sequences while it decodes.
+    """The decoding state of B sequences.
 
-    Rows stand at positions of their own: all start at 0 whatever the length of their prompts, and
-    those that read several tokens may keep fewer of them. What is beyond a row's length in the
-    cache is never seen, and overwritten later.
+    Each row has its own position: all rows start at 0, whatever the length of their prompts, and a
+    row that reads several tokens may keep only some of them. Cache entries beyond a row's length
+    are never attended to, and overwritten later.
 
     Args:
-        model: what decodes.
+        model: the model that decodes.
         rows: B.
-        capacity: tokens that a row may read, those included that it does not keep.
-        heads: k, how many of the model's heads decode.
+        capacity: maximum number of tokens that a row reads, rejected ones included.
+        heads: k, the number of heads to decode with.
 
     Attributes:
-        lengths: tokens of each row that are kept. Who reads tokens sets it.
+        lengths: number of tokens that each row keeps. `read` does not change it; the caller must.
     """
 
     def __init__(self, model: Decoder, rows: int, capacity: int, heads: int) -> None:
@@ -42,49 +42,55 @@ class DecoderState(DecodingState):
         self._head = head = model.head
         self._heads = heads
         self._weights = decoding_weights(model)
-        # Offsets whose blocks the next token needs, and those that drafts need besides, in order.
+        # Offsets whose blocks the next token needs, then those that only drafts need, in order.
         self._path = head.path(0)
         paths = chain.from_iterable(head.path(offset) for offset in range(heads))
-        self._ahead = [offset for offset in dict.fromkeys(paths) if offset not in self._path]
-        self._sources = {head.source(offset) for offset in self._ahead}
+        self._draft_path = [offset for offset in dict.fromkeys(paths) if offset not in self._path]
+        self._sources = {head.source(offset) for offset in self._draft_path}
         self._trunk = [KeyValueCache(capacity) for _ in model.layers]
-        self._blocks = {offset: KeyValueCache(capacity) for offset in (*self._path, *self._ahead)}
+        self._blocks = {
+            offset: KeyValueCache(capacity) for offset in (*self._path, *self._draft_path)
+        }
 
     @torch.no_grad()
     def read(self, tokens: Tensor) -> Tensor:
-        """Features [B, T, D] of the next token's head after each of `tokens` (long [B, T]), which
-        follow the `lengths` of their rows."""
-        self._span = Span(self.lengths, tokens.shape[1], self._model.rotary)
+        """Reads `tokens` (long [B, T]), which follow the `lengths` of their rows.
+
+        Returns the features [B, T, D] of the next token's head after each of them.
+        """
+        self._slots = CacheSlots(self.lengths, tokens.shape[1], self._model.rotary)
         hidden = self._model.embedding(tokens)
         for layer, cache in zip(self._weights.layers, self._trunk, strict=True):
-            hidden = layer(hidden, self._span, cache)
+            hidden = layer(hidden, self._slots, cache)
         hidden = self._model.norm(hidden)
-        # What the other heads start from, by offset; None stands for the trunk.
+        # The states that other heads start from, by offset; None stands for the trunk.
         self._states: dict[int | None, Tensor] = {None: hidden}
         for offset in self._path:
             block = self._weights.block(offset)
-            hidden = self._states[offset] = block(hidden, self._span, self._blocks[offset])
+            hidden = self._states[offset] = block(hidden, self._slots, self._blocks[offset])
         return self._head.output(hidden)
 
     @torch.no_grad()
-    def look_ahead(self, places: list[int]) -> Tensor:
-        """Logits [B, k - 1, V] of heads 2 to k at one of the tokens just read in each row, by its
-        place among the T; roughly, for drafts.
+    def look_ahead(self, indices: list[int]) -> Tensor:
+        """Draft logits [B, k - 1, V] of heads 2 to k, in low precision, after one token per row.
 
-        Their blocks remember all T tokens, and go on with that one only, unless another head reads
-        its neighbour's state.
+        Each block caches the keys and values of all T tokens, but computes its output only for the
+        selected token, unless another head starts from its states.
+
+        Args:
+            indices: which of the T tokens just read, for each row.
         """
-        choice = Choice(self._span, places)
-        chosen = {offset: choice(state) for offset, state in self._states.items() if offset}
-        for offset in self._ahead:
-            block = self._weights.block(offset, rough=True)
+        selection = TokenSelection(self._slots, indices)
+        selected = {offset: selection(state) for offset, state in self._states.items() if offset}
+        for offset in self._draft_path:
+            block = self._weights.block(offset, low_precision=True)
             state, cache = self._states[self._head.source(offset)], self._blocks[offset]
             if offset in self._sources:
-                self._states[offset] = block(state, self._span, cache)
-                chosen[offset] = choice(self._states[offset])
+                self._states[offset] = block(state, self._slots, cache)
+                selected[offset] = selection(self._states[offset])
             else:
-                chosen[offset] = block(state, self._span, cache, choice)
-        later = torch.cat([chosen[offset] for offset in range(1, self._heads)], dim=1)
+                selected[offset] = block(state, self._slots, cache, selection)
+        later = torch.cat([selected[offset] for offset in range(1, self._heads)], dim=1)
         return self._weights.draft_logits(self._head.output(later))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A module in evaluation mode for a while."""
+"""A context manager for evaluation mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switches dropout off, and afterwards back on if it was on, whatever happens in between."""
+    """Puts the module into evaluation mode and restores its mode afterwards, even on errors."""
     training = module.training
     module.eval()
     try:

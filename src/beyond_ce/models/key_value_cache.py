@@ -1,4 +1,4 @@
-"""What a layer remembers while it decodes, and where in it the tokens of one forward stand.
+"""The key-value cache of a layer, and the cache slots of the tokens of one forward.
 
 Shapes: B sequences, T new tokens, K positions in the cache, H attention heads, E head size.
 """
@@ -14,81 +14,82 @@ from beyond_ce.models.layers import Rotary
 class KeyValueCache:
     """One layer's keys and values [B, 2, H, K, E], allocated once for the longest row."""
 
-    both: Tensor
+    keys_values: Tensor
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
 
-    def write(self, both: Tensor, span: Span) -> None:
-        """Puts keys and values [B, T, 2, H, E] at the span's positions."""
-        if not hasattr(self, "both"):
-            # Zeros, as a masked position still enters the weighted sum, with weight 0.
-            batch, _, two, heads, size = both.shape
-            self.both = both.new_zeros(batch, two, heads, self.capacity, size)
-        if span.level:
-            self.both[:, :, :, span.starts[0] : span.width] = both.permute(0, 2, 3, 1, 4)
+    def write(self, keys_values: Tensor, slots: CacheSlots) -> None:
+        """Writes keys and values [B, T, 2, H, E] into the slots."""
+        if not hasattr(self, "keys_values"):
+            # Zeros, because masked positions still enter the weighted sum, with weight 0.
+            batch, _, two, heads, size = keys_values.shape
+            self.keys_values = keys_values.new_zeros(batch, two, heads, self.capacity, size)
+        if slots.aligned:
+            positions = slice(slots.starts[0], slots.width)
+            self.keys_values[:, :, :, positions] = keys_values.permute(0, 2, 3, 1, 4)
         else:
-            self.both[span.rows, :, :, span.positions] = both
+            self.keys_values[slots.rows, :, :, slots.positions] = keys_values
 
     def read(self, width: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, width, E] of the first positions."""
-        keys, values = self.both[:, :, :, :width].unbind(1)
+        """Keys and values [B, H, width, E] of the first `width` positions."""
+        keys, values = self.keys_values[:, :, :, :width].unbind(1)
         return keys, values
 
     def select(self, rows: Tensor) -> None:
-        if hasattr(self, "both"):
-            self.both = self.both.index_select(0, rows)
+        if hasattr(self, "keys_values"):
+            self.keys_values = self.keys_values.index_select(0, rows)
 
 
-class Span:
-    """T neighbouring positions of each row, as all layers of one forward see them.
+class CacheSlots:
+    """The cache positions of T consecutive new tokens per row, shared by all layers of a forward.
 
     Args:
-        starts: of the B rows.
+        starts: the first position of each of the B rows.
         length: T.
         rotary: the model's.
 
     Attributes:
-        level: whether all rows stand at the same positions.
-        width: cache positions in use up to here.
-        rows, positions: long [B, 1] and [B, T], where the tokens stand in a cache.
+        aligned: whether all rows have the same positions.
+        width: number of cache positions in use after the forward, over all rows.
+        rows, positions: long [B, 1] and [B, T], the tokens' indices into the cache.
         rotations: [B, T, 1, 1, E / 2, 2], the rotary angles of the positions.
-        turns: the same as complex numbers [B, T, 1, 1, E / 2].
+        complex_rotations: the same as complex numbers [B, T, 1, 1, E / 2].
     """
 
     def __init__(self, starts: list[int], length: int, rotary: Rotary) -> None:
         self.starts = starts
         self.length = length
         self.rotary = rotary
-        self.level = min(starts) == max(starts)
+        self.aligned = min(starts) == max(starts)
         self.width = max(starts) + length
         device = rotary.table.device
         self.rows = torch.arange(len(starts), device=device)[:, None]
         steps = torch.arange(length, device=device)
         self.positions = torch.tensor(starts, device=device)[:, None] + steps
-        # Beyond the context stand only tokens that will be rejected (see `Decoder.prefill`).
+        # Tokens beyond the context will be rejected (see `Decoder.prefill`): any rotation will do.
         self.rotations = rotary.at(self.positions.clamp(max=rotary.length - 1))[:, :, None]
-        self.turns = torch.view_as_complex(self.rotations)
+        self.complex_rotations = torch.view_as_complex(self.rotations)
         self._mask: Tensor | None = None
 
-    def at(self, places: list[int]) -> Span:
-        """One token of each row, by its place among the T."""
-        starts = [start + place for start, place in zip(self.starts, places, strict=True)]
-        return Span(starts, 1, self.rotary)
+    def select(self, indices: list[int]) -> CacheSlots:
+        """The slots of one token per row, given by its index among the T."""
+        starts = [start + index for start, index in zip(self.starts, indices, strict=True)]
+        return CacheSlots(starts, 1, self.rotary)
 
     @property
     def causal(self) -> bool:
-        """Whether each token sees those before it in the span and nothing else."""
+        """Whether the cache was empty, so plain causal attention among the T tokens is enough."""
         return self.width == self.length
 
     def mask(self, dtype: torch.dtype) -> Tensor | None:
-        """What is added to scores [B, H, T, width]: nothing where a token sees the position, else
-        minus infinity. None if all is seen, or `causal` says it all."""
-        if self.causal or (self.level and self.length == 1):
+        """Added to the scores [B, H, T, width]: 0 for visible positions, minus infinity for others.
+        None if all positions are visible or `causal` is true."""
+        if self.causal or (self.aligned and self.length == 1):
             return None
         if self._mask is None or self._mask.dtype != dtype:
-            places = torch.arange(self.width, device=self.positions.device)
-            hidden = places > self.positions[:, None, :, None]
+            cache_positions = torch.arange(self.width, device=self.positions.device)
+            hidden = cache_positions > self.positions[:, None, :, None]
             self._mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
             self._mask.masked_fill_(hidden, -torch.inf)
         return self._mask

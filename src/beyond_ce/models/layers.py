@@ -1,4 +1,4 @@
-"""Layers of a decoder-only transformer in the manner of Llama (Touvron et al., 2023).
+"""Layers of a decoder-only transformer like Llama (Touvron et al., 2023).
 
 RMSNorm before every sublayer, rotary positions on interleaved pairs (as in Meta's own code and
 checkpoints), SwiGLU, no biases. Parameters are named as in Meta's checkpoints.
@@ -16,13 +16,14 @@ from torch.nn import functional as F
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention and SwiGLU, each behind an RMSNorm and around a residual.
+    """Self-attention and SwiGLU, each with an RMSNorm before it and a residual connection.
 
-    The feed-forward size is Llama's: two thirds of 4 D, so that three matrices cost what two did,
-    rounded up to `multiple_of`.
+    The feed-forward size is Llama's: two thirds of 4 D, so three matrices cost as much as two
+    before, rounded up to a multiple of `multiple_of`.
 
-    Weights start normal with variance 1 / fan-in. The 2 `depth` matrices of a model of `depth`
-    layers that write to the residual stream start smaller, so that their sum has variance 1.
+    Weights are initialised from a normal distribution with variance 1 / fan-in. A model of `depth`
+    layers has 2 `depth` matrices that write to the residual stream; these start smaller, so the sum
+    of their outputs has variance 1.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(dim, hidden_dim)
         self.attention_norm = nn.RMSNorm(dim, norm_eps)
         self.ffn_norm = nn.RMSNorm(dim, norm_eps)
-        writers = (self.attention.wo, self.feed_forward.w2)
+        output_projections = (self.attention.wo, self.feed_forward.w2)
         for linear in self.modules():
             if isinstance(linear, nn.Linear):
-                scale = (2 * depth) ** -0.5 if linear in writers else 1.0
+                scale = (2 * depth) ** -0.5 if linear in output_projections else 1.0
                 nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[B, T, D] to [B, T, D] of whole sequences; `DecodingLayer` reads on from a cache."""
+        """[B, T, D] to [B, T, D] of full sequences; `DecodingLayer` is the version with a cache."""
         rotations = self.rotary(hidden.shape[1])
         hidden = hidden + self.attention(self.attention_norm(hidden), rotations)
         return hidden + self.feed_forward(self.ffn_norm(hidden))
@@ -95,11 +96,11 @@ class FeedForward(nn.Module):
 class Rotary(nn.Module):
     """Cosine and sine of every position's angles (Su et al., 2021), shared by a model's layers.
 
-    They are in no checkpoint, and stay in float32 in a model of half precision, where neighbouring
-    positions would fall together.
+    They are not in checkpoints. They stay float32 in half-precision models, because neighbouring
+    positions would become equal in half precision.
 
     Args:
-        length: the largest position, plus one.
+        length: number of positions.
         head_dim: E.
         theta: base of the wavelengths.
     """
@@ -112,7 +113,7 @@ class Rotary(nn.Module):
         self.register_buffer("table", rotary_table(length, head_dim, theta), persistent=False)
 
     def reset(self, device: torch.device | str) -> None:
-        """Makes the table anew on a device, for models that were built without memory."""
+        """Rebuilds the table on a device, for models that were built on the meta device."""
         with torch.device(device):
             self.table = rotary_table(self.length, self.head_dim, self.theta)
 
@@ -123,11 +124,11 @@ class Rotary(nn.Module):
         return self
 
     def forward(self, length: int) -> Tensor:
-        """[length, 1, E / 2, 2]: of positions 0 to length - 1, for `rotate`."""
+        """[length, 1, E / 2, 2]: the angles of positions 0 to length - 1, for `rotate`."""
         return self.table[:length, None]
 
     def at(self, positions: Tensor) -> Tensor:
-        """[B, T, 1, E / 2, 2] of positions [B, T]."""
+        """[B, T, 1, E / 2, 2]: the angles of `positions` [B, T]."""
         return self.table[positions][:, :, None]
 
 
@@ -139,9 +140,9 @@ def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """Turns each pair of neighbouring channels of [B, T, H, E] by its position's angle."""
+    """Rotates each pair of neighbouring channels of [B, T, H, E] by its position's angle."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     even, odd = wide.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rotations.unbind(-1)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2).type_as(x)
+    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rotated.flatten(-2).type_as(x)

@@ -1,8 +1,9 @@
-"""Linear maps for a few rows at a time, as decoding has them.
+"""Fast linear maps of a few rows at a time, as in decoding.
 
-The product of a few rows and a matrix need not take longer than reading the matrix. On CPUs the
-kernels behind `F.linear` take up to several times that in float32, and half as much again in
-bfloat16; oneDNN's, on a matrix laid out for them, do not. torch has them for compiled models.
+Multiplying a few rows by a matrix should take no longer than reading the matrix. On CPUs the
+kernels behind `F.linear` take up to several times as long in float32, and 1.5 times as long in
+bfloat16. oneDNN's kernels do not, if the matrix is in their own layout; torch includes them for
+compiled models.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FULL_TILE = 4
-"""Rows that oneDNN multiplies faster than one or two, which therefore are repeated."""
+"""oneDNN multiplies this many rows faster than one or two, so we repeat one or two to get it."""
 
 SMALL = 2**17
-"""Elements up to which a matrix is not worth the call of oneDNN's operator, of some 15 us."""
+"""Matrices of up to this many elements are not packed: calling oneDNN costs about 15 us."""
 
 
 class PackedLinear:
-    """The maps of several matrices [M_i, D] without bias on the same input, as one product.
+    """Several linear maps [M_i, D] without bias on the same input, fused into one product.
 
-    On a CPU it holds a copy of the matrices, so it should live no longer than they stay as they
-    are. Elsewhere, and under autocast, it is `F.linear` with each of them.
+    On a CPU it holds a copy of the matrices: discard it when they change. On other devices, and
+    under autocast, it calls `F.linear` for each matrix.
 
     Args:
-        weights: the matrices, of one type.
-        rough: whether to read large ones in bfloat16 on CPUs that multiply it: half the time, and
-            results off by a two hundredth.
+        weights: the matrices, all of one dtype.
+        low_precision: whether to store large matrices in bfloat16, if the CPU supports it: half the
+            time, with a relative error of about 1/200.
     """
 
-    def __init__(self, *weights: Tensor, rough: bool = False) -> None:
+    def __init__(self, *weights: Tensor, low_precision: bool = False) -> None:
         self.weights = weights
         self.packed: Tensor | None = None
         if weights[0].device.type != "cpu" or torch.is_autocast_enabled("cpu"):
@@ -41,7 +42,7 @@ class PackedLinear:
         self.weights = (joined.detach(),)
         if joined.numel() <= SMALL:
             return
-        if rough and joined.dtype is torch.float32 and _has_kernel(torch.bfloat16):
+        if low_precision and joined.dtype is torch.float32 and _has_kernel(torch.bfloat16):
             joined = joined.bfloat16()
         if _has_kernel(joined.dtype):
             self.packed = torch.ops.mkldnn._reorder_linear_weight(joined.detach(), FULL_TILE)
@@ -65,7 +66,7 @@ class PackedLinear:
 
 
 def _find_kernel() -> Any:
-    """The product with a packed matrix; None in a build of torch that has none."""
+    """oneDNN's product with a packed matrix; None if torch was built without it."""
     operators = torch.ops.mkldnn
     if torch.backends.mkldnn.is_available() and hasattr(operators, "_reorder_linear_weight"):
         return operators._linear_pointwise.default

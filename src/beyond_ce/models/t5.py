@@ -1,7 +1,7 @@
 """T5 (Raffel et al., 2020), the encoder-decoder of the number token loss paper.
 
-The weights and layers are transformers' own; this module drives its blocks directly. It builds
-every attention bias once per forward and passes it down, where transformers' stacks build masks
+Weights and layers are transformers' own, but this module calls the blocks directly. It builds each
+attention bias once per forward and passes it to all blocks, while transformers' stacks build masks
 for every call and zero biases for every cross-attention.
 
 Shapes: B sequences, S input tokens, T target positions, H attention heads, D hidden size,
@@ -43,10 +43,10 @@ def attention(
     position_bias: Tensor,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """T5's attention: no scaling, and a bias that holds the mask.
+    """T5's attention: no scaling, and a bias that includes the mask.
 
-    torch's fused kernels for the CPU take no bias with a gradient and fall back to something
-    slower than the formula.
+    torch's fused CPU kernels do not support a bias with a gradient and fall back to code that is
+    slower than the plain formula.
     """
     if query.is_cpu:
         # The caller passes a dropout rate of 0 outside training.
@@ -66,22 +66,22 @@ class T5(LanguageModel):
     """A T5 with any head; the `lm` head shares its unembedding with the embedding (v1.0) or keeps
     the checkpoint's own (v1.1, Flan).
 
-    Prompts are read with an EOS at their end, as T5 was pretrained; decoding starts from padding.
+    Prompts get an EOS at their end, as in T5's pretraining; decoding starts from the padding token.
     With a head that predicts a value there is no decoder: the head reads the mean of the encoder's
     states.
 
     Args:
-        vocab_size, pad_id, eos_id: the tokenizer's. A tokenizer with more tokens than a pretrained
-            embedding has rows adds rows.
+        vocab_size, pad_id, eos_id: the tokenizer's. If the tokenizer has more tokens than a
+            pretrained embedding has rows, rows are added.
         head: builds the head from `dim` and `vocab_size`.
-        d_model, d_ff, d_kv, num_heads, num_layers: dimensions for random initialisation, the
-            layers counted per stack.
+        d_model, d_ff, d_kv, num_heads, num_layers: dimensions for random initialisation;
+            `num_layers` is per stack.
         dropout: rate everywhere in the trunk.
-        pretrained: a folder or a name on the Hugging Face hub to take weights from. It brings its
-            own dimensions.
+        pretrained: a folder or a name on the Hugging Face hub to load weights from, with their own
+            dimensions.
 
     Raises:
-        UsageError: `pretrained` cannot be loaded or is no T5.
+        UsageError: `pretrained` cannot be loaded or is not a T5.
     """
 
     needs_prompt = False
@@ -120,7 +120,7 @@ class T5(LanguageModel):
         self.encoder = model.encoder
         self.decoder = model.decoder
         for stack in (model.encoder, model.decoder):
-            # Both stacks hold the shared embedding too; one copy is enough in a checkpoint.
+            # Both stacks also hold the shared embedding; a checkpoint needs only one copy.
             stack.set_input_embeddings(None)
         # T5 v1.0 scales its hidden states before the tied unembedding, v1.1 does not.
         self.hidden_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
@@ -135,7 +135,7 @@ class T5(LanguageModel):
         answers: list[list[int]],
         numbers: Numbers | None = None,
     ) -> Batch:
-        rows = self._ended(prompts)
+        rows = self._with_eos(prompts)
         if isinstance(self.head, RegressionHead):
             return value_batch(rows, self.head.targets(numbers), self.pad_id)
         return encoder_decoder_batch(rows, answers, self.pad_id, self.pad_id)
@@ -152,7 +152,7 @@ class T5(LanguageModel):
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[T5State, Tensor]:
         device = self.embedding.weight.device
-        rows = self._ended(prompts)
+        rows = self._with_eos(prompts)
         memory, memory_bias = self._encode(
             pad(rows, self.pad_id).to(device), token_mask(rows).to(device)
         )
@@ -169,11 +169,11 @@ class T5(LanguageModel):
         state.length += 1
         return self.next_token_logits(hidden[:, 0])
 
-    def _ended(self, prompts: list[list[int]]) -> list[list[int]]:
+    def _with_eos(self, prompts: list[list[int]]) -> list[list[int]]:
         return [[*prompt, self.eos_id] for prompt in prompts]
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's hidden states [B, S, D] and the bias [B, 1, 1, S] that hides padding."""
+        """The encoder's hidden states [B, S, D] and the bias [B, 1, 1, S] that masks padding."""
         bias = _position_bias(self.encoder, input_ids.shape[1])
         padding_bias = bias.new_zeros(attention_mask.shape)[:, None, None]
         padding_bias = padding_bias.masked_fill(
@@ -190,7 +190,7 @@ class T5(LanguageModel):
         memory_bias: Tensor,
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
-        """The decoder's hidden states [B, T, D], scaled as the unembedding needs them."""
+        """The decoder's hidden states [B, T, D], scaled for the unembedding."""
         hidden = self._run(self.decoder, input_ids, bias, memory, memory_bias, cache)
         return hidden * self.hidden_scale
 
@@ -203,10 +203,10 @@ class T5(LanguageModel):
         memory_bias: Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
-        """One stack over [B, T] tokens.
+        """Runs one stack on [B, T] tokens.
 
-        The biases hold relative positions and masks together; a block adds them to its attention
-        scores as its `position_bias`, so that it has no mask to apply of its own.
+        A bias includes both relative positions and mask. Blocks add it to their attention scores as
+        `position_bias`, so they need no mask of their own.
         """
         hidden = stack.dropout(self.embedding(input_ids))
         for block in stack.block:
@@ -221,12 +221,12 @@ class T5(LanguageModel):
 
 
 class T5State(DecodingState):
-    """What T5 remembers while it decodes.
+    """T5's decoding state.
 
     Args:
-        bias: the decoder's relative position bias [1, H, T, T] for all T tokens to come.
+        bias: the decoder's relative position bias [1, H, T, T] for all T new tokens.
         memory: the encoder's hidden states [B, S, D].
-        memory_bias: [B, 1, 1, S], hides padding.
+        memory_bias: [B, 1, 1, S], masks padding.
     """
 
     def __init__(self, bias: Tensor, memory: Tensor, memory_bias: Tensor) -> None:
@@ -235,7 +235,7 @@ class T5State(DecodingState):
         self.memory_bias = memory_bias
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.length = 0
-        """Tokens the decoder has read."""
+        """Number of tokens that the decoder has read."""
 
     def select(self, rows: Tensor) -> None:
         self.memory = self.memory.index_select(0, rows)
@@ -250,13 +250,13 @@ def _position_bias(stack: T5Stack, length: int) -> Tensor:
 
 
 def _causal_bias(like: Tensor) -> Tensor:
-    """[T, T] with a bias on the future that leaves it no weight."""
+    """[T, T]: a bias that gives future positions no weight."""
     return like.new_full(like.shape[-2:], torch.finfo(like.dtype).min).triu(1)
 
 
 def _load(pretrained: str, vocab_size: int, dropout: float) -> T5ForConditionalGeneration:
-    # transformers raises OSError, ValueError and the file formats' own errors for what is one
-    # thing to the user: these weights cannot be had.
+    # transformers raises OSError, ValueError and the file formats' own errors. For the user they
+    # all mean that the weights cannot be loaded.
     try:
         config = AutoConfig.from_pretrained(pretrained)
         if config.model_type == "t5":
@@ -277,4 +277,4 @@ def _load(pretrained: str, vocab_size: int, dropout: float) -> T5ForConditionalG
         )
     if vocab_size > config.vocab_size:
         model.resize_token_embeddings(vocab_size)
-    return model.train()  # as any new module; it was loaded for inference, without dropout
+    return model.train()  # transformers loads models in evaluation mode

@@ -1,7 +1,7 @@
 """xVal (Golkar et al. 2023, arXiv:2310.02989): a number scales the embedding of its token.
 
-The encoder is that of xVal's own code and of the NTL paper's runs of it: bidirectional, norms
-before the sublayers, learned positions.
+The encoder is the same as in xVal's own code and in the NTL paper's xVal runs: bidirectional, with
+norms before the sublayers and learned positions.
 
 Shapes: B sequences, S input tokens, K answer slots, D hidden size.
 """
@@ -23,22 +23,22 @@ from beyond_ce.models.heads import Head
 
 
 class XVal(LanguageModel):
-    """An encoder that fills in masks: the input is the prompt and then `answer_slots` masks.
+    """An encoder that fills in masks: the input is the prompt followed by `answer_slots` masks.
 
-    Slot k is for token k of the answer, end token included; all are filled at once, and the input
-    is the same whatever the answer's length. Each slot has a mask of its own, as positions alone
-    would not tell slots apart after prompts of other lengths than those trained on.
+    Slot k predicts token k of the answer, end token included. All slots are filled at once, and the
+    input does not depend on the answer's length. Each slot has its own mask token: positions alone
+    would not identify the slots after a prompt of a length that was not in training.
 
-    Numbers enter as sign(x) log(1 + |x|), as in the NTL paper: times the embedding of their
-    token, where all other tokens have a factor of 1.
+    A number enters as sign(x) log(1 + |x|), as in the NTL paper, multiplied with the embedding of
+    its token; all other tokens have a factor of 1.
 
     Args:
         vocab_size, pad_id, eos_id: the tokenizer's.
         head: builds the head from `dim` and `vocab_size`.
         dim: hidden size D.
-        num_layers, num_heads, ff_dim: of the encoder; `ff_dim` is the feed-forward size.
+        num_layers, num_heads, ff_dim: the encoder's; `ff_dim` is the feed-forward size.
         max_length: longest sequence in tokens, slots included.
-        answer_slots: K; 2 for answers that are one number.
+        answer_slots: K; 2 if every answer is one number (and the end token).
         dropout: rate everywhere in the encoder.
 
     Raises:
@@ -66,14 +66,15 @@ class XVal(LanguageModel):
         super().__init__(vocab_size, pad_id, eos_id)
         if dim % num_heads:
             raise UsageError(
-                f"model.dim={dim} does not divide into {num_heads} heads: make it a multiple"
+                f"model.dim={dim} does not divide into {num_heads} heads: make it a multiple of "
+                f"{num_heads}"
             )
         check_at_least_one("model", answer_slots=answer_slots)
         self.answer_slots = answer_slots
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size + answer_slots, dim)  # the masks come last
         self.positions = nn.Embedding(max_length, dim)
-        # nn.TransformerEncoder would start all layers with the same weights.
+        # Not nn.TransformerEncoder, which initialises all layers with the same weights.
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 dim, num_heads, ff_dim, dropout, "gelu", batch_first=True, norm_first=True
@@ -96,7 +97,9 @@ class XVal(LanguageModel):
                 than `max_length`.
         """
         if numbers is None or numbers.prompt_tokens is None or numbers.answer_tokens is None:
-            raise ValueError("xVal reads the numbers of prompts and answers: give them")
+            raise ValueError(
+                "xVal needs the numbers of prompts and answers: give them as `numbers`"
+            )
         self._check_answers(answers, numbers.answers)
         masks = range(self.vocab_size, self.vocab_size + self.answer_slots)
         rows = [[*prompt, *masks] for prompt in prompts]
@@ -105,7 +108,7 @@ class XVal(LanguageModel):
             [*map(_factor, values), *[1.0] * self.answer_slots] for values in numbers.prompt_tokens
         ]
         slots = [math.nan] * self.answer_slots
-        # One more row sets the width, answers being shorter than the slots at times.
+        # An extra row sets the width to K, because all answers may be shorter.
         ids = pad([*answers, slots], math.nan)[:-1]
         values = pad(
             [*([log_scale(value) for value in row] for row in numbers.answer_tokens), slots],
@@ -131,10 +134,10 @@ class XVal(LanguageModel):
         return self.norm(hidden.take_along_dim(slots[..., None], dim=1))
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> NoReturn:
-        raise NotImplementedError("xVal fills in its answer slots at once: use answer()")
+        raise NotImplementedError("xVal fills in all answer slots at once: use answer()")
 
     def step(self, state: DecodingState, tokens: Tensor) -> NoReturn:
-        raise NotImplementedError("xVal fills in its answer slots at once: use answer()")
+        raise NotImplementedError("xVal fills in all answer slots at once: use answer()")
 
     def _check_answers(self, answers: list[list[int]], numbers: list[float]) -> None:
         for answer, number in zip(answers, numbers, strict=True):

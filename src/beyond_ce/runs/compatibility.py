@@ -37,7 +37,8 @@ def check_parts(config: DictConfig) -> None:
             f"model {model.__name__} reads numbers beside tokens, which tokenizer "
             f"{tokenizer.__name__} does not give: choose tokenizer=xval or model=t5_tiny"
         )
-    if "block" in config.head and _class(config.head, "block").lent and not model.lends_layers:
+    takes_layers = "block" in config.head and _class(config.head, "block").from_trunk
+    if takes_layers and not model.provides_layers:
         raise UsageError(
             f"head {head.__name__} takes transformer layers from its model, which model "
             f"{model.__name__} does not lend: choose head/block=linear or model=decoder_tiny"

@@ -1,4 +1,4 @@
-"""Text to token ids and back, and the numbers that a vocabulary holds."""
+"""Text to token ids and back, and the numeric values of the tokens."""
 
 from beyond_ce.tokenizers.base import Tokenizer
 from beyond_ce.tokenizers.bpe import BPETokenizer

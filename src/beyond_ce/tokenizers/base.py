@@ -1,4 +1,4 @@
-"""What data, models and losses need of a tokenizer, and its folder on disk."""
+"""The tokenizer interface for data, models and losses, and the tokenizer's folder on disk."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Tokenizer(ABC):
     """Text to ids and back over a vocabulary of V tokens, ids 0 to V - 1.
 
     Attributes:
-        pad_id: fills up batches; `decode` leaves it out.
+        pad_id: fills up batches; `decode` skips it.
         eos_id: ends an answer; `decode` stops at it.
-        unk_id: stands for what the vocabulary cannot hold.
-        bos_id: what a decoder starts from; the padding token, as in T5.
-        carries_numbers: whether tokens have values beside their ids (see `token_numbers`).
+        unk_id: replaces text that the vocabulary cannot encode.
+        bos_id: the decoder's first token; usually the padding token, as in T5.
+        carries_numbers: whether tokens have values besides their ids (see `token_numbers`).
     """
 
     pad_id: int
@@ -48,12 +48,12 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> Tokenizer:
-        """Learn the vocabulary from the training split, or find it in the cache; returns self.
+        """Learn the vocabulary from the training split, or load it from the cache; returns self.
 
         Args:
-            texts: read only if there is something to learn and the cache does not hold it.
-            cache_dir: the vocabulary is kept under `<cache_dir>/tokenizers`.
-            key: names the content of `texts`, such as the data set's fingerprint.
+            texts: only read if there is a vocabulary to learn and it is not in the cache.
+            cache_dir: the vocabulary is cached under `<cache_dir>/tokenizers`.
+            key: identifies the content of `texts`, such as the data set's fingerprint.
 
         Raises:
             UsageError: no vocabulary can be learned from these texts with these settings.
@@ -68,28 +68,28 @@ class Tokenizer(ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids before the first `eos_id`.
 
-        Padding and ids outside the vocabulary, which a padded embedding can produce, give nothing.
+        Skips padding, and ids outside the vocabulary, which a padded embedding can produce.
         """
 
     @abstractmethod
     def number_values(self) -> torch.Tensor:
-        """float32 [V]: the number that each token stands for, NaN where it stands for none."""
+        """float32 [V]: each token's numeric value, NaN for tokens that are not numbers."""
 
     def decimal_points(self) -> torch.Tensor:
-        """bool [V]: the tokens that are a decimal point where digits and points are tokens."""
-        found = torch.zeros(self.vocab_size, dtype=torch.bool)
+        """bool [V]: the tokens that are a decimal point, if the point is a token of its own."""
+        points = torch.zeros(self.vocab_size, dtype=torch.bool)
         for i in self.encode(["1.1"])[0]:
-            found[i] = self.decode([i]) == "."
-        return found
+            points[i] = self.decode([i]) == "."
+        return points
 
     def number_encodings(self, dim: int) -> torch.Tensor | None:
-        """float32 [V, dim]: what a model adds to its embedding of each token; None for nothing."""
+        """float32 [V, dim]: fixed vectors that a model adds to its token embeddings, or None."""
         return None
 
     def token_numbers(self, texts: list[str]) -> list[list[float]] | None:
-        """The number beside every token of `encode(texts)`, NaN where a token has none.
+        """The number that belongs to each token of `encode(texts)`, NaN for tokens without one.
 
-        None from tokenizers whose ids say everything.
+        None if the tokenizer's ids already carry all information.
         """
         return None
 
@@ -110,7 +110,7 @@ class Tokenizer(ABC):
         """Read the vocabulary; any exception counts as a corrupt folder."""
 
     def save(self, folder: Path) -> None:
-        """Write everything that `load` needs into the folder, which is created if missing.
+        """Write everything that `load` needs into the folder, creating it if necessary.
 
         Raises:
             RunError: the folder cannot be written.
@@ -126,23 +126,23 @@ class Tokenizer(ABC):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The tokenizer that `save` wrote, of whatever subclass it was.
+        """The tokenizer that `save` wrote, as an instance of its own subclass.
 
         Raises:
-            RunError: the folder holds no whole tokenizer of this class.
+            RunError: the folder has no complete tokenizer, or not one of this class.
         """
         try:
             settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-            kind = Tokenizer._classes[settings.pop("class")]
+            saved_class = Tokenizer._classes[settings.pop("class")]
             fingerprint = settings.pop("fingerprint")
-            tokenizer = kind(**settings)
+            tokenizer = saved_class(**settings)
             tokenizer._load_vocabulary(folder)
             if tokenizer.fingerprint() != fingerprint:
                 raise ValueError("the vocabulary is not the one that was saved")
-        except Exception as error:  # a damaged file can fail in as many ways as there are bytes
+        except Exception as error:  # a damaged file can raise almost anything
             raise RunError(
-                f"{folder} holds no readable tokenizer: delete it and start the run again"
+                f"{folder} has no readable tokenizer: delete it and start the run again"
             ) from error
         if not isinstance(tokenizer, cls):
-            raise RunError(f"{folder} holds a {kind.__name__}, not a {cls.__name__}")
+            raise RunError(f"{folder} has a {saved_class.__name__}, not a {cls.__name__}")
         return tokenizer

@@ -1,4 +1,4 @@
-"""Bytes as tokens: nothing to learn, and every text has exactly one spelling."""
+"""Bytes as tokens: nothing to learn, and exactly one encoding of every text."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _BYTES = 256
 
 
 class ByteTokenizer(Tokenizer):
-    """The 256 bytes of UTF-8, then padding and the end: V = 258.
+    """The 256 bytes of UTF-8, then the padding and end tokens: V = 258.
 
-    The bytes come first, so that a byte is its own id and token arrays read as text. Nothing is
-    unknown: `unk_id` is never given.
+    The bytes come first, so a byte is its own id. `encode` never gives `unk_id`.
 
-    Any text that UTF-8 can hold comes back exactly. Files that are not UTF-8 keep their bytes too
-    if they are read with `errors="surrogateescape"`; `decode` puts U+FFFD for such bytes, and for
-    the half characters that a model may generate, as a text with lone bytes cannot be written.
+    Any text that UTF-8 can encode round-trips exactly. Files that are not UTF-8 keep their bytes
+    too if they are read with `errors="surrogateescape"`. `decode` replaces such bytes, and
+    incomplete characters that a model generates, by U+FFFD, because lone bytes cannot be written as
+    text.
 
     Args:
-        vocab_size: without effect; experiments set it for tokenizers that learn their vocabulary.
+        vocab_size: ignored; experiments set it for tokenizers that learn their vocabulary.
     """
 
     pad_id = _BYTES

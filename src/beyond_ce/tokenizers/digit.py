@@ -1,4 +1,4 @@
-"""Every digit its own token, as the NTL paper does with T5."""
+"""A token for every digit, as the NTL paper does with T5."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _DIGIT_OR_REST = re.compile("[0-9]|[^0-9]+")
 
 
 class DigitTokenizer(SentencePieceTokenizer):
-    """Each digit is one token and no token holds more; only these ten have number values.
+    """Each digit is one token, and no token has more than one; only these ten have number values.
 
-    Without `model`: trained as `SubwordTokenizer`, save that digits are split. With `model`: T5's
-    text as T5 encodes it, save that each piece with digits is replaced by existing smaller ones
-    ("▁12" by "▁", "1", "2"), so that pretrained embeddings stay valid. A model that generates
-    "▁12" all the same is decoded as written.
+    Without `model`: trained like `SubwordTokenizer`, but with digits split. With `model`: encodes
+    like T5, but replaces each piece with digits by smaller pieces of T5's vocabulary ("▁12" by "▁",
+    "1", "2"), so pretrained embeddings stay valid. If a model generates "▁12" nevertheless, it is
+    decoded as it stands.
     """
 
     split_digits = True
 
-    def _rewrite(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
+    def _replacements(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
         return {
             i: _split(pieces, piece)
             for i, piece in enumerate(pieces.id_to_piece(list(range(pieces.vocab_size()))))
@@ -34,9 +34,9 @@ class DigitTokenizer(SentencePieceTokenizer):
 
 
 def _split(pieces: sentencepiece.SentencePieceProcessor, piece: str) -> list[int]:
-    """Ids of a piece's digits and of what lies between them, letter by letter at worst."""
+    """Ids of a piece's digits and of the text between them, letter by letter if necessary."""
     ids: list[int] = []
     for part in _DIGIT_OR_REST.findall(piece):
-        whole = pieces.piece_to_id(part)
-        ids += pieces.piece_to_id(list(part)) if whole == pieces.unk_id() else [whole]
+        part_id = pieces.piece_to_id(part)
+        ids += pieces.piece_to_id(list(part)) if part_id == pieces.unk_id() else [part_id]
     return ids

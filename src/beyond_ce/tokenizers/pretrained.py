@@ -1,4 +1,4 @@
-"""The tokenizer of any pretrained model of transformers, unchanged."""
+"""The unchanged tokenizer of any pretrained model in transformers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from beyond_ce.errors import UsageError
 from beyond_ce.tokenizers.base import Tokenizer
 
 _SPACES = "Ġ▁ "
-"""How a token spells a space before it: byte-level BPE, SentencePiece, plain."""
+"""How a token writes its leading space: byte-level BPE, SentencePiece, plain."""
 
 _FOLDER = "pretrained"  # transformers' own tokenizer.json would overwrite our settings
 
 
 class PretrainedTokenizer(Tokenizer):
-    """A tokenizer as transformers loads it: it splits text, numbers too, as it was made to.
+    """A tokenizer as transformers loads it; text, numbers included, is split in its own way.
 
-    Tokens of decimal digits, "12" and " 12" alike, are numbers of that value; how long they get is
-    the tokenizer's business: GPT-2 has many of 3 and more digits, Granite and Qwen single ones
-    only. No beginning-of-sequence token is put before a text. Without a padding token the end
-    token pads, which batches and `decode` tell apart by length.
+    Tokens of decimal digits, "12" as well as " 12", are numbers with that value. Their length
+    depends on the tokenizer: GPT-2 has many tokens of 3 and more digits, Granite and Qwen only
+    single digits. We add no beginning-of-sequence token. A tokenizer without a padding token pads
+    with its end token: batches mark padding by length, and `decode` stops at the first end token.
 
     Args:
-        model: a folder, or a model's name on the Hugging Face hub; read at the first use.
-        digits_only: whether only the single digits count as numbers. Where numbers are longer
-            tokens, few labels are numbers then.
-        vocab_size: without effect, as for all tokenizers that are given a `model`; experiments
-            set it for those that learn their vocabulary.
+        model: a folder, or a model's name on the Hugging Face hub; read on first use.
+        digits_only: whether only single digits count as numbers. If the tokenizer has longer
+            numbers, few labels are numbers then.
+        vocab_size: ignored, as by all tokenizers with a `model`; experiments set it for those that
+            learn their vocabulary.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class PretrainedTokenizer(Tokenizer):
         self._loaded: PreTrainedTokenizerFast | None = None
 
     @property
-    def _theirs(self) -> PreTrainedTokenizerFast:
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
         if self._loaded is None:
-            self.fit((), Path(), "")  # reads the tokenizer; it learns nothing and keeps nothing
+            self.fit((), Path(), "")  # only loads the tokenizer; it learns and caches nothing
         assert self._loaded is not None
         return self._loaded
 
-    def _use(self, tokenizer: Any) -> None:
+    def _set_tokenizer(self, tokenizer: Any) -> None:
         if not tokenizer.is_fast:
             raise UsageError(
                 f"tokenizer.model={self.model}: {type(tokenizer).__name__} has no fast version in "
@@ -59,14 +59,14 @@ class PretrainedTokenizer(Tokenizer):
             )
         if tokenizer.eos_token_id is None:
             raise UsageError(
-                f"tokenizer.model={self.model} has no end token to end answers with: "
+                f"tokenizer.model={self.model} has no end token, which answers need: "
                 "choose another model"
             )
 
         def or_end(token_id: int | None) -> int:
             return tokenizer.eos_token_id if token_id is None else token_id
 
-        # Encoding would switch off what a file may ask for of both, and change the fingerprint.
+        # A file may switch these on. Encoding would switch them off and change the fingerprint.
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
         self._loaded = tokenizer
@@ -77,11 +77,11 @@ class PretrainedTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        # Not its length, which is less where ids are left out.
-        return 1 + max(self._theirs.get_vocab().values())
+        # Not the number of tokens, which is smaller if some ids are unused.
+        return 1 + max(self._tokenizer.get_vocab().values())
 
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
-        # Loading fails in as many ways as there are formats; to the user it is one thing.
+        # Each file format raises its own errors; for the user they all mean the same.
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model)
         except Exception as error:
@@ -91,20 +91,20 @@ class PretrainedTokenizer(Tokenizer):
                 "of transformers or, with network, a model's name on the Hugging Face hub "
                 f"({reason})"
             ) from error
-        self._use(tokenizer)
+        self._set_tokenizer(tokenizer)
         return self
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        batch = self._theirs(texts, add_special_tokens=False, return_attention_mask=False)
+        batch = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
         return batch["input_ids"]
 
     def decode(self, ids: Iterable[int]) -> str:
         known = range(self.vocab_size)
         answer = takewhile(lambda i: i != self.eos_id, map(int, ids))
         kept = [i for i in answer if i in known and i != self.pad_id]
-        return str(self._theirs.decode(kept, clean_up_tokenization_spaces=False))
+        return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def number_values(self) -> torch.Tensor:
         values = torch.full((self.vocab_size,), torch.nan)
@@ -114,17 +114,17 @@ class PretrainedTokenizer(Tokenizer):
         return values
 
     def _texts(self) -> list[str]:
-        """What each token spells, without spaces before it; nothing for added tokens."""
+        """Each token's text without leading spaces; empty for added tokens."""
         texts = [""] * self.vocab_size
-        for token, i in self._theirs.get_vocab().items():
-            if i not in self._theirs.added_tokens_decoder:
+        for token, i in self._tokenizer.get_vocab().items():
+            if i not in self._tokenizer.added_tokens_decoder:
                 texts[i] = token.lstrip(_SPACES)
         return texts
 
     def fingerprint(self) -> str:
         content = [
             type(self).__name__,
-            self._theirs.backend_tokenizer.to_str(),
+            self._tokenizer.backend_tokenizer.to_str(),
             self.eos_id,
             self.pad_id,
         ]
@@ -134,7 +134,7 @@ class PretrainedTokenizer(Tokenizer):
         return {"model": self.model, "digits_only": self.digits_only}
 
     def _save_vocabulary(self, folder: Path) -> None:
-        self._theirs.save_pretrained(folder / _FOLDER)
+        self._tokenizer.save_pretrained(folder / _FOLDER)
 
     def _load_vocabulary(self, folder: Path) -> None:
-        self._use(AutoTokenizer.from_pretrained(folder / _FOLDER))
+        self._set_tokenizer(AutoTokenizer.from_pretrained(folder / _FOLDER))

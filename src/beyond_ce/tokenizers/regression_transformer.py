@@ -1,5 +1,5 @@
-"""Digits that know their place: the Regression Transformer (Born & Manica, 2023, arXiv 2202.01338)
-as the NTL paper's baseline.
+"""Tokens for digits at decimal places: the Regression Transformer (Born & Manica, 2023,
+arXiv 2202.01338), a baseline of the NTL paper.
 
 Shapes: V tokens, D dimensions of the embedding.
 """
@@ -23,24 +23,24 @@ _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
 
 
 class RegressionTransformerTokenizer(DigitTokenizer):
-    """`DigitTokenizer`, save that one token stands for a digit and its decimal place together.
+    """`DigitTokenizer`, but each token stands for a digit and its decimal place together.
 
-    The token `_d_p_` is digit d at place p, worth d * 10^p: "-13.05" is "-", `_1_1_`, `_3_0_`,
-    ".", `_0_-1_`, `_5_-2_`. There are tokens for `max_places` places on either side of the point;
-    digits further out stay the digits of the vocabulary, so that any number comes back exactly.
-    The place tokens' ids follow all others (T5's sentinels included), and text encodes as before.
+    The token `_d_p_` is digit d at place p, with the value d * 10^p: "-13.05" is "-", `_1_1_`,
+    `_3_0_`, ".", `_0_-1_`, `_5_-2_`. There are tokens for `max_places` places on either side of the
+    point; digits further out are encoded as plain digits, so any number round-trips exactly. The
+    ids of the place tokens follow all others (T5's sentinels included); other text is encoded as by
+    `DigitTokenizer`.
 
-    Decoding writes digits in the order they come and puts nothing between them, whatever their
-    places say: a model that generates `_3_5_`, `_2_1_` has written "32".
+    Decoding ignores places and writes the digits in their order: `_3_5_`, `_2_1_` is "32".
 
-    NOTE: signs and the point are tokens of their own, but the vocabulary's rather than new ones as
-    in the Regression Transformer, so that a pretrained model knows them; the NTL authors' code does
-    so with the sign and drops the point, with which "1" and "1.0" would be the same.
+    NOTE: as in the Regression Transformer, signs and the point are tokens of their own. But we use
+    tokens of the vocabulary, which a pretrained model knows, instead of new ones. The NTL authors'
+    code does the same with the sign and drops the point, which makes "1" and "1.0" the same.
 
     Args:
-        vocab_size, model: as for `DigitTokenizer`; the place tokens come on top.
+        vocab_size, model: as for `DigitTokenizer`; the place tokens are added.
         max_places: places on either side of the decimal point.
-        log_scale: number encodings of log(1 + d * 10^p) in place of d * 10^p.
+        log_scale: whether number encodings are of log(1 + d * 10^p) instead of d * 10^p.
 
     Raises:
         UsageError: `max_places` is below 1.
@@ -57,25 +57,26 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         super().__init__(vocab_size, model)
         self.max_places = max_places
         self.log_scale = log_scale
-        self._digits: list[int] = []
-        self._spelled: dict[int, str] = {}
-        self._parted: dict[int, list[int]] = {}
+        self._digit_ids: list[int] = []
+        self._number_characters: dict[int, str] = {}  # the digits and points, by id
+        self._mark_splits: dict[int, list[int]] = {}
 
-    def _use(self, model: bytes) -> None:
-        super()._use(model)
+    def _set_model(self, model: bytes) -> None:
+        super()._set_model(model)
         pieces = self._pieces
-        self._digits = pieces.piece_to_id(list(DIGITS))
+        self._digit_ids = pieces.piece_to_id(list(DIGITS))
         # A vocabulary may have the point as a piece, as a byte, or not at all.
         points = set(pieces.piece_to_id([".", "<0x2E>"])) - {self.unk_id}
-        self._spelled = dict(zip(self._digits, DIGITS, strict=True)) | dict.fromkeys(points, ".")
-        self._parted = {
+        digits = dict(zip(self._digit_ids, DIGITS, strict=True))
+        self._number_characters = digits | dict.fromkeys(points, ".")
+        self._mark_splits = {
             i: parts
             for i, piece in enumerate(pieces.id_to_piece(list(range(pieces.vocab_size()))))
-            if len(piece) > 1 and piece[-1] in _MARKS and (parts := self._part(piece))
+            if len(piece) > 1 and piece[-1] in _MARKS and (parts := self._split_marks(piece))
         }
 
-    def _part(self, piece: str) -> list[int]:
-        """Ids of a piece with its signs and points apart, none if the vocabulary lacks them."""
+    def _split_marks(self, piece: str) -> list[int]:
+        """Ids of a piece with signs and points split off; empty if the vocabulary lacks them."""
         for parts in (_MARK_OR_REST.findall(piece), list(piece)):
             ids = self._pieces.piece_to_id(parts)
             if self.unk_id not in ids:
@@ -91,24 +92,24 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         return super().vocab_size
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        return [self._with_places(self._marks_apart(ids)) for ids in super().encode(texts)]
+        return [self._with_places(self._with_marks_split(ids)) for ids in super().encode(texts)]
 
-    def _marks_apart(self, ids: list[int]) -> list[int]:
-        """Ids in which signs and points directly before a number share no token with other text."""
-        apart: list[int] = []
+    def _with_marks_split(self, ids: list[int]) -> list[int]:
+        """Ids in which signs and points directly before a number are tokens of their own."""
+        split: list[int] = []
         for i, following in zip(ids, [*ids[1:], self.eos_id], strict=False):
-            before_number = following in self._spelled
-            apart += self._parted.get(i, (i,)) if before_number else (i,)
-        return apart
+            before_number = following in self._number_characters
+            split += self._mark_splits.get(i, (i,)) if before_number else (i,)
+        return split
 
     def _with_places(self, ids: list[int]) -> list[int]:
-        """Ids with the digits of numbers replaced by place tokens, as far as there are any."""
+        """Ids with the digits of numbers replaced by place tokens, up to `max_places`."""
         first = self._first_place_token + self.max_places * len(DIGITS)
         placed = list(ids)
-        for match in _NUMBER.finditer("".join(self._spelled.get(i, " ") for i in ids)):
-            whole = len(match[0].partition(".")[0])
+        for match in _NUMBER.finditer("".join(self._number_characters.get(i, " ") for i in ids)):
+            integer_digits = len(match[0].partition(".")[0])
             for k, digit in enumerate(match[0]):
-                place = whole - 1 - k if k < whole else whole - k
+                place = integer_digits - 1 - k if k < integer_digits else integer_digits - k
                 if digit != "." and -self.max_places <= place < self.max_places:
                     placed[match.start() + k] = first + place * len(DIGITS) + int(digit)
         return placed
@@ -117,11 +118,11 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         first = self._first_place_token
         places = range(first, self.vocab_size)
         return super().decode(
-            self._digits[(i - first) % len(DIGITS)] if i in places else i for i in map(int, ids)
+            self._digit_ids[(i - first) % len(DIGITS)] if i in places else i for i in map(int, ids)
         )
 
     def number_values(self) -> torch.Tensor:
-        """float32 [V]: the digit alone, whatever its place, as the NTL paper pairs RT with NTL."""
+        """float32 [V]: the digit without its place, as the NTL paper combines RT with NTL."""
         values = super().number_values()
         values[self._first_place_token :] = torch.arange(10).repeat(2 * self.max_places)
         return values
@@ -130,10 +131,10 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         """float32 [V, D]: NE(d, p, j) = (-1)^j x / (j + 1), x = d * 10^p, in dimension j of the
         place token `_d_p_` (Born & Manica, "numerical encodings"); zeros for all other tokens.
 
-        NOTE: with `log_scale` x is log(1 + d * 10^p), so that the decay over dimensions stays the
-        formula's. The NTL authors' code takes the logarithm after dividing by j + 1, which leaves
+        NOTE: with `log_scale` x is log(1 + d * 10^p), which keeps the formula's decay over
+        dimensions. The NTL authors' code takes the logarithm after dividing by j + 1, which makes
         large numbers nearly the same in all dimensions. Published code also scales the encodings
-        to a largest value of 10 and shares a divisor between two dimensions; the formula does not.
+        to a maximum of 10 and shares a divisor between two dimensions; the formula does not.
         """
         places = torch.arange(-self.max_places, self.max_places, dtype=torch.float64)
         numbers = (10.0 ** places[:, None] * torch.arange(10)).flatten()
@@ -149,5 +150,5 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         return hashlib.sha256(options.encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
-        own = {"max_places": self.max_places, "log_scale": self.log_scale}
-        return {**super()._settings(), **own}
+        options = {"max_places": self.max_places, "log_scale": self.log_scale}
+        return {**super()._settings(), **options}

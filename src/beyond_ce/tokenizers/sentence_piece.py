@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies: trained on our own data, or those of pretrained models."""
+"""SentencePiece vocabularies: trained on our own data, or taken from pretrained models."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ import torch
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.tokenizers.base import Tokenizer
 
-SPACE = "▁"  # SentencePiece's spelling of a space within a piece
+SPACE = "▁"  # how SentencePiece writes a space within a piece
 DIGITS = "0123456789"
-T5_SENTINELS = 100  # <extra_id_0> .. <extra_id_99>, which T5 adds behind its SentencePiece model
+T5_SENTINELS = 100  # <extra_id_0> .. <extra_id_99>, which T5 adds to its SentencePiece model
 
 _MODEL_FILE = "tokenizer.model"
-_BOUNDARY = "\t"  # no piece contains it, and none crosses it
-_NUMBERS = re.compile("[0-9]+|[^0-9]+")
-_LONGEST_TEXT = 1 << 16  # characters; below `max_sentence_length` in bytes, boundaries included
+_BOUNDARY = "\t"  # no piece contains or crosses it
+_NUMBER_OR_REST = re.compile("[0-9]+|[^0-9]+")
+_LONGEST_TEXT = 1 << 16  # characters; stays below `max_sentence_length` bytes with boundaries
 TRAINING: dict[str, Any] = {
     # NOTE: T5's own vocabulary is a unigram model. On add_sub_multiple's few sentence forms unigram
-    # leaves words in letters (15.2 tokens a text, BPE 9.3, both with vocab_size=1024) and trains
-    # four times as long.
+    # splits words into letters (15.2 tokens per text, BPE 9.3, both with vocab_size=1024) and takes
+    # four times as long to train.
     "model_type": "bpe",
     "pad_id": 0,
     "eos_id": 1,
     "unk_id": 2,
     "bos_id": -1,
-    # Exact round trip: nothing is normalised, and what has no piece is spelled in bytes.
+    # Exact round trip: no normalisation, and bytes for characters without a piece.
     "normalization_rule_name": "identity",
     "remove_extra_whitespaces": False,
     "add_dummy_prefix": False,
     "byte_fallback": True,
     "required_chars": SPACE + DIGITS,
-    # Numbers and what surrounds them never share a piece: `split_by_number` alone would let "-5"
-    # and "1)" be pieces, as it only keeps digits and letters apart.
+    # No piece mixes a number with the text around it. `split_by_number` only separates digits from
+    # letters, so "-5" and "1)" could still be pieces.
     "pretokenization_delimiter": _BOUNDARY,
     # A text too small for `vocab_size` pieces gives a smaller vocabulary.
     "hard_vocab_limit": False,
-    # A sample drawn with SentencePiece's fixed seed while the texts stream by bounds the memory.
+    # To bound the memory, SentencePiece samples from the stream of texts, with its own fixed seed.
     "input_sentence_size": 500_000,
     "shuffle_input_sentence": True,
-    "max_sentence_length": 1 << 20,  # bytes; longer texts would be skipped without a word
+    "max_sentence_length": 1 << 20,  # bytes; longer texts would be skipped silently
     "num_threads": 1,
 }
 
@@ -73,8 +73,8 @@ def _train(texts: Iterable[str], settings: dict[str, Any]) -> bytes:
             raise failures[0] from None
         needed = re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         raise UsageError(
-            f"tokenizer.vocab_size={size} is too small: the bytes and characters of the "
-            f"training texts need {needed[1]}"
+            f"tokenizer.vocab_size={size} is too small: set at least {needed[1]}, which the "
+            "bytes and characters of the training texts need"
             if needed
             else f"no tokenizer with vocab_size={size} can be trained: "
             "the training texts are empty or too few"
@@ -83,13 +83,13 @@ def _train(texts: Iterable[str], settings: dict[str, Any]) -> bytes:
 
 
 def _with_boundaries(texts: Iterable[str], failures: list[BaseException]) -> Iterator[str]:
-    """Texts in parts, with numbers set apart; what goes wrong in reading them is noted in
-    `failures`, as SentencePiece would turn it into an error of its own."""
+    """Texts in parts, with boundaries around numbers. Errors in reading the texts are stored in
+    `failures`, because SentencePiece replaces them by its own error."""
     try:
         for text in texts:
             for start in range(0, len(text), _LONGEST_TEXT):
                 part = text[start : start + _LONGEST_TEXT]
-                yield _BOUNDARY + _BOUNDARY.join(_NUMBERS.findall(part))
+                yield _BOUNDARY + _BOUNDARY.join(_NUMBER_OR_REST.findall(part))
     except (Exception, KeyboardInterrupt) as error:
         failures.append(error)
         raise
@@ -106,38 +106,37 @@ def _cache_errors(root: Path) -> Iterator[None]:
 
 
 def _find_model(name: str, file: str) -> Path:
-    """The SentencePiece file that a path, a folder or a name on the Hugging Face hub stands for."""
+    """The SentencePiece file at a path, in a folder, or of a model on the Hugging Face hub."""
     path = Path(name).expanduser()
     if path.is_dir():
         path /= file
     if path.is_file():
         return path
-    # Here, as only pretrained vocabularies by name need it.
+    # A late import, because only vocabularies from the hub need it.
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, file))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"tokenizer.model={name}: neither a SentencePiece file, nor a folder with "
-            f"{file}, nor a model that the Hugging Face hub or its local cache gives"
+            f"tokenizer.model={name} is not a SentencePiece file, a folder with {file} or a model "
+            "on the Hugging Face hub or in its local cache: give one of these"
         ) from error
 
 
 class SentencePieceTokenizer(Tokenizer):
-    """Base of the tokenizers over a SentencePiece vocabulary.
+    """Base class of the tokenizers with a SentencePiece vocabulary.
 
     A vocabulary trained here round-trips any Unicode text exactly, control characters included.
-    T5's folds Unicode forms (NFKC), turns newlines and tabs into spaces, keeps single inner
-    spaces only, and characters that it lacks, '{', '}' and '<' among them, come back as ' ⁇ '.
-    Number text (digits, signs, decimal points, single spaces) and all that its own pieces spell
-    come back exactly.
+    T5's normalises Unicode (NFKC), turns newlines and tabs into spaces and merges repeated spaces;
+    characters that it lacks, such as '{', '}' and '<', come back as ' ⁇ '. Numbers (digits, signs,
+    decimal points, single spaces) and all text made of its own pieces round-trip exactly.
 
     Args:
-        vocab_size: pieces to learn at most, the 3 special and 256 byte tokens included; texts
-            that do not yield as many give fewer. Without effect if `model` is given.
+        vocab_size: maximum number of pieces to learn, including 3 special and 256 byte tokens;
+            small texts give fewer. Ignored if `model` is given.
         model: a pretrained T5 vocabulary: a SentencePiece file, a folder with `spiece.model`, or
-            a model's name on the Hugging Face hub. Read when first needed.
+            a model's name on the Hugging Face hub. Read on first use.
     """
 
     pad_id = 0
@@ -154,7 +153,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.max_vocab_size = vocab_size
         self.model = model
         self._loaded: sentencepiece.SentencePieceProcessor | None = None
-        self._rewritten: dict[int, list[int]] = {}
+        self._replaced: dict[int, list[int]] = {}
 
     @property
     def _pieces(self) -> sentencepiece.SentencePieceProcessor:
@@ -163,32 +162,32 @@ class SentencePieceTokenizer(Tokenizer):
                 raise RuntimeError("call fit first: this tokenizer has no vocabulary yet")
             path = _find_model(self.model, self.pretrained_file)
             try:
-                self._use(path.read_bytes())
+                self._set_model(path.read_bytes())
             except (OSError, RuntimeError, ValueError) as error:
                 raise UsageError(
-                    f"tokenizer.model={self.model}: {path} is no vocabulary as that of "
-                    f"{self.pretrained} in SentencePiece's format"
+                    f"tokenizer.model={self.model}: {path} is not a SentencePiece vocabulary like "
+                    f"{self.pretrained}'s: give one that is"
                 ) from error
         assert self._loaded is not None
         return self._loaded
 
-    def _use(self, model: bytes) -> None:
-        """Take a serialized SentencePiece model; ValueError if it lacks what we rely on."""
+    def _set_model(self, model: bytes) -> None:
+        """Use this serialized SentencePiece model; ValueError if it lacks tokens that we need."""
         pieces = sentencepiece.SentencePieceProcessor()
         pieces.load_from_serialized_proto(model)
         self._read_layout(pieces)
         self._loaded = pieces
-        self._rewritten = self._rewrite(pieces)
+        self._replaced = self._replacements(pieces)
 
     def _read_layout(self, pieces: sentencepiece.SentencePieceProcessor) -> None:
-        """ValueError if the special tokens are not where we rely on them or digits are lacking."""
+        """ValueError if digits are missing or the special tokens do not have the expected ids."""
         special = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id())
         alphabet = pieces.piece_to_id([SPACE, *DIGITS])
         if special != (self.pad_id, self.eos_id, self.unk_id) or self.unk_id in alphabet:
             raise ValueError("not laid out as T5's vocabulary")
 
-    def _rewrite(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
-        """Ids that `encode` replaces by others."""
+    def _replacements(self, pieces: sentencepiece.SentencePieceProcessor) -> dict[int, list[int]]:
+        """The ids that `encode` replaces, with the ids that it puts in their place."""
         return {}
 
     @property
@@ -219,11 +218,11 @@ class SentencePieceTokenizer(Tokenizer):
                     self.save(Path(temporary, digest))
                     os.replace(Path(temporary, digest), folder)
                 return self
-        self._use(type(self).load(folder)._pieces.serialized_model_proto())
+        self._set_model(type(self).load(folder)._pieces.serialized_model_proto())
         return self
 
     def train(self, texts: Iterable[str]) -> None:
-        """Learn the vocabulary from the texts, without a cache.
+        """Learn the vocabulary from the texts, without the cache.
 
         Raises:
             UsageError: no vocabulary can be learned from these texts with this `vocab_size`.
@@ -232,28 +231,28 @@ class SentencePieceTokenizer(Tokenizer):
             raise UsageError(
                 f"tokenizer.vocab_size={self.max_vocab_size}: give a positive number of pieces"
             )
-        own = {"vocab_size": self.max_vocab_size, "split_digits": self.split_digits}
-        model = _train(texts, {**self.training, **own})
+        settings = {"vocab_size": self.max_vocab_size, "split_digits": self.split_digits}
+        model = _train(texts, {**self.training, **settings})
         try:
-            self._use(model)
+            self._set_model(model)
         except ValueError as error:
             raise UsageError(
-                "no tokenizer can be trained: the training texts hold next to nothing but digits"
+                "no tokenizer can be trained: the training texts have almost nothing but digits"
             ) from error
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         batch = self._pieces.encode(texts, num_threads=1)
-        if self._rewritten:
-            same = self._rewritten.get
-            return [[new for old in ids for new in same(old) or (old,)] for ids in batch]
+        if self._replaced:
+            replacement = self._replaced.get
+            return [[new for old in ids for new in replacement(old) or (old,)] for ids in batch]
         if self.model is None:
             for i, text in enumerate(texts):
                 if SPACE in text:
-                    batch[i] = self._encode_meta(text)
+                    batch[i] = self._encode_with_space_symbol(text)
         return batch
 
-    def _encode_meta(self, text: str) -> list[int]:
-        """Ids of a text that holds "▁" itself, which would come back as a space: as bytes."""
+    def _encode_with_space_symbol(self, text: str) -> list[int]:
+        """Ids of a text that contains "▁". It is encoded as bytes, or it would become a space."""
         literal = [self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
         first, *rest = self._pieces.encode(text.split(SPACE))
         return [*first, *(i for part in rest for i in (*literal, *part))]
@@ -272,7 +271,7 @@ class SentencePieceTokenizer(Tokenizer):
         return values
 
     def _number(self, piece: str) -> str:
-        """The part of a piece that makes it a number if it is all digits."""
+        """The part of a piece that must be all digits if the piece is a number."""
         return piece.removeprefix(SPACE)
 
     def fingerprint(self) -> str:
@@ -286,4 +285,4 @@ class SentencePieceTokenizer(Tokenizer):
         (folder / _MODEL_FILE).write_bytes(self._pieces.serialized_model_proto())
 
     def _load_vocabulary(self, folder: Path) -> None:
-        self._use((folder / _MODEL_FILE).read_bytes())
+        self._set_model((folder / _MODEL_FILE).read_bytes())

@@ -1,5 +1,5 @@
-"""One token for every number, with the number beside it: the tokenizer of xVal (Golkar et al. 2023,
-arXiv:2310.02989)."""
+"""One token for all numbers, with the value given separately: the tokenizer of xVal (Golkar et al.
+2023, arXiv:2310.02989)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from beyond_ce.tokenizers.sentence_piece import SentencePieceTokenizer
 
 
 class XValTokenizer(SentencePieceTokenizer):
-    """A number, with its sign and decimals, is the token [NUM]; all else is SentencePiece's.
+    """A number, with its sign and decimals, is the token [NUM]; other text is SentencePiece's.
 
-    Ids alone lose the numbers. `split` gives them as they are written, `decode` takes them back,
-    and the round trip is exact for any text and any number of digits. Models read
-    `token_numbers`, the nearest float64.
+    The ids alone lose the numbers. `split` also returns the numbers as they are written and
+    `decode` accepts them; with them the round trip is exact for any text and any number of digits.
+    Models read `token_numbers`, the nearest float64 values.
 
     Args:
-        vocab_size: pieces to learn at most, [NUM] not among them.
-        model: must be None, as no pretrained vocabulary has [NUM].
+        vocab_size: maximum number of pieces to learn, without [NUM].
+        model: must be None, because no pretrained vocabulary has [NUM].
 
     Raises:
         UsageError: `model` is given.
     """
 
-    split_digits = True  # of no effect: the pieces are learned from text without digits
+    split_digits = True  # has no effect: the pieces are learned from text without digits
     carries_numbers = True
 
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
@@ -70,23 +70,23 @@ class XValTokenizer(SentencePieceTokenizer):
         return [next(values) if i == self.num_id else float("nan") for i in ids]
 
     def decode(self, ids: Iterable[int], numbers: Sequence[str] = ()) -> str:
-        """As for any tokenizer, with `numbers` in place of the [NUM] tokens, in their order.
+        """As for any tokenizer, with the [NUM] tokens replaced by `numbers`, in order.
 
-        A [NUM] without a number is written as such.
+        A [NUM] without a number is written as "[NUM]".
         """
         texts: list[str] = []
         part: list[int] = []
-        left = iter(numbers)
+        remaining = iter(numbers)
         for i in takewhile(lambda i: i != self.eos_id, map(int, ids)):
             if i == self.num_id:
-                texts += [super().decode(part), next(left, "[NUM]")]
+                texts += [super().decode(part), next(remaining, "[NUM]")]
                 part = []
             else:
                 part.append(i)
         return "".join([*texts, super().decode(part)])
 
     def number_values(self) -> torch.Tensor:
-        """NaN for every token: what a number is worth stands beside it."""
+        """NaN for every token: the ids do not carry values (see `token_numbers`)."""
         return torch.full((self.vocab_size,), torch.nan)
 
     def _settings(self) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def test_linear_blocks_in_front_of_the_next_token_leave_no_ordinary_model() -> N
         (["head.n=0"], "head.n=0"),
         (["head.n=10"], "head.n=10 takes 10 of the model's 9 layers"),
         (["head.extra_layers=-1"], "head.extra_layers=-1"),
-        (["head.loss_weights=[1,1]"], "give 4 of them"),
+        (["head.loss_weights=[1,1]"], "give 4 weights"),
         (["head.loss_weights=[1,1,1,-1]"], "none negative"),
     ],
 )

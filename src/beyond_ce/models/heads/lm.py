@@ -1,4 +1,4 @@
-"""The ordinary language model head: one linear map to the next token's logits."""
+"""The standard language model head: one linear map to the next token's logits."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ The trunk's output z goes through a block per head, one shared norm and an unemb
 
     P(x_{t+i} | x_{<=t}) = softmax(W norm(f_i(z_t)))
 
-f_i is a transformer layer, taken from the end of the trunk so that the parameters are those of the
-ordinary model, or a linear map. In the architectures other than the parallel one, a head's block
-reads what its neighbour's has written.
+f_i is either a transformer layer, taken from the end of the trunk so that the number of parameters
+is the ordinary model's, or a linear map. In the causal and anticausal architectures a head's block
+reads the output of a neighbouring head's block.
 
 Shapes: B examples, T positions, D hidden size, V vocabulary, n heads.
 """
@@ -34,9 +34,9 @@ class MultiTokenHead(Head):
         n: number of future tokens.
         block: builds the heads' blocks from `n` and `dim`.
         unembedding: builds the unembedding from `n`, `dim` and `vocab_size`.
-        extra_layers: layers that the trunk has beyond those that parameter parity leaves it
-            (n - 1 gives all of them back).
-        loss_weights: of each head in the total loss; null for ones.
+        extra_layers: layers added to the trunk. With 0 the number of parameters does not depend on
+            n; n - 1 makes up for all layers that heads 2 to n take.
+        loss_weights: weight of each head in the total loss; null for ones.
 
     Raises:
         UsageError: a number is out of range.
@@ -57,10 +57,10 @@ class MultiTokenHead(Head):
             raise UsageError(f"head.n={n}: give at least 1 future token")
         if extra_layers < 0:
             raise UsageError(f"head.extra_layers={extra_layers}: give 0 or more")
-        weights = [1.0] * n if loss_weights is None else [float(each) for each in loss_weights]
+        weights = [1.0] * n if loss_weights is None else [float(weight) for weight in loss_weights]
         if len(weights) != n or min(weights) < 0:
             raise UsageError(
-                f"head.loss_weights={list(weights)}: give {n} of them, one per head, none negative"
+                f"head.loss_weights={list(weights)}: give {n} weights, one per head, none negative"
             )
         self.n = n
         self.extra_layers = extra_layers
@@ -70,8 +70,10 @@ class MultiTokenHead(Head):
         self.unembeddings = unembedding(n=n, dim=dim, vocab_size=vocab_size)
 
     def take_layers(self, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
-        """Takes layers off the end of the trunk as blocks, where the blocks are such layers, and
-        the final norm, which now follows the blocks; returns what stands in for the norm.
+        """Moves the final norm, and the last trunk layers if the blocks are layers, into the head.
+
+        Returns:
+            The trunk's new final norm, an identity: the norm now follows the blocks.
 
         Raises:
             UsageError: the trunk has too few layers.
@@ -102,7 +104,7 @@ class MultiTokenHead(Head):
 
 
 class CausalMultiTokenHead(MultiTokenHead):
-    """Head i reads head i - 1: f_i(f_{i-1}(..f_1(z))), so that later tokens know of earlier ones.
+    """Head i reads head i - 1: f_i(f_{i-1}(..f_1(z))), so later tokens depend on earlier ones.
 
     Source: MTP paper, appendix B, "causal".
     """
@@ -112,8 +114,10 @@ class CausalMultiTokenHead(MultiTokenHead):
 
 
 class AnticausalMultiTokenHead(MultiTokenHead):
-    """Head i reads head i + 1: the furthest token is predicted first, the next token with all
-    blocks. Source: MTP paper, appendix B, "anticausal"."""
+    """Head i reads head i + 1: the furthest token comes first, and the next token uses all blocks.
+
+    Source: MTP paper, appendix B, "anticausal".
+    """
 
     def source(self, offset: int) -> int | None:
         return offset + 1 if offset + 1 < self.n else None
@@ -122,8 +126,8 @@ class AnticausalMultiTokenHead(MultiTokenHead):
 class Blocks(nn.ModuleList, ABC):
     """The blocks f_1 .. f_n of the heads: block `offset` maps [B, T, D] to [B, T, D]."""
 
-    lent: ClassVar[bool]
-    """Whether they are layers that the model has to lend (see `LanguageModel.lends_layers`)."""
+    from_trunk: ClassVar[bool]
+    """Whether they are layers taken from the trunk (see `LanguageModel.provides_layers`)."""
 
     def __init__(self, n: int, dim: int) -> None:
         super().__init__()
@@ -131,20 +135,21 @@ class Blocks(nn.ModuleList, ABC):
 
     @abstractmethod
     def take_layers(self, layers: nn.ModuleList) -> None:
-        """Takes what it needs off the end of the trunk's layers."""
+        """Moves the layers that it needs from the end of the trunk's `layers` into this list."""
 
     @abstractmethod
     def forward(self, hidden: Tensor, offset: int) -> Tensor: ...
 
 
 class TransformerBlocks(Blocks):
-    """Each block a transformer layer of the trunk's kind.
+    """Each block is a transformer layer from the trunk.
 
-    Head 1's is the trunk's own last layer, and the other n - 1 leave the trunk as well, so that the
-    number of parameters does not depend on n; without heads 2 to n the ordinary model is left.
+    Head 1 takes the last layer of the ordinary model, and heads 2 to n take one more trunk layer
+    each, so the number of parameters does not depend on n. Without heads 2 to n this is an ordinary
+    model.
     """
 
-    lent = True
+    from_trunk = True
 
     def take_layers(self, layers: nn.ModuleList) -> None:
         if len(layers) < self.n:
@@ -161,14 +166,14 @@ class TransformerBlocks(Blocks):
 
 
 class LinearBlocks(Blocks):
-    """Heads 2 to n are linear maps D x D without bias, head 1 is the ordinary model's own.
+    """Heads 2 to n have linear maps D x D without bias; head 1 is the ordinary model's.
 
-    NOTE: the paper does not say what becomes of head 1 and of the trunk. Head 1 gets no map, so
-    that here too the ordinary model is left without the other heads; the trunk keeps all layers,
-    as a map has but a twelfth of a layer's parameters.
+    NOTE: the paper does not say what happens to head 1 and the trunk. Here head 1 gets no map, so
+    this too is an ordinary model without the other heads. The trunk keeps all layers, because a map
+    has only a twelfth of a layer's parameters.
     """
 
-    lent = False
+    from_trunk = False
 
     def __init__(self, n: int, dim: int) -> None:
         super().__init__(n, dim)
@@ -182,13 +187,13 @@ class LinearBlocks(Blocks):
         """Takes none."""
 
     def forward(self, hidden: Tensor, offset: int) -> Tensor:
-        # Autocast multiplies in half precision; the norm that follows gets the trunk's, as in every
-        # other head.
+        # Autocast multiplies in half precision. Cast back, so the norm gets the trunk's precision
+        # as in all other heads.
         return self[offset](hidden).to(hidden.dtype)
 
 
 class Unembedding(nn.Module, ABC):
-    """From [B, T, D] to logits: one matrix or several."""
+    """The heads' unembedding: one shared matrix, or one per head."""
 
     def __init__(self, count: int, dim: int, vocab_size: int) -> None:
         super().__init__()
@@ -200,11 +205,11 @@ class Unembedding(nn.Module, ABC):
 
     @abstractmethod
     def matrix(self, offset: int) -> nn.Parameter:
-        """The matrix [V, D] of a head."""
+        """The matrix [V, D] of the head at `offset`."""
 
     @abstractmethod
     def share(self, unembedding: nn.Parameter) -> None:
-        """Starts from another model's matrix [V, D]."""
+        """Uses this matrix [V, D] for head 1, and as the other heads' matrix or initial value."""
 
 
 class SharedUnembedding(Unembedding):

@@ -1,4 +1,4 @@
-"""Heads that predict an answer's number itself: the regression baseline of the NTL paper.
+"""Heads that predict the answer as a number: the regression baseline of the NTL paper.
 
 Shapes: B examples, D hidden size.
 """
@@ -17,12 +17,12 @@ from beyond_ce.models.heads.base import Head
 class RegressionHead(Head):
     """One linear map from a prompt's hidden state to its answer's value.
 
-    The map learns (value - `shift`) / `scale`, which also is the space that the loss is in: with
-    the mean and the standard deviation of a data set's answers it starts where it should.
+    The map learns (value - `shift`) / `scale`, and the loss is measured on that. Set them to the
+    mean and standard deviation of the data set's answers to standardise the targets.
 
     Args:
         dim: hidden size D.
-        vocab_size: unused, as the head predicts no tokens.
+        vocab_size: unused, because the head predicts no tokens.
         shift, scale: in the unit of the answers.
 
     Raises:
@@ -42,17 +42,17 @@ class RegressionHead(Head):
         nn.init.zeros_(self.linear.bias)
 
     def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
-        """Predictions [B, 1] in the space of `targets`, from [B, 1, D]."""
+        """Predictions [B, 1] of `targets`, from [B, 1, D]."""
         return self.linear(hidden).squeeze(-1)
 
     def targets(self, numbers: Numbers | None) -> Tensor:
-        """What the map has to give for each answer: float32 [B], NaN for answers without number."""
+        """The map's target for each answer: float32 [B], NaN for answers without a number."""
         if numbers is None:
-            raise ValueError("a regression head learns from numbers: give them to make_batch")
+            raise ValueError("a regression head needs the answers' numbers: give `numbers`")
         return torch.tensor([self._to_target(value) for value in numbers.answers])
 
     def values(self, predictions: Tensor) -> list[float]:
-        """The answers [B] that predictions [B, 1] stand for: the inverse of `targets`."""
+        """The answers [B] for predictions [B, 1]: the inverse of `targets`."""
         return [self._to_value(target) for target in predictions.flatten().tolist()]
 
     def _to_target(self, value: float) -> float:
@@ -63,7 +63,7 @@ class RegressionHead(Head):
 
 
 class LogRegressionHead(RegressionHead):
-    """The same for sign(x) log(1 + |x|) of the value x, for answers of many magnitudes.
+    """`RegressionHead` on sign(x) log(1 + |x|) of the value x, for answers of many magnitudes.
 
     `shift` and `scale` are in the unit of the logarithm.
     """

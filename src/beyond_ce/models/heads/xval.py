@@ -13,18 +13,18 @@ from beyond_ce.models.heads.base import Head
 
 
 class XValHead(Head):
-    """Token logits from one linear map, and the number from a perceptron with one hidden layer.
+    """Token logits from one linear map, and the number from an MLP with one hidden layer.
 
-    The number is in the scale of `log_scale`, and means something where the token is [NUM].
+    The number is on the scale of `log_scale`, and only meaningful if the token is [NUM].
 
     Args:
         dim: hidden size D.
         vocab_size: V.
-        decimals: places after the point to which an answer's numbers are rounded.
+        decimals: decimals to which an answer's numbers are rounded.
 
-    NOTE: a regression never hits a number exactly, and accuracy asks for exactness. The NTL paper's
-    evaluation rounds each prediction to as many decimals as its own label has, which no model can
-    know; here the number of decimals is fixed for a data set, as whether answers are whole.
+    NOTE: a regression never predicts a number exactly, but accuracy counts exact matches. The NTL
+    paper's evaluation rounds each prediction to the number of decimals of its label, which no model
+    can know. Here the number of decimals is fixed per data set, such as 0 for whole numbers.
     """
 
     target = "tokens and values"
@@ -41,7 +41,7 @@ class XValHead(Head):
         return torch.cat((self.tokens(hidden), self.number(hidden)), dim=-1)
 
     def values(self, numbers: Tensor) -> list[list[float]]:
-        """The values [B, T] of predicted numbers [B, T], out of their scale and rounded."""
+        """The values [B, T] of predicted numbers [B, T], with the log scale undone, rounded."""
         return [
             [round(exp_scale(number), self.decimals) + 0.0 for number in row]  # no minus zero
             for row in numbers.tolist()

@@ -1,0 +1,26 @@
+"""Random sampling that gives the same result on every platform and with every version of numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+def bit_generator(*seed: int) -> np.random.PCG64:
+    """A source of raw random bits. numpy may change how its distributions use them, but not the
+    bits themselves."""
+    return np.random.PCG64(np.random.SeedSequence(seed))
+
+
+def sample_distinct(bits: np.random.PCG64, total: int, size: int) -> Integers:
+    """`size` distinct integers of 0..total-1 in random order; all of them if there are fewer."""
+    if total <= 2 * size:  # rejecting repetitions would need many draws for the last ones
+        return np.argsort(bits.random_raw(total), kind="stable")[:size]
+    drawn: Integers = np.empty(0, dtype=np.int64)
+    while len(drawn) < size:
+        more = (bits.random_raw(size) % np.uint64(total)).astype(np.int64)
+        drawn = np.concatenate([drawn, more])
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+    return drawn[:size]
