@@ -65,21 +65,9 @@ def run(config: DictConfig) -> Path:
             if primary:
                 model, metrics = _score(config, trainer, parts, result, folder)
                 parts.logger.finish(metrics)
-                report = {
-                    **report_head(config),
-                    "data": parts.prepared.fingerprint,
-                    "metrics": metrics,
-                    "parameters": sum(p.numel() for p in model.parameters()),
-                    "steps": result.steps,
-                    "samples": result.samples,
-                    "train_s": result.seconds,
-                    # includes training before an interruption, but not the preparation for it
-                    "wall_clock_s": result.seconds + preparation_s + time.perf_counter() - start,
-                    "peak_memory_mb": result.peak_memory_mb,
-                    "wandb_id": parts.logger.id,
-                    "finished_at": now(),
-                }
-                write_report(folder, report)
+                # includes training before an interruption, but not the preparation for it
+                wall_clock_s = result.seconds + preparation_s + time.perf_counter() - start
+                write_report(folder, _report(config, parts, result, model, metrics, wall_clock_s))
     return folder
 
 
@@ -161,3 +149,27 @@ def _score(
         steps_per_epoch = len(prepared.train) / trainer.batch_size
         metrics |= probe.summary(records, sample["task"], steps_per_epoch)
     return model, metrics
+
+
+def _report(
+    config: DictConfig,
+    parts: _Parts,
+    result: TrainingResult,
+    model: LanguageModel,
+    metrics: dict[str, float],
+    wall_clock_s: float,
+) -> dict[str, Any]:
+    """The content of report.json."""
+    return {
+        **report_head(config),
+        "data": parts.prepared.fingerprint,
+        "metrics": metrics,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": result.steps,
+        "samples": result.samples,
+        "train_s": result.seconds,
+        "wall_clock_s": wall_clock_s,
+        "peak_memory_mb": result.peak_memory_mb,
+        "wandb_id": parts.logger.id,
+        "finished_at": now(),
+    }
