@@ -9,6 +9,7 @@ from typing import Any
 from beyond_ce.data.generation import Stream
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, each, optional, takes
 
 
 class Arithmetic(Mathematics):
@@ -28,6 +29,10 @@ class Arithmetic(Mathematics):
     categories = ("arithmetic__add_sub_multiple",)
     extrapolation = ("arithmetic__add_sub_multiple_longer",)
 
+    @takes(
+        "dataset",
+        operations=optional(each(COUNT, 2)),
+    )
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
         if operations is not None and not (
             len(operations) == 2 and 1 <= operations[0] <= operations[1]

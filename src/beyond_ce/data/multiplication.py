@@ -14,6 +14,7 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, SEED, TEXT, each, takes, whole
 
 Factors = tuple[Integers, Integers]
 Cell = tuple[int, int]
@@ -50,6 +51,16 @@ class Multiplication(PromptAnswerData):
 
     name = "multiplication"
 
+    @takes(
+        "dataset",
+        train_per_cell=COUNT,
+        validation_per_cell=COUNT,
+        test_per_cell=COUNT,
+        train_digits=each(whole(1, _MAX_DIGITS), 2),
+        test_digits=each(whole(1, _MAX_DIGITS), 2),
+        seed=SEED,
+        cache_dir=TEXT,
+    )
     def __init__(
         self,
         *,
@@ -66,11 +77,6 @@ class Multiplication(PromptAnswerData):
             "validation": validation_per_cell,
             "test": test_per_cell,
         }
-        for part, size in self.sizes.items():
-            if type(size) is not int or size < 1:
-                raise UsageError(
-                    f"dataset.{part}_per_cell must be a positive whole number, not {size}"
-                )
         self.train_digits = _digit_range("train_digits", train_digits)
         self.test_digits = _digit_range("test_digits", test_digits)
         self.seed = seed
