@@ -116,6 +116,18 @@ def each(rule: Rule, count: int | None = None) -> Rule:
     return listed
 
 
+def span(low: int, high: int) -> Rule:
+    """The minimum and the maximum of something, as a list of two whole numbers in a range."""
+    pair = each(whole(low, high), 2)
+
+    def rule(value: Any) -> str | None:
+        if pair(value) is None and value[0] <= value[1]:
+            return None
+        return f"give the minimum and the maximum, both from {low} to {high}, as [1,2]"
+
+    return rule
+
+
 def FLAG(value: Any) -> str | None:
     """True or false."""
     return None if isinstance(value, bool) else "give true or false"
@@ -127,13 +139,18 @@ def TEXT(value: Any) -> str | None:
     return None if full else "give a text"
 
 
+def PATH(value: Any) -> str | None:
+    """A path; an empty text is the current folder."""
+    return None if isinstance(value, str | PurePath) else "give a path"
+
+
 COUNT = whole(1)
 NO_LIMIT = optional(COUNT)
 """A limit of at least 1; null for none."""
 SIZE = whole(1, 2**20)
 """The size of one of a model's dimensions."""
 LAYERS = whole(1, 1000)
-SEED = whole(0, 2**32 - 1)
+SEED = whole(0, 2**63 - 1)
 SHARE = number(above=0, below=1)
 DROPOUT = number(0, below=1)
 WEIGHT = number(0, 1e6)

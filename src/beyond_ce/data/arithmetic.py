@@ -9,7 +9,7 @@ from typing import Any
 from beyond_ce.data.generation import Stream
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import COUNT, each, optional, takes
+from beyond_ce.settings import optional, span, takes
 
 
 class Arithmetic(Mathematics):
@@ -31,15 +31,9 @@ class Arithmetic(Mathematics):
 
     @takes(
         "dataset",
-        operations=optional(each(COUNT, 2)),
+        operations=optional(span(1, 10_000)),
     )
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
-        if operations is not None and not (
-            len(operations) == 2 and 1 <= operations[0] <= operations[1]
-        ):
-            raise UsageError(
-                f"dataset.operations={list(operations)}: give the minimum and the maximum, as [1,2]"
-            )
         self.operations = None if operations is None else (operations[0], operations[1])
         super().__init__(**kwargs)
         if self.operations is not None and self.path is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from beyond_ce.data.base import DataSet
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import SHARE, TEXT, takes, whole
+from beyond_ce.settings import PATH, SHARE, takes, whole
 
 if TYPE_CHECKING:
     import datasets
@@ -57,7 +57,7 @@ class Corpus(DataSet):
     @takes(
         "dataset",
         sequence_length=whole(1, 2**24),
-        cache_dir=TEXT,
+        cache_dir=PATH,
         validation_share=SHARE,
         test_share=SHARE,
     )

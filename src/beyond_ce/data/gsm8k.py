@@ -14,7 +14,7 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import RowSource, text_of
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, optional, takes
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 MARKER = "####"
 """Precedes the final answer."""
@@ -49,7 +49,7 @@ class GSM8K(PromptAnswerData):
         "dataset",
         validation_size=COUNT,
         seed=SEED,
-        cache_dir=TEXT,
+        cache_dir=PATH,
         max_train=NO_LIMIT,
         max_test=NO_LIMIT,
         path=optional(TEXT),

@@ -18,7 +18,7 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import COUNT, SEED, TEXT, each, one_of, optional, takes, whole
+from beyond_ce.settings import COUNT, PATH, SEED, TEXT, each, one_of, optional, takes, whole
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Mathematics(PromptAnswerData):
         validation_per_difficulty=COUNT,
         test_size=COUNT,
         seed=SEED,
-        cache_dir=TEXT,
+        cache_dir=PATH,
         difficulties=each(one_of(*DIFFICULTIES)),
         path=optional(TEXT),
         num_workers=optional(whole(1, 2**16)),

@@ -17,7 +17,7 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import RowSource
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, optional, takes
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class MultiRC(PromptAnswerData):
         "dataset",
         validation_size=COUNT,
         seed=SEED,
-        cache_dir=TEXT,
+        cache_dir=PATH,
         max_prompt_words=NO_LIMIT,
         path=optional(TEXT),
     )

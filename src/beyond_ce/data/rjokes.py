@@ -17,7 +17,7 @@ from beyond_ce.data.example import Example
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, find_file, read_lines
 from beyond_ce.data.sampling import bit_generator, sample_distinct
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, optional, takes
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RJokes(PromptAnswerData):
         max_test=NO_LIMIT,
         max_characters=NO_LIMIT,
         seed=SEED,
-        cache_dir=TEXT,
+        cache_dir=PATH,
         path=optional(TEXT),
     )
     def __init__(

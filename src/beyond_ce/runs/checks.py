@@ -7,6 +7,7 @@ divide into its heads, or an optimizer of torch's that refuses its arguments.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 
 from beyond_ce.configuration import build, choices
 from beyond_ce.errors import UsageError, one_line
-from beyond_ce.settings import SEED, TEXT, Rule, check_value, check_values, one_of
+from beyond_ce.settings import PATH, TEXT, Rule, check_value, check_values, one_of, whole
 
 _REQUIRED = (
     *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),
@@ -25,9 +26,9 @@ _REQUIRED = (
 )
 _OPTIONAL = ("baseline", "probe")
 _TOP: dict[str, Rule] = {
-    "seed": SEED,
-    "results_dir": TEXT,
-    "cache_dir": TEXT,
+    "seed": whole(0, 2**32 - 1),  # as numpy takes, which Fabric seeds too
+    "results_dir": PATH,
+    "cache_dir": PATH,
     "evaluate_checkpoint": one_of("last", "best"),
     "scale": TEXT,
 }
@@ -65,20 +66,20 @@ def _check_choice(group: str, node: Any) -> None:
         raise UsageError(f"{group} {what}: give {group}= one of {some}")
 
 
-def _check_node(path: str, node: Any, raw: Any) -> None:
-    """Check a mapping with a `_target_`, and those in it; `raw` is the same with interpolations."""
+def _check_node(path: str, node: Any, written: Any) -> None:
+    """Check a mapping with a `_target_`, and those in it; `written` has its interpolations."""
     if not isinstance(node, dict):
         return
+    raw: dict[str, Any] = written if isinstance(written, dict) else {}
     for key, value in node.items():
-        _check_node(f"{path}.{key}", value, raw[key] if isinstance(raw, dict) else None)
+        _check_node(f"{path}.{key}", value, raw.get(key))
     if "_target_" not in node:
         return
 
     def name(key: str) -> str:
         """The key that the user sets: the one that this one refers to, if it does."""
-        text = raw.get(key) if isinstance(raw, dict) else None
-        refers = isinstance(text, str) and text.startswith("${") and text.endswith("}")
-        return text[2:-1] if refers and ":" not in text else f"{path}.{key}"
+        other = re.fullmatch(r"\$\{([\w.]+)\}", str(raw.get(key)))
+        return other[1] if other else f"{path}.{key}"
 
     try:
         target = get_object(node["_target_"])
