@@ -18,7 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from beyond_ce.configuration import CONF_DIR, check_scale, choices, experiments, explain_missing
+from beyond_ce.configuration import (
+    CONF_DIR,
+    check_overrides,
+    check_scale,
+    choices,
+    experiments,
+    explain_missing,
+)
 from beyond_ce.errors import RunError, UsageError, one_line
 
 Main = Callable[..., None]
@@ -42,6 +49,8 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
         @functools.wraps(main)
         def decorated() -> None:
             with one_line_errors():
+                if config is not None:
+                    check_overrides(sys.argv[1:])
                 run()
 
         return decorated

@@ -11,7 +11,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException, MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -37,10 +38,12 @@ FORMER_NAMES = {
 
 def compose(overrides: Iterable[str] = ()) -> DictConfig:
     """Compose `conf/train.yaml` with Hydra override strings, as `scripts/train.py` does."""
+    overrides = list(overrides)
+    check_overrides(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
-            config = hydra_compose("train", overrides=list(overrides), return_hydra_config=True)
+            config = hydra_compose("train", overrides=overrides, return_hydra_config=True)
         except MissingConfigException as error:
             if advice := explain_missing(error):
                 raise UsageError(advice) from error
@@ -91,6 +94,23 @@ def experiments() -> dict[str, list[str]]:
         elif path.stem != RECIPE:
             scales_of[name.as_posix()] = []
     return scales_of
+
+
+def check_overrides(overrides: Iterable[str]) -> None:
+    """Refuse `group=` a number, true or null, to which Hydra has no answer but a traceback."""
+    for override in overrides:
+        group, is_choice, _ = override.partition("=")
+        if not is_choice or group.partition("/")[0] not in _groups():
+            continue
+        try:
+            value = OverridesParser.create().parse_override(override).value()
+        except HydraException:  # it says itself what it cannot read
+            continue
+        if value is None or isinstance(value, bool | int | float):
+            raise UsageError(
+                f"{override}: name an option ({group}=... in --help), or leave out what the "
+                f"experiment chooses with ~{group}"
+            )
 
 
 def check_scale(hydra: DictConfig | HydraConf) -> None:

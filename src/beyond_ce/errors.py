@@ -18,15 +18,3 @@ class RunError(Exception):
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks, to quote in our own messages."""
     return " ".join(str(error).split())
-
-
-def check_at_least_one(group: str = "", **numbers: int | None) -> None:
-    """Raises UsageError for the first of `numbers` below 1; None stands for no limit.
-
-    Args:
-        group: config group to name in the message, such as "evaluator".
-    """
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            key = f"{group}.{name}" if group else name
-            raise UsageError(f"{key}={value}: give at least 1")

@@ -211,7 +211,8 @@ def test_a_cut_file_is_one_line(tmp_path):
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
 @pytest.mark.parametrize("key", ["train_per_difficulty", "num_workers"])
 def test_sizes_must_be_positive(tmp_path, key, value):
-    with pytest.raises(UsageError, match=f"dataset.{key} must be a positive whole number"):
+    advice = "at least 1" if isinstance(value, int) else "a whole number, as 1"
+    with pytest.raises(UsageError, match=f"dataset.{key}={value}: give {advice}"):
         Arithmetic(**{**SIZES, "num_workers": 1, key: value}, cache_dir=tmp_path)
 
 
@@ -270,8 +271,8 @@ def test_what_makes_other_questions_has_another_fingerprint(tmp_path):
         ({"operations": [0, 1]}, "the minimum and the maximum"),
         ({"operations": [1]}, "the minimum and the maximum"),
         ({"operations": []}, "the minimum and the maximum"),
-        ({"difficulties": ["simple"]}, "choose some of"),
-        ({"difficulties": []}, "choose some of"),
+        ({"difficulties": ["simple"]}, "give easy or medium or hard for each"),
+        ({"difficulties": []}, "give a list of at least one"),
     ],
 )
 def test_impossible_questions_are_refused(tmp_path, changes, message):

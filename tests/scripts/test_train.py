@@ -107,7 +107,7 @@ def test_a_damaged_token_cache_is_named(
     [
         ("loss=nope", "Could not find 'loss/nope'", 2),
         ("trainer.nope=1", "Key 'nope' is not in struct", 2),
-        ("trainer.batch_size=0", "trainer.batch_size is 0: it must be at least 1", 2),
+        ("trainer.batch_size=0", "trainer.batch_size=0: give at least 1", 2),
     ],
 )
 def test_errors_are_one_line(

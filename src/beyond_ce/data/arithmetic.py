@@ -9,6 +9,7 @@ from typing import Any
 from beyond_ce.data.generation import Stream
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import optional, span, takes
 
 
 class Arithmetic(Mathematics):
@@ -28,13 +29,11 @@ class Arithmetic(Mathematics):
     categories = ("arithmetic__add_sub_multiple",)
     extrapolation = ("arithmetic__add_sub_multiple_longer",)
 
+    @takes(
+        "dataset",
+        operations=optional(span(1, 10_000)),
+    )
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
-        if operations is not None and not (
-            len(operations) == 2 and 1 <= operations[0] <= operations[1]
-        ):
-            raise UsageError(
-                f"dataset.operations={list(operations)}: give the minimum and the maximum, as [1,2]"
-            )
         self.operations = None if operations is None else (operations[0], operations[1])
         super().__init__(**kwargs)
         if self.operations is not None and self.path is not None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from beyond_ce.data.base import DataSet
 from beyond_ce.data.cache import load_or_write
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
+from beyond_ce.settings import PATH, SHARE, takes, whole
 
 if TYPE_CHECKING:
     import datasets
@@ -53,6 +54,13 @@ class Corpus(DataSet):
     columns = ("text", "task")
     test_splits: tuple[str, ...] = ("test",)
 
+    @takes(
+        "dataset",
+        sequence_length=whole(1, 2**24),
+        cache_dir=PATH,
+        validation_share=SHARE,
+        test_share=SHARE,
+    )
     def __init__(
         self,
         *,
@@ -61,11 +69,7 @@ class Corpus(DataSet):
         validation_share: float,
         test_share: float,
     ) -> None:
-        check_at_least_one("dataset", sequence_length=sequence_length)
         shares = {"validation_share": validation_share, "test_share": test_share}
-        for key, share in shares.items():
-            if not 0 < share < 1:
-                raise UsageError(f"dataset.{key}={share}: give a number between 0 and 1")
         if validation_share + test_share >= 1:
             raise UsageError(
                 "dataset.validation_share and dataset.test_share leave nothing to train on: "

@@ -13,7 +13,8 @@ from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import RowSource, text_of
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 MARKER = "####"
 """Precedes the final answer."""
@@ -44,6 +45,15 @@ class GSM8K(PromptAnswerData):
     name = "gsm8k"
     test_splits: tuple[str, ...] = ("test",)
 
+    @takes(
+        "dataset",
+        validation_size=COUNT,
+        seed=SEED,
+        cache_dir=PATH,
+        max_train=NO_LIMIT,
+        max_test=NO_LIMIT,
+        path=optional(TEXT),
+    )
     def __init__(
         self,
         *,
@@ -59,7 +69,6 @@ class GSM8K(PromptAnswerData):
             "max_train": max_train,
             "max_test": max_test,
         }
-        check_at_least_one("dataset", **self.sizes)
         self.validation_size = validation_size
         self.seed = seed
         self.cache_dir = Path(cache_dir)

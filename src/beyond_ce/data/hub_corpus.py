@@ -10,7 +10,8 @@ from typing import Any
 
 from beyond_ce.data import files
 from beyond_ce.data.corpus import Corpus, Document
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
+from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -37,6 +38,17 @@ class HubCorpus(Corpus):
         UsageError: the folder has no such files, or settings are out of their range.
     """
 
+    @takes(
+        "dataset",
+        hub=TEXT,
+        column=TEXT,
+        config=optional(TEXT),
+        name=TEXT,
+        split=TEXT,
+        max_documents=NO_LIMIT,
+        path=optional(TEXT),
+        test_split=TEXT,
+    )
     def __init__(
         self,
         *,
@@ -51,7 +63,6 @@ class HubCorpus(Corpus):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        check_at_least_one("dataset", max_documents=max_documents)
         self.hub = hub
         self.config = config
         self.split = split

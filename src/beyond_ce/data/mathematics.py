@@ -18,6 +18,7 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, PATH, SEED, TEXT, each, one_of, optional, takes, whole
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,17 @@ class Mathematics(PromptAnswerData):
         "numbers__round_number_big",
     )
 
+    @takes(
+        "dataset",
+        train_per_difficulty=COUNT,
+        validation_per_difficulty=COUNT,
+        test_size=COUNT,
+        seed=SEED,
+        cache_dir=PATH,
+        difficulties=each(one_of(*DIFFICULTIES)),
+        path=optional(TEXT),
+        num_workers=optional(whole(1, 2**16)),
+    )
     def __init__(
         self,
         *,
@@ -99,14 +111,6 @@ class Mathematics(PromptAnswerData):
         }
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.num_workers = cores or 1 if num_workers is None else num_workers
-        for key, value in {**self.sizes, "num_workers": self.num_workers}.items():
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f"dataset.{key} must be a positive whole number, not {value}")
-        unknown = set(difficulties) - set(DIFFICULTIES)
-        if unknown or not difficulties:
-            raise UsageError(
-                f"dataset.difficulties={list(difficulties)}: choose some of {list(DIFFICULTIES)}"
-            )
         self.difficulties = tuple(difficulties)
         self.seed = seed
         self.cache_dir = Path(cache_dir)

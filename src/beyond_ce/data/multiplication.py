@@ -13,7 +13,7 @@ from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
-from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, PATH, SEED, span, takes
 
 Factors = tuple[Integers, Integers]
 Cell = tuple[int, int]
@@ -50,6 +50,16 @@ class Multiplication(PromptAnswerData):
 
     name = "multiplication"
 
+    @takes(
+        "dataset",
+        train_per_cell=COUNT,
+        validation_per_cell=COUNT,
+        test_per_cell=COUNT,
+        train_digits=span(1, _MAX_DIGITS),
+        test_digits=span(1, _MAX_DIGITS),
+        seed=SEED,
+        cache_dir=PATH,
+    )
     def __init__(
         self,
         *,
@@ -66,13 +76,8 @@ class Multiplication(PromptAnswerData):
             "validation": validation_per_cell,
             "test": test_per_cell,
         }
-        for part, size in self.sizes.items():
-            if type(size) is not int or size < 1:
-                raise UsageError(
-                    f"dataset.{part}_per_cell must be a positive whole number, not {size}"
-                )
-        self.train_digits = _digit_range("train_digits", train_digits)
-        self.test_digits = _digit_range("test_digits", test_digits)
+        self.train_digits = (train_digits[0], train_digits[1])
+        self.test_digits = (test_digits[0], test_digits[1])
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         tested = {self._regime(cell) for cell in _cells(self.test_digits)}
@@ -121,17 +126,6 @@ class Multiplication(PromptAnswerData):
         return dict(
             zip(sizes, zip(np.split(first, ends), np.split(second, ends), strict=True), strict=True)
         )
-
-
-def _digit_range(key: str, digits: Sequence[int]) -> Cell:
-    if isinstance(digits, Sequence) and [type(number) for number in digits] == [int, int]:
-        low, high = digits
-        if 1 <= low <= high <= _MAX_DIGITS:
-            return low, high
-    raise UsageError(
-        f"dataset.{key}={digits}: give the minimum and maximum digits of a factor, "
-        f"from 1 to {_MAX_DIGITS}, as [1,5]"
-    )
 
 
 def _cells(digits: Cell) -> list[Cell]:

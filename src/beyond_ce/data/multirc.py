@@ -16,7 +16,8 @@ from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import RowSource
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,14 @@ class MultiRC(PromptAnswerData):
     name = "multirc"
     test_splits: tuple[str, ...] = ("test",)
 
+    @takes(
+        "dataset",
+        validation_size=COUNT,
+        seed=SEED,
+        cache_dir=PATH,
+        max_prompt_words=NO_LIMIT,
+        path=optional(TEXT),
+    )
     def __init__(
         self,
         *,
@@ -68,9 +77,6 @@ class MultiRC(PromptAnswerData):
         max_prompt_words: int | None = None,
         path: str | Path | None = None,
     ) -> None:
-        check_at_least_one(
-            "dataset", validation_size=validation_size, max_prompt_words=max_prompt_words
-        )
         self.validation_size = validation_size
         self.max_prompt_words = max_prompt_words
         self.seed = seed

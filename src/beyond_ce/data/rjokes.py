@@ -16,7 +16,8 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, find_file, read_lines
 from beyond_ce.data.sampling import bit_generator, sample_distinct
-from beyond_ce.errors import RunError, UsageError, check_at_least_one
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,16 @@ class RJokes(PromptAnswerData):
     name = "rjokes"
     test_splits: tuple[str, ...] = ("test",)
 
+    @takes(
+        "dataset",
+        validation_size=COUNT,
+        max_train=NO_LIMIT,
+        max_test=NO_LIMIT,
+        max_characters=NO_LIMIT,
+        seed=SEED,
+        cache_dir=PATH,
+        path=optional(TEXT),
+    )
     def __init__(
         self,
         *,
@@ -78,7 +89,6 @@ class RJokes(PromptAnswerData):
             "max_test": max_test,
             "max_characters": max_characters,
         }
-        check_at_least_one("dataset", **self.sizes)
         self.validation_size = validation_size
         self.max_train = max_train
         self.max_test = max_test

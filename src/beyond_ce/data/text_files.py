@@ -11,6 +11,12 @@ from typing import Any
 from beyond_ce.data.corpus import Corpus, Document
 from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, read_lines
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import TEXT, optional, takes
+
+
+def _line(value: Any) -> str | None:
+    """A line of text, perhaps an empty one, or null."""
+    return None if value is None or isinstance(value, str) else "give a text, or null"
 
 
 class TextFiles(Corpus):
@@ -30,6 +36,13 @@ class TextFiles(Corpus):
         UsageError: there are no such files, or settings are out of their range.
     """
 
+    @takes(
+        "dataset",
+        path=optional(TEXT),
+        pattern=TEXT,
+        separator=_line,
+        name=TEXT,
+    )
     def __init__(
         self,
         *,

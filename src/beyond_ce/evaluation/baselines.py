@@ -13,8 +13,8 @@ import numpy as np
 from sklearn import linear_model
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.metrics import Values, mse
+from beyond_ce.settings import COUNT, each, number, takes
 
 
 class Baseline(Protocol):
@@ -62,9 +62,12 @@ class Ridge:
         max_features: words and pairs kept, the most frequent first.
     """
 
+    @takes(
+        "baseline",
+        alphas=each(number(above=0)),
+        max_features=COUNT,
+    )
     def __init__(self, alphas: Sequence[float], max_features: int) -> None:
-        if not alphas or min(alphas) <= 0:
-            raise UsageError(f"baseline.alphas={list(alphas)}: give positive penalties")
         self.alphas = list(alphas)
         self.weights = TfidfVectorizer(
             ngram_range=(1, 2), min_df=2, max_features=max_features, sublinear_tf=True

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.generation import answer
+from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -83,6 +84,13 @@ class AnswerEvaluator(Evaluator):
 
     columns = ("prompt", "answer")
 
+    @takes(
+        "evaluator",
+        batch_size=COUNT,
+        max_new_tokens=COUNT,
+        num_beams=COUNT,
+        max_examples=NO_LIMIT,
+    )
     def __init__(
         self,
         batch_size: int,
@@ -90,13 +98,6 @@ class AnswerEvaluator(Evaluator):
         num_beams: int = 1,
         max_examples: int | None = None,
     ) -> None:
-        check_at_least_one(
-            "evaluator",
-            batch_size=batch_size,
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            max_examples=max_examples,
-        )
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         self.num_beams = num_beams

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from beyond_ce.batches.batch import Batch, pad, token_mask
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import (
     Evaluation,
     Evaluator,
@@ -30,6 +30,7 @@ from beyond_ce.evaluation.evaluator import (
 )
 from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
+from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -100,8 +101,13 @@ class HeldOut(Evaluator):
 
     columns = ("text",)
 
+    @takes(
+        "evaluator",
+        batch_size=COUNT,
+        context=COUNT,
+        max_tokens=NO_LIMIT,
+    )
     def __init__(self, batch_size: int, context: int, max_tokens: int | None = None) -> None:
-        check_at_least_one("evaluator", batch_size=batch_size, context=context)
         if max_tokens is not None and max_tokens < context:
             raise UsageError(
                 f"evaluator.max_tokens={max_tokens} is less than a window: give at least "

@@ -12,6 +12,7 @@ from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
 from beyond_ce.evaluation.metrics import DISTANCES
+from beyond_ce.settings import number, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -28,10 +29,12 @@ class NumberAnswers(AnswerEvaluator):
 
     judges_answers = True
 
+    @takes(
+        "evaluator",
+        clip=number(above=0),
+    )
     def __init__(self, *, clip: float = CLIP, **settings: Any) -> None:
         super().__init__(**settings)
-        if not clip > 0:
-            raise UsageError(f"evaluator.clip={clip}: give a number above 0")
         self.clip = clip
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject, subsample
 from beyond_ce.evaluation.teacher_forcing import teacher_forced
+from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -40,8 +41,12 @@ class NumberMass(Evaluator):
 
     columns = ("prompt", "answer")
 
+    @takes(
+        "evaluator",
+        batch_size=COUNT,
+        max_examples=NO_LIMIT,
+    )
     def __init__(self, batch_size: int, max_examples: int | None = None) -> None:
-        check_at_least_one("evaluator", batch_size=batch_size, max_examples=max_examples)
         self.batch_size = batch_size
         self.max_examples = max_examples
 

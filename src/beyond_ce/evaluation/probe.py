@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.metrics import DISTANCES
+from beyond_ce.settings import COUNT, TEXT, each, number, optional, takes
 
 if TYPE_CHECKING:
     from beyond_ce.evaluation.evaluator import Evaluation, Subject
@@ -33,6 +34,14 @@ class Probe:
             every probe and in every run.
     """
 
+    @takes(
+        "probe",
+        every=COUNT,
+        metric=TEXT,
+        thresholds=each(number(above=0)),
+        splits=optional(each(TEXT)),
+        examples_per_task=COUNT,
+    )
     def __init__(
         self,
         every: int,
@@ -41,7 +50,6 @@ class Probe:
         splits: Sequence[str] | None,
         examples_per_task: int,
     ) -> None:
-        check_at_least_one("probe", every=every, examples_per_task=examples_per_task)
         if metric not in DISTANCES:
             # Otherwise it would look like a metric that is never defined: no task would be learned.
             raise UsageError(f"probe.metric={metric}: choose one of {', '.join(DISTANCES)}")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.batches.batch import Batch
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import (
     Evaluation,
     Evaluator,
@@ -29,6 +29,7 @@ from beyond_ce.evaluation.evaluator import (
 )
 from beyond_ce.generation import Generation, generate
 from beyond_ce.profiling import in_turns
+from beyond_ce.settings import COUNT, each, optional, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -76,6 +77,15 @@ class SelfSpeculation(Evaluator):
 
     columns = ("text",)
 
+    @takes(
+        "evaluator",
+        batch_sizes=each(COUNT),
+        prompt_tokens=COUNT,
+        max_new_tokens=COUNT,
+        max_prompts=COUNT,
+        heads=optional(each(COUNT)),
+        repeats=COUNT,
+    )
     def __init__(
         self,
         batch_sizes: Sequence[int],
@@ -85,15 +95,6 @@ class SelfSpeculation(Evaluator):
         heads: Sequence[int] | None = None,
         repeats: int = 3,
     ) -> None:
-        check_at_least_one(
-            "evaluator",
-            batch_sizes=min(batch_sizes, default=0),
-            heads=None if heads is None else min(heads, default=0),
-            prompt_tokens=prompt_tokens,
-            max_new_tokens=max_new_tokens,
-            max_prompts=max_prompts,
-            repeats=repeats,
-        )
         self.batch_sizes = list(batch_sizes)
         self.prompt_tokens = prompt_tokens
         self.max_new_tokens = max_new_tokens

@@ -11,10 +11,10 @@ import torch
 
 from beyond_ce.batches.batch import Numbers
 from beyond_ce.data.numbers import plain
-from beyond_ce.errors import check_at_least_one
 from beyond_ce.generation.generate import SEQUENCES_AT_ONCE, generate
 from beyond_ce.models import LanguageModel, evaluating
 from beyond_ce.models.heads import Head, RegressionHead, XValHead
+from beyond_ce.settings import COUNT, NO_LIMIT, takes
 from beyond_ce.tokenizers import Tokenizer, XValTokenizer
 
 
@@ -27,6 +27,12 @@ class _Settings:
     batch_size: int | None
 
 
+@takes(
+    "",
+    max_new_tokens=COUNT,
+    num_beams=COUNT,
+    batch_size=NO_LIMIT,
+)
 def answer(
     model: LanguageModel,
     tokenizer: Tokenizer,
@@ -130,7 +136,6 @@ def _in_batches(
 ) -> list[str]:
     """Answers all prompts with `predict`, in batches, the longest prompts first."""
     size = SEQUENCES_AT_ONCE if settings.batch_size is None else settings.batch_size
-    check_at_least_one(batch_size=size)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
     answers = [""] * len(prompts)
     with evaluating(model):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from beyond_ce.errors import RunError, UsageError, check_at_least_one
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.generation.beam import decode_beams
 from beyond_ce.generation.sampling import Sampler
 from beyond_ce.generation.self_speculative import decode_self_speculatively
 from beyond_ce.generation.token_by_token import NotFinite, OnTokens, decode_token_by_token
 from beyond_ce.models import LanguageModel, evaluating
+from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 SEQUENCES_AT_ONCE = 256
 """Default of prompts times beams in one batch."""
@@ -35,6 +36,13 @@ class Generation:
 
 
 @torch.inference_mode()
+@takes(
+    "",
+    max_new_tokens=COUNT,
+    heads=COUNT,
+    num_beams=COUNT,
+    batch_size=NO_LIMIT,
+)
 def generate(
     model: LanguageModel,
     prompts: list[list[int]],
@@ -74,9 +82,6 @@ def generate(
     """
     if batch_size is None:
         batch_size = max(1, SEQUENCES_AT_ONCE // max(1, num_beams))
-    check_at_least_one(
-        max_new_tokens=max_new_tokens, heads=heads, num_beams=num_beams, batch_size=batch_size
-    )
     _check_sampling(temperature, top_p, seed)
     _check_method(heads, num_beams, temperature)
     _check_fit(model, prompts, max_new_tokens, heads)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from beyond_ce.settings import number, takes
+
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -24,18 +26,33 @@ def squared(y: Tensor, v: Tensor) -> Tensor:
     return (y - v).square()
 
 
+@takes(
+    "loss",
+    at_call=False,
+    delta=number(above=0, high=1e6),
+)
 def huber(y: Tensor, v: Tensor, delta: float = 1.0) -> Tensor:
     """Huber's loss: (y - v)^2 / 2 up to `delta`, delta (|y - v| - delta / 2) beyond."""
     gap = (y - v).abs()
     return torch.where(gap <= delta, 0.5 * gap.square(), delta * (gap - 0.5 * delta))
 
 
+@takes(
+    "loss",
+    at_call=False,
+    modulus=number(above=0, high=1e6),
+)
 def modular(y: Tensor, v: Tensor, modulus: float = 10.0) -> Tensor:
     """Distance on a circle of circumference `modulus`: the digit 9 is as near to 0 as 1 is."""
     gap = (y - v).abs() % modulus
     return torch.minimum(gap, modulus - gap)
 
 
+@takes(
+    "loss",
+    at_call=False,
+    factor=number(1, 1e6),
+)
 def squashed(y: Tensor, v: Tensor, factor: float = 2.0) -> Tensor:
     """|y - v| mapped linearly: the nearest wrong value costs 1, the farthest `factor`.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from beyond_ce.losses.base import LossOutput
 from beyond_ce.losses.number_token import CDFDistance, NumberLoss, mean_over_numbers
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
+from beyond_ce.settings import WEIGHT, number, takes
 
 
 class GaussianCrossEntropy(NumberLoss):
@@ -25,6 +26,10 @@ class GaussianCrossEntropy(NumberLoss):
 
     smoothed: Tensor  # float [K, K], one row per label
 
+    @takes(
+        "loss",
+        sigma=number(1e-6, 1e6),
+    )
     def __init__(self, number_values: Tensor, sigma: float = 1.0) -> None:
         super().__init__(number_values)
         squared_gaps = (self.values[:, None] - self.values).square()
@@ -45,6 +50,11 @@ class GaussianWassersteinLoss(GaussianCrossEntropy):
     NTL is smallest at p = q (not at the one-hot label), so the two terms agree.
     """
 
+    @takes(
+        "loss",
+        sigma=number(1e-6, 1e6),
+        weight=WEIGHT,
+    )
     def __init__(self, number_values: Tensor, sigma: float = 1.0, weight: float = 0.3) -> None:
         super().__init__(number_values, sigma)
         self.weight = weight

@@ -16,6 +16,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.losses.base import LossOutput, mean
 from beyond_ce.losses.number_token import NumberLoss, mask_non_numbers
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
+from beyond_ce.settings import WEIGHT, takes
 
 _POINT = -2  # marks decimal points in `number_index`; other tokens that are not numbers have -1
 
@@ -38,6 +39,10 @@ class NumberLevelLoss(NumberLoss):
     without `decimal_points`, 12.34 is the two numbers 12 and 34.
     """
 
+    @takes(
+        "loss",
+        weight=WEIGHT,
+    )
     def __init__(
         self, number_values: Tensor, weight: float = 0.3, decimal_points: Tensor | None = None
     ) -> None:

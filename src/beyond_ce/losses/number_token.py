@@ -19,6 +19,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.losses.base import IGNORED, LossOutput, TokenLoss, mean
 from beyond_ce.losses.distances import Distance, absolute, squared
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
+from beyond_ce.settings import WEIGHT, takes
 
 
 class NumberLoss(TokenLoss):
@@ -89,6 +90,10 @@ class NumberTokenLoss(NumberLoss):
     `weight` is the paper's lambda.
     """
 
+    @takes(
+        "loss",
+        weight=WEIGHT,
+    )
     def __init__(self, number_values: Tensor, weight: float = 0.3) -> None:
         super().__init__(number_values)
         self.weight = weight

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from beyond_ce.losses.base import IGNORED, Loss, LossOutput, mean
 from beyond_ce.losses.regression import squared_errors
+from beyond_ce.settings import WEIGHT, takes
 
 
 class XValLoss(Loss):
@@ -23,6 +24,10 @@ class XValLoss(Loss):
 
     target: ClassVar[str] = "tokens and values"
 
+    @takes(
+        "loss",
+        weight=WEIGHT,
+    )
     def __init__(self, number_values: Tensor, weight: float = 1.0) -> None:
         """`number_values` is unused: every loss gets it, but xVal's numbers are not tokens."""
         super().__init__()

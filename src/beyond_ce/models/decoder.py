@@ -22,6 +22,7 @@ from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
+from beyond_ce.settings import FLAG, LAYERS, SIZE, TEXT, number, optional, takes, whole
 
 
 class Decoder(CausalModel):
@@ -52,6 +53,18 @@ class Decoder(CausalModel):
     provides_layers = True
     max_length: int
 
+    @takes(
+        "model",
+        dim=SIZE,
+        num_layers=LAYERS,
+        num_heads=SIZE,
+        max_length=whole(1, 2**24),
+        multiple_of=SIZE,
+        norm_eps=number(above=0, high=1),
+        rope_theta=number(1, 1e12),
+        checkpoint_activations=FLAG,
+        pretrained=optional(TEXT),
+    )
     def __init__(
         self,
         vocab_size: int,

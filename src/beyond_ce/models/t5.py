@@ -31,6 +31,7 @@ from beyond_ce.batches.batch import (
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import DecodingState, LanguageModel, mean_state
 from beyond_ce.models.heads import Head, RegressionHead
+from beyond_ce.settings import DROPOUT, LAYERS, SIZE, TEXT, optional, takes
 
 
 def attention(
@@ -86,6 +87,16 @@ class T5(LanguageModel):
 
     needs_prompt = False
 
+    @takes(
+        "model",
+        d_model=SIZE,
+        d_ff=SIZE,
+        d_kv=SIZE,
+        num_heads=SIZE,
+        num_layers=LAYERS,
+        dropout=DROPOUT,
+        pretrained=optional(TEXT),
+    )
     def __init__(
         self,
         vocab_size: int,

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from beyond_ce.batches.batch import Batch, Numbers, pad, token_mask
 from beyond_ce.data.numbers import log_scale
-from beyond_ce.errors import UsageError, check_at_least_one
+from beyond_ce.errors import UsageError
 from beyond_ce.models.base import DecodingState, LanguageModel
 from beyond_ce.models.heads import Head
+from beyond_ce.settings import DROPOUT, LAYERS, SIZE, takes, whole
 
 
 class XVal(LanguageModel):
@@ -49,6 +50,16 @@ class XVal(LanguageModel):
     reads_numbers = True
     max_length: int
 
+    @takes(
+        "model",
+        dim=SIZE,
+        num_layers=LAYERS,
+        num_heads=SIZE,
+        ff_dim=SIZE,
+        max_length=whole(1, 2**24),
+        answer_slots=whole(1, 2**16),
+        dropout=DROPOUT,
+    )
     def __init__(
         self,
         vocab_size: int,
@@ -69,7 +80,6 @@ class XVal(LanguageModel):
                 f"model.dim={dim} does not divide into {num_heads} heads: make it a multiple of "
                 f"{num_heads}"
             )
-        check_at_least_one("model", answer_slots=answer_slots)
         self.answer_slots = answer_slots
         self.max_length = max_length
         self.embedding = nn.Embedding(vocab_size + answer_slots, dim)  # the masks come last

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from beyond_ce.errors import one_line
+from beyond_ce.settings import TEXT, optional, takes
 
 
 class NoLogger:
@@ -36,6 +37,12 @@ class WandbLogger(NoLogger):
             key online becomes offline.
     """
 
+    @takes(
+        "logger",
+        project=TEXT,
+        entity=optional(TEXT),
+        mode=optional(TEXT),
+    )
     def __init__(self, project: str, entity: str | None = None, mode: str | None = None) -> None:
         self.project = project
         self.entity = entity

@@ -21,6 +21,7 @@ from beyond_ce.evaluation.probe import Probe
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_objective, load_model
 from beyond_ce.runs.baseline import run_baseline
+from beyond_ce.runs.checks import check_settings, try_parts
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.preparation import Prepared, prepare
@@ -43,10 +44,12 @@ def run(config: DictConfig) -> Path:
         RunError: something broke during the run, or a signal stopped it.
     """
     check(config)
+    check_settings(config)
     check_parts(config)
     folder = run_folder(config)
     if is_done(folder):
         return folder
+    try_parts(config)
     if "baseline" in config:
         return run_baseline(config)
     start = time.perf_counter()

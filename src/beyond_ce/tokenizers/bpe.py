@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import sentencepiece
 
+from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
 from beyond_ce.tokenizers.sentence_piece import TRAINING, SentencePieceTokenizer
 
 
@@ -45,6 +46,11 @@ class BPETokenizer(SentencePieceTokenizer):
     pretrained = "Llama 2"
     pretrained_file = "tokenizer.model"
 
+    @takes(
+        "tokenizer",
+        vocab_size=NO_LIMIT,
+        model=optional(TEXT),
+    )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         super().__init__(vocab_size, model)
         if model is not None:

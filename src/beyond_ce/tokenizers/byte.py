@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from beyond_ce.settings import NO_LIMIT, takes
 from beyond_ce.tokenizers.base import Tokenizer
 
 _BYTES = 256
@@ -34,6 +35,10 @@ class ByteTokenizer(Tokenizer):
     unk_id = pad_id
     bos_id = pad_id
 
+    @takes(
+        "tokenizer",
+        vocab_size=NO_LIMIT,
+    )
     def __init__(self, vocab_size: int | None = None) -> None:
         pass
 

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import FLAG, NO_LIMIT, TEXT, takes
 from beyond_ce.tokenizers.base import Tokenizer
 
 _SPACES = "Ġ▁ "
@@ -37,6 +38,12 @@ class PretrainedTokenizer(Tokenizer):
             learn their vocabulary.
     """
 
+    @takes(
+        "tokenizer",
+        model=TEXT,
+        digits_only=FLAG,
+        vocab_size=NO_LIMIT,
+    )
     def __init__(
         self, model: str, digits_only: bool = False, vocab_size: int | None = None
     ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from beyond_ce.errors import check_at_least_one
+from beyond_ce.settings import FLAG, NO_LIMIT, TEXT, optional, takes, whole
 from beyond_ce.tokenizers.digit import DigitTokenizer
 from beyond_ce.tokenizers.sentence_piece import DIGITS
 
@@ -46,6 +46,13 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         UsageError: `max_places` is below 1.
     """
 
+    @takes(
+        "tokenizer",
+        vocab_size=NO_LIMIT,
+        model=optional(TEXT),
+        max_places=whole(1, 300),
+        log_scale=FLAG,
+    )
     def __init__(
         self,
         vocab_size: int | None = None,
@@ -53,7 +60,6 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         max_places: int = 12,
         log_scale: bool = True,
     ) -> None:
-        check_at_least_one("tokenizer", max_places=max_places)
         super().__init__(vocab_size, model)
         self.max_places = max_places
         self.log_scale = log_scale

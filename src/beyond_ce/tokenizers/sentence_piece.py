@@ -19,6 +19,7 @@ import sentencepiece
 import torch
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
 from beyond_ce.tokenizers.base import Tokenizer
 
 SPACE = "▁"  # how SentencePiece writes a space within a piece
@@ -149,6 +150,11 @@ class SentencePieceTokenizer(Tokenizer):
     pretrained: ClassVar[str] = "T5"
     pretrained_file: ClassVar[str] = "spiece.model"
 
+    @takes(
+        "tokenizer",
+        vocab_size=NO_LIMIT,
+        model=optional(TEXT),
+    )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         self.max_vocab_size = vocab_size
         self.model = model

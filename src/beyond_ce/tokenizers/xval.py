@@ -11,6 +11,7 @@ import torch
 
 from beyond_ce.data.numbers import NUMBER, number_value
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
 from beyond_ce.tokenizers.sentence_piece import SentencePieceTokenizer
 
 
@@ -32,6 +33,11 @@ class XValTokenizer(SentencePieceTokenizer):
     split_digits = True  # has no effect: the pieces are learned from text without digits
     carries_numbers = True
 
+    @takes(
+        "tokenizer",
+        vocab_size=NO_LIMIT,
+        model=optional(TEXT),
+    )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         if model is not None:
             raise UsageError(

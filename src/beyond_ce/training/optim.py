@@ -8,7 +8,16 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from beyond_ce.settings import COUNT, SHARE, each, number, takes, whole
 
+
+@takes(
+    "optimizer",
+    lr=number(above=0, high=100),
+    weight_decay=number(0, 1000),
+    betas=each(number(0, below=1), 2),
+    eps=number(0, 1),
+)
 def adamw(
     module: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
@@ -22,6 +31,13 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
+@takes(
+    "optimizer",
+    lr=number(above=0, high=100),
+    weight_decay=number(0, 1000),
+    beta2_decay=number(-10, 0),
+    clip=number(above=0),
+)
 def adafactor(
     module: nn.Module, lr: float, weight_decay: float, beta2_decay: float, clip: float
 ) -> torch.optim.Adafactor:
@@ -44,6 +60,11 @@ def adafactor(
 class Constant(LambdaLR):
     """Linear warmup, then a constant rate."""
 
+    @takes(
+        "scheduler",
+        max_steps=COUNT,
+        warmup_steps=whole(0),
+    )
     def __init__(self, optimizer: torch.optim.Optimizer, max_steps: int, warmup_steps: int) -> None:
         super().__init__(optimizer, lambda step: min(1.0, (step + 1) / (warmup_steps + 1)))
 
@@ -60,6 +81,12 @@ class WarmupCosine(LambdaLR):
     Source: MTP table S13 (`decay_ratio` 0.03 for code models).
     """
 
+    @takes(
+        "scheduler",
+        max_steps=COUNT,
+        warmup_steps=whole(0),
+        decay_ratio=number(0, 1),
+    )
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
@@ -86,6 +113,12 @@ class Plateau(ReduceLROnPlateau):
     """Multiply the rate by `factor` when the validation loss has not fallen for `patience`
     evaluations."""
 
+    @takes(
+        "scheduler",
+        max_steps=COUNT,
+        factor=SHARE,
+        patience=whole(0),
+    )
     def __init__(
         self, optimizer: torch.optim.Optimizer, max_steps: int, factor: float, patience: int
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
 from beyond_ce.training.checkpoint import (
     load_checkpoint,
     random_state,
@@ -54,6 +56,16 @@ class TrainingResult:
     peak_memory_mb: float
 
 
+def _devices(value: Any) -> str | None:
+    """A number of devices, -1 or "auto" for all, or a list of their indices; see Fabric."""
+    if isinstance(value, int):
+        return None if value == -1 else whole(1, 2**16)(value)
+    listed = isinstance(value, str) and re.fullmatch(r"-1|\d+(,\s*\d+)*,?", value)
+    if value == "auto" or listed or each(whole(0, 2**16))(value) is None:
+        return None
+    return 'give a whole number of at least 1, "auto", or a list of indices'
+
+
 class Trainer:
     """Trains an objective for `max_steps` optimizer steps, resuming where it was stopped.
 
@@ -72,6 +84,24 @@ class Trainer:
         progress: show a progress bar.
     """
 
+    @takes(
+        "trainer",
+        max_steps=COUNT,
+        batch_size=COUNT,
+        accumulate=COUNT,
+        gradient_clip=number(0),
+        evaluate_every=COUNT,
+        checkpoint_every=COUNT,
+        log_every=COUNT,
+        precision=TEXT,
+        accelerator=TEXT,
+        devices=_devices,
+        num_nodes=whole(1, 2**16),
+        strategy=TEXT,
+        num_threads=whole(0, 2**16),
+        compile=FLAG,
+        progress=FLAG,
+    )
     def __init__(
         self,
         max_steps: int,
@@ -90,16 +120,6 @@ class Trainer:
         compile: bool,
         progress: bool,
     ) -> None:
-        for name, value in (
-            ("max_steps", max_steps),
-            ("batch_size", batch_size),
-            ("accumulate", accumulate),
-            ("evaluate_every", evaluate_every),
-            ("checkpoint_every", checkpoint_every),
-            ("log_every", log_every),
-        ):
-            if value < 1:
-                raise UsageError(f"trainer.{name} is {value}: it must be at least 1")
         if num_threads:
             torch.set_num_threads(num_threads)
         self.max_steps = max_steps
@@ -152,7 +172,7 @@ class Trainer:
         """
         if probe is not None and isinstance(self.fabric.strategy, FSDPStrategy):
             raise UsageError(
-                "a probe needs the whole model: set trainer.strategy=ddp or probe=null"
+                "a probe needs the whole model: set trainer.strategy=ddp, or give ~probe"
             )
         session = self._start(objective, make_optimizer, make_scheduler, batches, folder, log)
         progress, records = session.progress, session.records

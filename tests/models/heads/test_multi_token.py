@@ -163,7 +163,10 @@ def test_linear_blocks_in_front_of_the_next_token_leave_no_ordinary_model() -> N
         (["head.n=10"], "head.n=10 takes 10 of the model's 9 layers"),
         (["head.extra_layers=-1"], "head.extra_layers=-1"),
         (["head.loss_weights=[1,1]"], "give 4 weights"),
-        (["head.loss_weights=[1,1,1,-1]"], "none negative"),
+        (
+            ["head.loss_weights=[1,1,1,-1]"],
+            "[1, 1, 1, -1]: give at least 0 for each",
+        ),
     ],
 )
 def test_wrong_numbers_are_refused(overrides: list[str], message: str) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,13 @@ from torch.nn import functional as F
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
+from beyond_ce.settings import WEIGHT, each, optional, takes, whole
+
+
+def _weights(value: Any) -> str | None:
+    """A list of weights, of which one is positive."""
+    advice = each(WEIGHT)(value)
+    return "make one of them positive" if advice is None and not any(value) else advice
 
 
 class MultiTokenHead(Head):
@@ -42,6 +49,12 @@ class MultiTokenHead(Head):
         UsageError: a number is out of range.
     """
 
+    @takes(
+        "head",
+        n=whole(1, 1000),
+        extra_layers=whole(0, 1000),
+        loss_weights=optional(_weights),
+    )
     def __init__(
         self,
         dim: int,
@@ -53,10 +66,6 @@ class MultiTokenHead(Head):
         loss_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if n < 1:
-            raise UsageError(f"head.n={n}: give at least 1 future token")
-        if extra_layers < 0:
-            raise UsageError(f"head.extra_layers={extra_layers}: give 0 or more")
         weights = [1.0] * n if loss_weights is None else [float(weight) for weight in loss_weights]
         if len(weights) != n or min(weights) < 0:
             raise UsageError(

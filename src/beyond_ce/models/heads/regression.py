@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from beyond_ce.batches.batch import Numbers
 from beyond_ce.data.numbers import exp_scale, log_scale
-from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
+from beyond_ce.settings import number, takes
 
 
 class RegressionHead(Head):
@@ -31,10 +31,13 @@ class RegressionHead(Head):
 
     target = "value"
 
+    @takes(
+        "head",
+        shift=number(-1e12, 1e12),
+        scale=number(1e-12, 1e12),
+    )
     def __init__(self, dim: int, vocab_size: int, shift: float = 0.0, scale: float = 1.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise UsageError(f"head.scale={scale}: give a positive number")
         self.shift = shift
         self.scale = scale
         self.linear = nn.Linear(dim, 1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from beyond_ce.data.numbers import exp_scale
 from beyond_ce.models.heads.base import Head
+from beyond_ce.settings import takes, whole
 
 
 class XValHead(Head):
@@ -29,6 +30,10 @@ class XValHead(Head):
 
     target = "tokens and values"
 
+    @takes(
+        "head",
+        decimals=whole(0, 300),
+    )
     def __init__(self, dim: int, vocab_size: int, decimals: int = 0) -> None:
         super().__init__()
         self.decimals = decimals
