@@ -74,6 +74,19 @@ def test_a_llama_with_its_tokenizer(checkpoint: Path, tokenizer_model: bytes) ->
     assert tokens(elsewhere) == tokens(beside)
 
 
+def test_a_tokenizer_beside_the_folders_of_a_release(
+    checkpoint: Path, tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint / "consolidated.00.pth").rename(checkpoint / "consolidated.pth")
+    (checkpoint.parent / "tokenizer.model").write_bytes(tokenizer_model)
+    loaded = load(checkpoint)
+    assert loaded.encode([TEXT])[0][0] == BOS
+    convert(checkpoint, tmp_path / "new" / "native", "native", tell=lambda line: None)
+    assert tokens(load(tmp_path / "new" / "native")) == tokens(loaded)
+    monkeypatch.chdir(checkpoint)
+    assert tokens(load(Path())) == tokens(loaded)
+
+
 def test_a_tokenizer_of_transformers(checkpoint: Path) -> None:
     alphabet = {token: i for i, token in enumerate(pre_tokenizers.ByteLevel.alphabet())}
     plain = FastTokenizer(models.BPE(vocab=alphabet, merges=[]))

@@ -38,7 +38,7 @@ def load_llama_checkpoint(
     conversion are memory-mapped from the file.
 
     Args:
-        folder: with params.json and consolidated.*.pth.
+        folder: with params.json and consolidated.pth, or consolidated.00.pth and so on.
         dtype: the model's; None keeps the files' own.
         max_length: longest sequence in tokens; None for max_seq_len of params.json, or 4096.
         pad_id, eos_id: the tokenizer's; by default Llama 2's.
@@ -69,7 +69,7 @@ def read_checkpoint(folder: str | Path, dtype: torch.dtype | None = None) -> Che
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     folder = Path(folder)
-    if (folder / "params.json").exists() or any(folder.glob("consolidated.*.pth")):
+    if (folder / "params.json").exists() or any(folder.glob("consolidated*.pth")):
         return read_llama(folder, dtype)
     if not (folder / "config.json").exists():
         raise UsageError(

@@ -1,9 +1,10 @@
 """The layout of Meta's Llama and of the released multi-token models.
 
-A folder with `params.json` and `consolidated.*.pth`, one file per model-parallel part. Of L layers
-in total, `layers` has the trunk's, followed by the block of the next token's head; `extra_heads`
-has the blocks of the other n - 1 heads. All blocks read the trunk's output and share `norm` and
-`output`. Rotary pairs are interleaved, as in our models.
+A folder with `params.json` and the weights: `consolidated.00.pth`, `consolidated.01.pth`, .., one
+file per model-parallel part, or a single file such as `consolidated.pth`. Of L layers in total,
+`layers` has the trunk's, followed by the block of the next token's head; `extra_heads` has the
+blocks of the other n - 1 heads. All blocks read the trunk's output and share `norm` and `output`.
+Rotary pairs are interleaved, as in our models.
 
 Shapes: D hidden size, V vocabulary.
 """
@@ -38,7 +39,7 @@ MAX_LENGTH, ROPE_THETA = 4096, 10000.0
 
 # The dimension along which a matrix is split into parts; other tensors are complete in every part.
 _SPLIT_DIM = {"wq": 0, "wk": 0, "wv": 0, "w1": 0, "w3": 0, "output": 0, "wo": 1, "w2": 1}
-_SPLIT_DIM |= {"tok_embeddings": 1}
+_EMBEDDING = "tok_embeddings.weight"
 
 
 def read_llama(
@@ -60,18 +61,18 @@ def read_llama(
     """
     params = JsonFile(folder / "params.json")
     _refuse_variants(params)
-    tensors = _read_parts(folder)
     dim, n_layers = params.integer("dim"), params.integer("n_layers")
+    tensors = _read_parts(folder, dim)
     n = params.integer("n_future_tokens", _count_heads(tensors, n_layers))
     # `n_layers` should be L; if it only counts `layers`, add the blocks of the other heads.
     if _count(tensors, "layers") == n_layers:
         n_layers += n - 1
     vocab_size = params.get("vocab_size")
     if vocab_size in (None, -1):  # "the tokenizer's"
-        embedding = tensors.get("tok_embeddings.weight")
+        embedding = tensors.get(_EMBEDDING)
         if embedding is None:
             raise RunError(
-                f"{folder}: tok_embeddings.weight is missing, expected with {dim} columns: "
+                f"{folder}: {_EMBEDDING} is missing, expected with {dim} columns: "
                 "download the checkpoint again"
             )
         vocab_size = embedding.shape[0]
@@ -112,6 +113,8 @@ def write_llama(checkpoint: Checkpoint, folder: Path) -> None:
         "multiple_of": settings["multiple_of"],
         "norm_eps": settings["norm_eps"],
     }
+    if model.head.n > 1:  # the released multi-token code needs it
+        params["n_future_tokens"] = model.head.n
     # Meta's own loader does not know these keys: write them only if they differ from the defaults.
     if settings["rope_theta"] != ROPE_THETA:
         params["rope_theta"] = settings["rope_theta"]
@@ -143,7 +146,7 @@ def llama_parameters(model: Decoder) -> dict[str, Tensor]:
     modules = {f"layers.{i}": layer for i, layer in enumerate(layers)}
     modules |= {f"extra_heads.{i}": block for i, block in enumerate(extra)}
     modules |= {"norm": norm}
-    parameters: dict[str, Tensor] = {"tok_embeddings.weight": model.embedding.weight}
+    parameters: dict[str, Tensor] = {_EMBEDDING: model.embedding.weight}
     for prefix, module in modules.items():
         parameters |= {f"{prefix}.{name}": value for name, value in module.named_parameters()}
     matrix = head.unembedding()
@@ -189,24 +192,44 @@ def _count(names: Iterable[str], prefix: str) -> int:
     return max((int(number[1]) + 1 for number in numbers if number), default=0)
 
 
-def _read_parts(folder: Path) -> dict[str, Tensor]:
-    """The tensors of all parts, merged; a single part is not copied."""
-    paths = sorted(folder.glob("consolidated.*.pth"))
+def _find_parts(folder: Path) -> list[Path]:
+    """The files of weights in their order. As in Meta's loader, any `*.pth` will do.
+
+    Files whose names start with `consolidated` win over others beside them.
+
+    Raises:
+        RunError: there are none, or one of numbered files is missing.
+    """
+    paths = sorted(folder.glob("consolidated*.pth")) or sorted(folder.glob("*.pth"))
     if not paths:
-        raise RunError(f"{folder} has no consolidated.*.pth: download the checkpoint again")
-    for number, path in enumerate(paths):
+        raise RunError(f"{folder} has no consolidated*.pth: download the checkpoint again")
+    numbered = [path for path in paths if re.fullmatch(r"consolidated\.\d+\.pth", path.name)]
+    for number, path in enumerate(numbered):
         expected = f"consolidated.{number:02}.pth"
         if path.name != expected:
             raise RunError(f"{folder / expected} is missing: download the checkpoint again")
+    if numbered and len(numbered) < len(paths):
+        other = next(path.name for path in paths if path not in numbered)
+        raise RunError(
+            f"{folder} has both {numbered[0].name} and {other}: leave only the files of one "
+            "checkpoint there"
+        )
+    return paths
+
+
+def _read_parts(folder: Path, dim: int) -> dict[str, Tensor]:
+    """The tensors of all parts, merged; a single part is not copied."""
+    paths = _find_parts(folder)
     parts = [read_tensors(path) for path in paths]
     merged = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         if not name.endswith("rope.freqs"):  # a table that we compute from the settings
-            merged[name] = _merge(name, parts, paths)
+            merged[name] = _merge(name, parts, paths, dim)
     return merged
 
 
-def _merge(name: str, parts: list[dict[str, Tensor]], paths: list[Path]) -> Tensor:
+def _merge(name: str, parts: list[dict[str, Tensor]], paths: list[Path], dim: int) -> Tensor:
+    """The whole tensor of a name, from its pieces in all parts; D is `dim`."""
     pieces: list[Tensor] = []
     for part, path in zip(parts, paths, strict=True):
         if name not in part:
@@ -222,9 +245,11 @@ def _merge(name: str, parts: list[dict[str, Tensor]], paths: list[Path]) -> Tens
                 f"{[*pieces[0].shape]} ({pieces[0].dtype}) as in {paths[0].name}: "
                 "download the checkpoint again"
             )
-    dimension = _SPLIT_DIM.get(name.split(".")[-2]) if "." in name else None
     if len(pieces) == 1:
         return pieces[0]
+    dimension = _SPLIT_DIM.get(name.split(".")[-2]) if "." in name else None
+    if name == _EMBEDDING:  # Llama 2 splits its columns, Llama 3 its rows
+        dimension = 0 if pieces[0].shape[-1] == dim else 1
     if dimension is not None and pieces[0].ndim == 2:
         return torch.cat(pieces, dim=dimension)
     for piece, path in zip(pieces, paths, strict=True):

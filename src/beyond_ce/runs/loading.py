@@ -36,6 +36,8 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
     If the tokenizer came with a checkpoint from elsewhere, such as Llama's, texts start with its
     beginning-of-sequence token; models trained here see none.
 
+    The releases have one `tokenizer.model` beside the folders of their models; it is found there.
+
     Args:
         checkpoint: of a run, last or best.
         tokenizer: path of a checkpoint's tokenizer, if it is not in the checkpoint's folder: a
@@ -53,7 +55,7 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
             raise UsageError(f"{folder} is a run and has its own tokenizer: leave yours out")
         model, run_tokenizer, _ = load_run(folder, checkpoint)
         return Loaded(model, run_tokenizer, [])
-    path = folder if tokenizer is None else tokenizer
+    path = find_tokenizer(folder) if tokenizer is None else tokenizer
     saved = path / "tokenizer"  # by a run
     loaded = Tokenizer.load(saved) if saved.is_dir() else _read_tokenizer(path)
     decoder = load_decoder(folder)
@@ -64,6 +66,17 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
         )
     has_start = not saved.is_dir() and loaded.bos_id != loaded.pad_id
     return Loaded(decoder, loaded, [loaded.bos_id] if has_start else [])
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """Where a checkpoint's tokenizer is: in its folder or, for one in Llama's layout without a
+    tokenizer of its own, the `tokenizer.model` one folder up."""
+    names = ("tokenizer", BPETokenizer.pretrained_file, "tokenizer.json")
+    above = folder.resolve().parent / BPETokenizer.pretrained_file
+    own = any((folder / name).exists() for name in names)
+    if own or not (folder / "params.json").exists() or not above.is_file():
+        return folder
+    return above
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
