@@ -310,8 +310,9 @@ def test_parts_that_do_not_fit_are_named(release: Release, weights_of: Weights) 
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"n_kv_heads": 2}, UsageError, "n_kv_heads=2 of 4 heads is grouped-query attention"),
-        ({"use_scaled_rope": True}, UsageError, "use_scaled_rope"),
+        ({"n_kv_heads": 2}, RunError, r"wk.weight has shape \[32, 32\], expected \[16, 32\]"),
+        ({"n_kv_heads": 3}, RunError, "num_kv_heads=3 does not divide the 4 heads"),
+        ({"use_scaled_rope": True}, UsageError, "use_scaled_rope without rope_scaling_factor: add"),
         ({"ffn_dim_multiplier": 0.5}, UsageError, "ffn_dim_multiplier=0.5 gives a feed-forward"),
         ({"dim": None}, RunError, "params.json has no dim"),
         ({"dim": "big"}, RunError, "dim='big' is not a positive whole number"),

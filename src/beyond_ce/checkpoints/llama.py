@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,14 @@ PAD_ID, EOS_ID = 0, 2
 leaves unused."""
 
 MAX_LENGTH, ROPE_THETA = 4096, 10000.0
+
+# The scaling in Meta's code for Llama 3.1 and later, but for `factor`.
+_LLAMA_3: dict[str, Any] = {
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 
 # The dimension along which a matrix is split into parts; other tensors are complete in every part.
 _SPLIT_DIM = {"wq": 0, "wk": 0, "wv": 0, "w1": 0, "w3": 0, "output": 0, "wo": 1, "w2": 1}
@@ -60,7 +69,6 @@ def read_llama(
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     params = JsonFile(folder / "params.json")
-    _refuse_variants(params)
     dim, n_layers = params.integer("dim"), params.integer("n_layers")
     tensors = _read_parts(folder, dim)
     n = params.integer("n_future_tokens", _count_heads(tensors, n_layers))
@@ -78,6 +86,13 @@ def read_llama(
         vocab_size = embedding.shape[0]
     else:
         vocab_size = params.integer("vocab_size")
+    heads = params.integer("n_heads")
+    groups = params.integer("n_kv_heads", heads)
+    # Only what differs from the defaults, so that other checkpoints keep their configs.
+    special = {
+        "num_kv_heads": groups if groups != heads else None,
+        "rope_scaling": _scaling(params),
+    }
     config = llama_config(
         vocab_size,
         pad_id,
@@ -85,11 +100,12 @@ def read_llama(
         n,
         dim=dim,
         num_layers=n_layers,
-        num_heads=params.integer("n_heads"),
+        num_heads=heads,
         max_length=max_length or params.integer("max_seq_len", MAX_LENGTH),
         multiple_of=_multiple_of(params, dim),
         norm_eps=params.number("norm_eps", 1e-5),
         rope_theta=params.number("rope_theta", ROPE_THETA),
+        **{key: value for key, value in special.items() if value},
     )
     model = empty_decoder(config, params.path)
     load_weights(model, llama_parameters(model), tensors, folder, dtype)
@@ -97,14 +113,20 @@ def read_llama(
 
 
 def write_llama(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write params.json and consolidated.00.pth with all heads.
+    """Write params.json and consolidated.00.pth with all heads; a tied matrix is written twice.
 
     Raises:
-        UsageError: the layout does not support the head.
+        UsageError: the layout does not support the head, or a part of the architecture.
     """
     model = checkpoint.model
-    tensors = {name: value.detach() for name, value in llama_parameters(model).items()}
     settings = model.settings
+    if settings["qkv_bias"]:
+        raise UsageError(
+            "the Llama layout has no biases in attention, this model has: choose --to hf or native"
+        )
+    tensors = {name: value.detach() for name, value in llama_parameters(model).items()}
+    if settings["tie_embeddings"]:
+        tensors["output.weight"] = tensors["output.weight"].clone()
     params = {
         "dim": settings["dim"],
         "n_layers": _count(tensors, "layers") + _count(tensors, "extra_heads"),
@@ -113,6 +135,9 @@ def write_llama(checkpoint: Checkpoint, folder: Path) -> None:
         "multiple_of": settings["multiple_of"],
         "norm_eps": settings["norm_eps"],
     }
+    if settings["num_kv_heads"] != settings["num_heads"]:
+        params["n_kv_heads"] = settings["num_kv_heads"]
+    params |= _scaling_keys(settings["rope_scaling"])
     if model.head.n > 1:  # the released multi-token code needs it
         params["n_future_tokens"] = model.head.n
     # Meta's own loader does not know these keys: write them only if they differ from the defaults.
@@ -154,18 +179,44 @@ def llama_parameters(model: Decoder) -> dict[str, Tensor]:
     return {**parameters, "output.weight": matrix}
 
 
-def _refuse_variants(params: JsonFile) -> None:
-    heads, groups = params.integer("n_heads"), params.get("n_kv_heads")
-    if groups not in (None, heads):
+def _scaling(params: JsonFile) -> dict[str, Any] | None:
+    """The rotary scaling of Llama 3.1 and later.
+
+    Raises:
+        UsageError: the file does not say by how much.
+    """
+    if not params.get("use_scaled_rope"):
+        return None
+    if params.get("rope_scaling_factor") is None:
         raise UsageError(
-            f"{params.path}: n_kv_heads={groups} of {heads} heads is grouped-query attention, "
-            "which models here do not support: choose another checkpoint"
+            f"{params.path}: use_scaled_rope without rope_scaling_factor: add it there, 8 for "
+            "Llama 3.1 and 3.3, 32 for Llama 3.2"
         )
-    if params.get("use_scaled_rope"):
+    return {
+        **_LLAMA_3,
+        "factor": params.number("rope_scaling_factor"),
+        "high_freq_factor": params.number("rope_high_freq_factor", _LLAMA_3["high_freq_factor"]),
+    }
+
+
+def _scaling_keys(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of `params.json` for a rotary scaling.
+
+    Raises:
+        UsageError: it is not Llama 3's.
+    """
+    if scaling is None:
+        return {}
+    factors = ("factor", "high_freq_factor")
+    if {**_LLAMA_3, **{key: scaling.get(key) for key in factors}} != dict(scaling):
         raise UsageError(
-            f"{params.path}: use_scaled_rope scales rotary positions, which models here do not "
-            "support: choose another checkpoint"
+            f"the Llama layout has Llama 3's rotary scaling only, not {scaling['rope_type']} with "
+            "other numbers: choose --to hf or native"
         )
+    keys = {"use_scaled_rope": True, "rope_scaling_factor": scaling["factor"]}
+    if scaling["high_freq_factor"] != _LLAMA_3["high_freq_factor"]:
+        keys["rope_high_freq_factor"] = scaling["high_freq_factor"]
+    return keys
 
 
 def _multiple_of(params: JsonFile, dim: int) -> int:
