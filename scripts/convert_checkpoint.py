@@ -4,10 +4,10 @@
     python scripts/convert_checkpoint.py 7B_1T_4 mtp-7b-hf --to hf --dtype bfloat16
     python scripts/convert_checkpoint.py results/runs/0123456789abcdef small --to llama
 
-SOURCE is recognised by its files: params.json and consolidated.*.pth (Llama and the released
-multi-token models), config.json and safetensors or torch files (Hugging Face, or converted here),
-or a run's folder. In Hugging Face's layout only the next-token head is written, as an ordinary
-Llama; the other layouts hold all heads.
+SOURCE is recognised by its files: params.json and consolidated.pth or consolidated.*.pth (Llama and
+the released multi-token models), config.json and safetensors or torch files (Hugging Face, or
+converted here), or a run's folder. In Hugging Face's layout only the next-token head is written, as
+an ordinary Llama; the other layouts hold all heads.
 """
 
 import argparse

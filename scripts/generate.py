@@ -67,7 +67,7 @@ def main() -> None:
         limits = [longest_continuation(model, prompt) for prompt in prompts]
         length = max(1, min([DEFAULT_LENGTH, *(limit for limit in limits if limit is not None)]))
     contexts = prompts if model.needs_prompt else [[]] * len(prompts)
-    printer = LivePrinter(tokenizer, texts, contexts, length, args.colour)
+    printer = LivePrinter(tokenizer, texts, contexts, length, args.colour, loaded.end_ids)
     heads = args.heads
     if heads is None:
         heads = 1 if args.temperature else model.head.n
@@ -77,7 +77,7 @@ def main() -> None:
             model,
             prompts,
             length,
-            eos_id=tokenizer.eos_id,
+            eos_id=loaded.end_ids,
             heads=heads,
             batch_size=args.batch_size,
             temperature=args.temperature,

@@ -93,6 +93,59 @@ def test_parts_are_merged(release: Release, weights_of: Weights, parts: int) -> 
         assert torch.equal(merged.state_dict()[name], value), name
 
 
+@pytest.mark.parametrize("name", ["consolidated.pth", "consolidated-4.pth", "model.pth"])
+@torch.no_grad()
+def test_the_only_file_may_have_any_name(release: Release, tokens: Tensor, name: str) -> None:
+    folder = release(4)
+    expected = load_llama_checkpoint(folder).logits(tokens)
+    (folder / "consolidated.00.pth").rename(folder / name)
+    assert torch.equal(load_decoder(folder).logits(tokens), expected)
+    if name != "model.pth":  # what else is there does not matter
+        torch.save([1], folder / "optimizer.pth")
+        assert torch.equal(load_decoder(folder).logits(tokens), expected)
+
+
+@torch.no_grad()
+def test_parts_may_have_other_names(release: Release, weights_of: Weights, tokens: Tensor) -> None:
+    folder = release(2)
+    expected = load_llama_checkpoint(folder).logits(tokens)
+    (folder / "consolidated.00.pth").unlink()
+    for part, name in enumerate("ab"):
+        torch.save(cut(weights_of(2), part, 2), folder / f"{name}.pth")
+    assert torch.equal(load_llama_checkpoint(folder).logits(tokens), expected)
+
+
+def test_files_of_two_checkpoints_are_refused(release: Release) -> None:
+    folder = release(2)
+    (folder / "consolidated.pth").write_bytes((folder / "consolidated.00.pth").read_bytes())
+    with pytest.raises(RunError, match=r"both consolidated.00.pth and consolidated.pth: leave"):
+        load_llama_checkpoint(folder)
+
+
+def test_an_embedding_split_by_rows(release: Release, weights_of: Weights) -> None:
+    """As in Llama 3."""
+    weights, name = weights_of(2), "tok_embeddings.weight"
+    expected = load_llama_checkpoint(release(2, weights)).state_dict()
+    folder = release(3, weights)
+    for part in range(2):
+        rows = weights[name].chunk(2)[part].clone()
+        torch.save({**cut(weights, part, 2), name: rows}, folder / f"consolidated.{part:02}.pth")
+    merged = load_llama_checkpoint(folder).state_dict()
+    assert all(torch.equal(merged[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+@torch.no_grad()
+def test_a_state_dict_inside_of_a_file(
+    release: Release, weights_of: Weights, tokens: Tensor, key: str
+) -> None:
+    expected = load_llama_checkpoint(release(2)).logits(tokens)
+    folder = release(3)
+    whole = {key: weights_of(2), "optimizer": {"lr": 0.1}, "step": 3}
+    torch.save(whole, folder / "consolidated.00.pth")
+    assert torch.equal(load_llama_checkpoint(folder).logits(tokens), expected)
+
+
 def cut(weights: dict[str, Tensor], part: int, parts: int) -> dict[str, Tensor]:
     dimension = {name: dim for dim, names in CUT.items() for name in names}
     return {
@@ -143,7 +196,8 @@ def test_there_and_back_bit_by_bit(
     assert all(torch.equal(stored[name], value) for name, value in weights.items())
     params = json.loads((folder / "params.json").read_text())
     written = json.loads((tmp_path / "llama" / "params.json").read_text())
-    assert written == {**params, "vocab_size": 52}
+    heads = {"n_future_tokens": n} if n > 1 else {}  # loaders of the release read it
+    assert written == {**params, "vocab_size": 52, **heads}
     # No more than the weights: tensors mapped from one file do not drag it along.
     size = sum(value.numel() * value.element_size() for value in weights.values())
     assert (tmp_path / "llama" / "consolidated.00.pth").stat().st_size < size * 1.3
@@ -218,8 +272,8 @@ def test_nothing_in_a_file_is_executed(release: Release) -> None:
     folder = release(2, {"tok_embeddings.weight": Path("x")})
     with pytest.raises(RunError, match="damaged or holds more than tensors"):
         load_llama_checkpoint(folder)
-    torch.save({"model": {"x": torch.ones(1)}}, folder / "consolidated.00.pth")
-    with pytest.raises(RunError, match="model is a dict, not a tensor"):
+    torch.save({"weights": {"x": torch.ones(1)}}, folder / "consolidated.00.pth")
+    with pytest.raises(RunError, match="weights is a dict, not a tensor: save the model's state"):
         load_llama_checkpoint(folder)
     torch.save([torch.ones(1)], folder / "consolidated.00.pth")
     with pytest.raises(RunError, match="holds a list, not named tensors"):
@@ -256,8 +310,9 @@ def test_parts_that_do_not_fit_are_named(release: Release, weights_of: Weights) 
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"n_kv_heads": 2}, UsageError, "n_kv_heads=2 of 4 heads is grouped-query attention"),
-        ({"use_scaled_rope": True}, UsageError, "use_scaled_rope"),
+        ({"n_kv_heads": 2}, RunError, r"wk.weight has shape \[32, 32\], expected \[16, 32\]"),
+        ({"n_kv_heads": 3}, RunError, "num_kv_heads=3 does not divide the 4 heads"),
+        ({"use_scaled_rope": True}, UsageError, "use_scaled_rope without rope_scaling_factor: add"),
         ({"ffn_dim_multiplier": 0.5}, UsageError, "ffn_dim_multiplier=0.5 gives a feed-forward"),
         ({"dim": None}, RunError, "params.json has no dim"),
         ({"dim": "big"}, RunError, "dim='big' is not a positive whole number"),

@@ -55,6 +55,22 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("keys", [{}, {"num_beams": 2}, {"temperature": 1.0}])
+def test_any_of_several_tokens_ends_a_text(keys: dict) -> None:
+    model, prompts = decoder(), random_prompts(6)
+    free = generate(model, prompts, 12, **keys).tokens
+    if "num_beams" not in keys:
+        ends = {free[0][4], free[1][6]}
+        first = [min([i for i, t in enumerate(row) if t in ends], default=11) for row in free]
+        assert generate(model, prompts, 12, ends, **keys).tokens == [
+            row[: end + 1] for row, end in zip(free, first, strict=True)
+        ]
+    every = generate(model, prompts, 12, range(30), **keys).tokens
+    assert [len(row) for row in every] == [1] * 6
+    assert generate(model, prompts, 12, [], **keys).tokens == free
+    assert generate(model, prompts, 12, [3], **keys) == generate(model, prompts, 12, 3, **keys)
+
+
 def t5(folder: Path) -> T5:
     return T5(
         30, PAD, EOS, partial(LMHead), d_model=16, d_ff=32, d_kv=8, num_heads=2, num_layers=2,

@@ -38,9 +38,9 @@ def make(head=MultiTokenHead, block=TransformerBlocks, n=4, vocab_size=9, **sett
     return Decoder(vocab_size, PAD, EOS, built, multiple_of=8, **settings).eval()
 
 
-def greedily(model, prompts, max_new_tokens, eos_id=-1):
+def greedily(model, prompts, max_new_tokens, end_ids=()):
     tell = lambda row, tokens: None  # noqa: E731
-    return decode_token_by_token(model, prompts, max_new_tokens, eos_id, None, tell)
+    return decode_token_by_token(model, prompts, max_new_tokens, end_ids, None, tell)
 
 
 def train(model: Decoder, rows: torch.Tensor, steps: int) -> Decoder:
@@ -85,19 +85,19 @@ prompts_of = partial(st.lists, st.lists(st.integers(2, 4), min_size=1, max_size=
     seed=st.integers(0, 1000),
     prompts=prompts_of(max_size=8),
     max_new_tokens=st.integers(1, 20),
-    eos_id=st.sampled_from([-1, 1]),
+    end_ids=st.sampled_from([(), (1,), (1, 3)]),
     data=st.data(),
 )
 def test_equals_greedy(
-    head, block, unembedding, n, seed, prompts, max_new_tokens, eos_id, data
+    head, block, unembedding, n, seed, prompts, max_new_tokens, end_ids, data
 ) -> None:
     # With five tokens even random heads are right at times.
     torch.manual_seed(seed)
     model = make(head, block, n, vocab_size=5, unembedding=unembedding).double()
     torch.nn.init.normal_(model.head.unembedding())
     heads = data.draw(st.integers(1, n))
-    expected, forwards = greedily(model, prompts, max_new_tokens, eos_id)
-    found, fewer = decode_self_speculatively(model, prompts, max_new_tokens, eos_id, heads)
+    expected, forwards = greedily(model, prompts, max_new_tokens, end_ids)
+    found, fewer = decode_self_speculatively(model, prompts, max_new_tokens, end_ids, heads)
     assert found == expected
     assert forwards / heads <= fewer <= forwards
 
@@ -114,7 +114,7 @@ def test_equals_greedy_where_some_drafts_hold(stutterer, batch_size, heads) -> N
     assert found.tokens == expected.tokens
     assert found.tokens_per_forward == 1 if heads == 1 else 1 < found.tokens_per_forward < heads
     # An end within a block.
-    for eos_id in (2, 7):
+    for eos_id in (2, 7, (2, 7), [7, 3]):
         expected = generate(stutterer, prompts, 40, eos_id)
         found = generate(stutterer, prompts, 40, eos_id, heads, batch_size=batch_size)
         assert found.tokens == expected.tokens
@@ -122,8 +122,8 @@ def test_equals_greedy_where_some_drafts_hold(stutterer, batch_size, heads) -> N
 
 def test_no_sequence_waits_for_another(stutterer) -> None:
     prompts = [[2, 3], [4, 4, 5, 6, 7], [8], [2, 2, 2, 3]]
-    together = decode_self_speculatively(stutterer, prompts, 30, 8, 3)
-    alone = [decode_self_speculatively(stutterer, [prompt], 30, 8, 3) for prompt in prompts]
+    together = decode_self_speculatively(stutterer, prompts, 30, (8,), 3)
+    alone = [decode_self_speculatively(stutterer, [prompt], 30, (8,), 3) for prompt in prompts]
     assert together[0] == [tokens[0] for tokens, _ in alone]
     assert together[1] == sum(forwards for _, forwards in alone)
 
@@ -132,7 +132,7 @@ def test_no_sequence_waits_for_another(stutterer) -> None:
 @pytest.mark.parametrize("length", [1, 2, 5, 20])
 def test_drafts_that_all_hold(counter, heads, length) -> None:
     prompt = CYCLE * 2
-    found, forwards = decode_self_speculatively(counter, [prompt], length, -1, heads)
+    found, forwards = decode_self_speculatively(counter, [prompt], length, (), heads)
     assert found == [(CYCLE * 5)[:length]]
     assert forwards == 1 + -(-(length - 1) // heads)
 
@@ -140,7 +140,7 @@ def test_drafts_that_all_hold(counter, heads, length) -> None:
 def test_an_end_inside_a_block_ends_it_there(counter) -> None:
     pieces: list[list[int]] = []
     tell = lambda row, tokens: pieces.append(tokens)  # noqa: E731
-    found, forwards = decode_self_speculatively(counter, [CYCLE * 2], 20, 4, 4, tell)
+    found, forwards = decode_self_speculatively(counter, [CYCLE * 2], 20, (4,), 4, tell)
     assert found == [[2, 3, 4]]
     assert (pieces, forwards) == ([[2], [3, 4]], 2)
 
@@ -149,7 +149,7 @@ def test_tells_of_every_forward(counter) -> None:
     pieces: dict[int, list[list[int]]] = {0: [], 1: []}
     prompts = [CYCLE * 2, CYCLE * 2 + [2]]
     tell = lambda row, tokens: pieces[row].append(tokens)  # noqa: E731
-    found, forwards = decode_self_speculatively(counter, prompts, 10, -1, 3, tell)
+    found, forwards = decode_self_speculatively(counter, prompts, 10, (), 3, tell)
     assert [list(chain(*pieces[row])) for row in (0, 1)] == found
     assert [list(map(len, pieces[row])) for row in (0, 1)] == [[1, 3, 3, 3]] * 2
     assert forwards == 8
@@ -159,10 +159,10 @@ def test_tells_of_every_forward(counter) -> None:
 def test_the_whole_context_can_be_used(stutterer, batch) -> None:
     prompts = [[2, 3, 4, 5][: 4 - i] for i in range(batch)]
     expected, _ = greedily(stutterer, prompts, stutterer.max_length - 3)
-    found, _ = decode_self_speculatively(stutterer, prompts, stutterer.max_length - 3, -1, 4)
+    found, _ = decode_self_speculatively(stutterer, prompts, stutterer.max_length - 3, (), 4)
     assert found == expected
     with pytest.raises(UsageError, match="context of 48"):
-        decode_self_speculatively(stutterer, prompts, stutterer.max_length - 2, -1, 4)
+        decode_self_speculatively(stutterer, prompts, stutterer.max_length - 2, (), 4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -173,7 +173,7 @@ def test_differs_at_near_ties_only(head, dtype) -> None:
     model = make(head, n=3, vocab_size=400, dim=384, num_layers=4, num_heads=6).to(dtype)
     prompts = torch.randint(2, 400, (4, 9)).tolist()
     expected, _ = greedily(model, prompts, 12)
-    found, _ = decode_self_speculatively(model, prompts, 12, -1, 3)
+    found, _ = decode_self_speculatively(model, prompts, 12, (), 3)
     _, unexplained = differences(model, prompts, expected, found)
     assert unexplained == 0
 
@@ -199,4 +199,4 @@ def test_models_that_cannot_go_back() -> None:
         dropout=0.0,
     )  # fmt: skip
     with pytest.raises(UsageError, match="T5 decodes with one head only, set heads=1"):
-        decode_self_speculatively(model, [[2]], 4, -1, 2)
+        decode_self_speculatively(model, [[2]], 4, (), 2)

@@ -40,6 +40,10 @@ LLAMA = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+GEMMA_3N = {
+    "model_type": "gemma3n_text", **LLAMA, "head_dim": 8, "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": 40, "laurel_rank": 4, "num_kv_shared_layers": 0,
+}  # fmt: skip
 SCALED = {"logits_scaling": 6.0, "embedding_multiplier": 12.0, "residual_multiplier": 0.22}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -332,13 +336,47 @@ def test_questions_to_answers_with_the_checkpoints_own_tokenizer(tmp_path: Path)
         ({"model_type": "t5"}, "t5 model, not a decoder-only"),
         ({"model_type": "mamba"}, "no key-value cache"),
         ({"model_type": "phi", **LLAMA}, "a bias"),
-        ({"model_type": "gemma2", **LLAMA, "head_dim": 8}, "not a multiple"),
+        ({"model_type": "gemma2", **LLAMA, "head_dim": 8, "attn_logit_softcapping": None},
+         "not a multiple"),
+        ({"model_type": "gemma2", **LLAMA, "head_dim": 8}, "their attention scores are capped"),
+        (GEMMA_3N, r"their layers read token ids again \(hidden_size_per_layer_input=8\)"),
+        ({"model_type": "gemma4_text", **LLAMA, "head_dim": 8}, "layers read token ids again"),
+        ({"model_type": "gemma3_text", **LLAMA, "use_bidirectional_attention": True},
+         "their tokens see later ones"),
+        ({"model_type": "llama", **LLAMA, "rope_parameters": {"rope_type": "new"}},
+         "transformers has no rope_type new"),
     ],
 )  # fmt: skip
 def test_what_makes_no_model_is_said_in_one_line(config: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as error:
         make(config)
     assert "\n" not in str(error.value)
+
+
+def test_a_configuration_is_refused_before_weights_are_read(tmp_path: Path) -> None:
+    AutoConfig.for_model(**GEMMA_3N, vocab_size=VOCAB).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=f"model.pretrained={tmp_path}: .*read token ids again"):
+        make(pretrained=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**GEMMA_3N, "final_logit_softcapping": 1e9},
+        {"model_type": "gemma3_text", **LLAMA, "head_dim": 8, "use_bidirectional_attention": True},
+    ],
+)
+def test_what_no_setting_tells_is_seen_on_the_model(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("beyond_ce.models.causal_lm._VARIANTS", {})
+    model = theirs(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # some start as zeros, which hides what they do
+            parameter.normal_(std=0.2)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="do not fit model=causal_lm, because their states depend"):
+        make(pretrained=tmp_path)
 
 
 def test_checkpoint_that_cannot_be_used_is_one_line(

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from beyond_ce.checkpoints import Checkpoint, write_checkpoint
 from beyond_ce.checkpoints.checkpoint import llama_config
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.heads import LMHead
@@ -72,6 +72,32 @@ def test_a_llama_with_its_tokenizer(checkpoint: Path, tokenizer_model: bytes) ->
         (prompt,) = loaded.encode([TEXT])
         assert prompt[0] == BOS and loaded.tokenizer.decode(prompt[1:]) == TEXT
     assert tokens(elsewhere) == tokens(beside)
+
+
+def test_a_tokenizer_beside_the_folders_of_a_release(
+    checkpoint: Path, tokenizer_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint / "consolidated.00.pth").rename(checkpoint / "consolidated.pth")
+    (checkpoint.parent / "tokenizer.model").write_bytes(tokenizer_model)
+    loaded = load(checkpoint)
+    assert loaded.encode([TEXT])[0][0] == BOS
+    convert(checkpoint, tmp_path / "new" / "native", "native", tell=lambda line: None)
+    assert tokens(load(tmp_path / "new" / "native")) == tokens(loaded)
+    monkeypatch.chdir(checkpoint)
+    assert tokens(load(Path())) == tokens(loaded)
+
+
+def test_a_checkpoint_names_more_tokens_that_end_a_text(
+    checkpoint: Path, tokenizer_model: bytes
+) -> None:
+    (checkpoint / "tokenizer.model").write_bytes(tokenizer_model)
+    assert load(checkpoint).end_ids == [EOS]
+    path = checkpoint / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": [7, EOS, "x", None]}))
+    assert load(checkpoint).end_ids == [EOS, 7]
+    path.write_text("{")
+    with pytest.raises(RunError, match=r"generation_config.json is damaged"):
+        load(checkpoint)
 
 
 def test_a_tokenizer_of_transformers(checkpoint: Path) -> None:

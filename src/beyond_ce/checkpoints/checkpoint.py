@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from beyond_ce.checkpoints.files import check_one_dtype, check_tensors
+from beyond_ce.checkpoints.generation_config import end_ids
 from beyond_ce.configuration import build
 from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.decoder import Decoder
@@ -28,14 +29,21 @@ class Checkpoint:
     Attributes:
         config: `vocab_size`, `pad_id`, `eos_id`, and `model` and `head` as in a run's config.
         model: the decoder, with its weights.
+        generation: what transformers' `generation_config.json` says (see `read_generation`).
     """
 
     config: dict[str, Any]
     model: Decoder
+    generation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def end_ids(self) -> list[int]:
+        """The tokens that end a text, as far as `generation` names any."""
+        return end_ids(self.generation)
 
 
 def llama_config(
-    vocab_size: int, pad_id: int, eos_id: int, n: int, **settings: float
+    vocab_size: int, pad_id: int, eos_id: int, n: int, **settings: Any
 ) -> dict[str, Any]:
     """The config of a Llama model, with an `lm` head or the MTP paper's n parallel heads.
 
@@ -127,10 +135,19 @@ def load_weights(
     check_tensors(tensors, {name: value.shape for name, value in parameters.items()}, source)
     if dtype is None:
         check_one_dtype(tensors, source)
-    model_names = {id(parameter): name for name, parameter in model.named_parameters()}
-    weights = {}
-    for name, parameter in parameters.items():
+    # Tied parameters have several names.
+    model_names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        model_names.setdefault(id(parameter), []).append(name)
+    weights: dict[str, Tensor] = {}
+    for name, value in parameters.items():
         weight = convert(name, tensors.pop(name))
-        weights[model_names[id(parameter)]] = weight if dtype is None else weight.to(dtype)
+        weight = weight if dtype is None else weight.to(dtype)
+        weights |= dict.fromkeys(model_names[id(value)], weight)
     model.load_state_dict(weights, assign=True)
+    for first, *others in model_names.values():
+        shared = model.get_parameter(first)
+        for name in others:
+            owner, _, key = name.rpartition(".")
+            model.get_submodule(owner).register_parameter(key, shared)
     model.rotary.reset("cpu")

@@ -16,6 +16,7 @@ from torch import Tensor
 from beyond_ce.errors import RunError, one_line
 
 _ADVICE = "download or convert the checkpoint again"
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 class JsonFile:
@@ -71,11 +72,14 @@ class JsonFile:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a state dict that torch has saved.
 
-    They are memory-mapped and only read from disk on use. No code in the file is executed.
+    They are memory-mapped and only read from disk on use. No code in the file is executed. Training
+    code often saves a state dict below "model" or "state_dict", with other things beside it, which
+    are left out.
 
     Raises:
         RunError: the file is missing, truncated, or has something other than tensors.
     """
+    content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
@@ -91,9 +95,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, Mapping):
         raise RunError(f"{path} holds a {type(content).__name__}, not named tensors: {_ADVICE}")
+    for key in _WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise RunError(f"{path}: {name!s} is a {type(value).__name__}, not a tensor: {_ADVICE}")
+            raise RunError(
+                f"{path}: {name!s} is a {type(value).__name__}, not a tensor: save the model's "
+                "state dict, on its own or as 'model'"
+            )
     return dict(content)
 
 

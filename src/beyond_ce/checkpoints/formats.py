@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from beyond_ce.checkpoints.checkpoint import Checkpoint
 from beyond_ce.checkpoints.files import JsonFile
+from beyond_ce.checkpoints.generation_config import read_generation, write_generation
 from beyond_ce.checkpoints.hugging_face import read_hugging_face, write_hugging_face
 from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, read_llama, write_llama
 from beyond_ce.checkpoints.native import read_native, write_native
@@ -38,7 +39,7 @@ def load_llama_checkpoint(
     conversion are memory-mapped from the file.
 
     Args:
-        folder: with params.json and consolidated.*.pth.
+        folder: with params.json and consolidated.pth, or consolidated.00.pth and so on.
         dtype: the model's; None keeps the files' own.
         max_length: longest sequence in tokens; None for max_seq_len of params.json, or 4096.
         pad_id, eos_id: the tokenizer's; by default Llama 2's.
@@ -69,16 +70,21 @@ def read_checkpoint(folder: str | Path, dtype: torch.dtype | None = None) -> Che
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     folder = Path(folder)
-    if (folder / "params.json").exists() or any(folder.glob("consolidated.*.pth")):
-        return read_llama(folder, dtype)
+    if (folder / "params.json").exists() or any(folder.glob("consolidated*.pth")):
+        return _with_generation(read_llama(folder, dtype), folder)
     if not (folder / "config.json").exists():
         raise UsageError(
             f"{folder} has no checkpoint: give a folder with params.json (Llama) or config.json "
             "(Hugging Face, or converted here)"
         )
     if "head" in JsonFile(folder / "config.json").values:
-        return read_native(folder, dtype)
+        return _with_generation(read_native(folder, dtype), folder)
     return read_hugging_face(folder, dtype)
+
+
+def _with_generation(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    checkpoint.generation = read_generation(folder)
+    return checkpoint
 
 
 def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
@@ -98,6 +104,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path, to: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         FORMATS[to](checkpoint, partial)
+        write_generation(checkpoint.generation, partial)
         partial.replace(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         # torch and safetensors raise their own errors when the disk is full.

@@ -1,4 +1,5 @@
-"""The layout of transformers' LlamaForCausalLM: `config.json` and safetensors (or torch files).
+"""The layout of transformers' Llama, Mistral and Qwen2: `config.json` and safetensors (or torch
+files).
 
 Rotary positions: transformers rotates channel i of a head together with i + E / 2, Meta's code and
 this repository 2 i with 2 i + 1. Reordering the rows of the query and key projections converts one
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -21,11 +23,12 @@ from beyond_ce.checkpoints.checkpoint import (
     empty_decoder,
     llama_config,
     load_weights,
-    multiple_of,
 )
 from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.generation_config import end_ids, one_or_several, read_generation
+from beyond_ce.checkpoints.hugging_face_config import decoder_keys, read_decoder_settings
 from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, llama_parameters
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError
 from beyond_ce.models.decoder import Decoder
 
 _LAYER_NAMES = {
@@ -45,14 +48,13 @@ _NAMES = {
     "output": "lm_head",
 }
 _EMBEDDING, _UNEMBEDDING = "model.embed_tokens.weight", "lm_head.weight"
-_ROTATED = ("q_proj.weight", "k_proj.weight")
+_ROTATED = {"q_proj": "num_heads", "k_proj": "num_kv_heads"}
 
 
 def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:
     """The checkpoint in `folder`, with an `lm` head.
 
-    A tied unembedding becomes a separate matrix. The end and padding tokens are those of
-    `config.json`, or Llama 2's.
+    The end and padding tokens are those of `config.json` or `generation_config.json`, or Llama 2's.
 
     Args:
         dtype: the model's; None keeps the files' own.
@@ -62,36 +64,29 @@ def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpo
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     settings = JsonFile(folder / "config.json")
-    _refuse_variants(settings)
-    dim, heads = settings.integer("hidden_size"), settings.integer("num_attention_heads")
+    arguments = read_decoder_settings(settings)
+    generation = read_generation(folder, settings.values)
     vocab_size = settings.integer("vocab_size")
-    hidden_dim = settings.integer("intermediate_size")
     config = llama_config(
         vocab_size,
-        _token(settings, "pad_token_id", vocab_size, PAD_ID),
-        _token(settings, "eos_token_id", vocab_size, EOS_ID),
+        _token(generation.get("pad_token_id"), vocab_size, PAD_ID),
+        _token(next(iter(end_ids(generation)), None), vocab_size, EOS_ID),
         n=1,
-        dim=dim,
-        num_layers=settings.integer("num_hidden_layers"),
-        num_heads=heads,
-        max_length=settings.integer("max_position_embeddings", 2048),
-        multiple_of=multiple_of(dim, hidden_dim, f"{settings.path}: intermediate_size"),
-        norm_eps=settings.number("rms_norm_eps", 1e-6),
-        rope_theta=_rope_theta(settings),
+        **arguments,
     )
     model = empty_decoder(config, settings.path)
     tensors = _read_files(folder)
-    if settings.get("tie_word_embeddings") and _EMBEDDING in tensors:
-        # A copy, because our embeddings are untied.
-        tensors[_UNEMBEDDING] = tensors[_EMBEDDING].clone()
+    if arguments.get("tie_embeddings"):
+        _check_tied(tensors, folder)
 
-    def interleave(name: str, weight: Tensor) -> Tensor:
-        if not name.endswith(_ROTATED):
-            return weight
-        return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    def interleave(name: str, value: Tensor) -> Tensor:
+        heads = _rotated_heads(name, model)
+        if heads is None:
+            return value
+        return value.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
     load_weights(model, _parameters(model), tensors, folder, dtype, interleave)
-    return Checkpoint(config, model)
+    return Checkpoint(config, model, generation)
 
 
 def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
@@ -101,34 +96,21 @@ def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
         UsageError: the head does not predict tokens.
     """
     model = checkpoint.model.next_token_model()
-    settings = model.settings
-    heads = settings["num_heads"]
 
-    def deinterleave(name: str, weight: Tensor) -> Tensor:
-        if not name.endswith(_ROTATED):
-            return weight.contiguous()
-        return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    def deinterleave(name: str, value: Tensor) -> Tensor:
+        heads = _rotated_heads(name, model)
+        if heads is None:
+            return value.contiguous()
+        return value.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
     parameters = _parameters(model)
     tensors = {name: deinterleave(name, value.detach()) for name, value in parameters.items()}
+    generation = checkpoint.generation
     config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "hidden_size": settings["dim"],
+        **decoder_keys(model),
         "intermediate_size": parameters["model.layers.0.mlp.gate_proj.weight"].shape[0],
-        "num_hidden_layers": len(model.layers),
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "rms_norm_eps": settings["norm_eps"],
-        "rope_theta": settings["rope_theta"],
-        "max_position_embeddings": settings["max_length"],
-        "vocab_size": model.embedding.num_embeddings,
-        "tie_word_embeddings": False,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": None,
-        "eos_token_id": model.eos_id,
+        "bos_token_id": generation.get("bos_token_id"),
+        "eos_token_id": one_or_several(list(dict.fromkeys([model.eos_id, *end_ids(generation)]))),
         "pad_token_id": model.pad_id,
         "torch_dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
     }
@@ -141,55 +123,39 @@ def _parameters(model: Decoder) -> dict[str, Tensor]:
     parameters = {}
     for name, value in llama_parameters(model).items():
         if name.startswith("layers."):
-            _, number, *key, _ = name.split(".")
+            _, number, *key, kind = name.split(".")
             module = f"model.layers.{number}.{_LAYER_NAMES['.'.join(key)]}"
         else:
-            module = _NAMES[name.removesuffix(".weight")]
-        parameters[f"{module}.weight"] = value
+            module, kind = _NAMES[name.removesuffix(".weight")], "weight"
+        parameters[f"{module}.{kind}"] = value
+    if model.settings["tie_embeddings"]:
+        del parameters[_UNEMBEDDING]
     return parameters
 
 
-def _refuse_variants(settings: JsonFile) -> None:
-    def refuse(feature: str) -> UsageError:
-        return UsageError(
-            f"{settings.path}: {feature}, which models here do not support: "
-            "choose another checkpoint"
+def _rotated_heads(name: str, model: Decoder) -> int | None:
+    """The number of heads in a projection of queries or keys; None for other tensors."""
+    parts = name.split(".")
+    key = _ROTATED.get(parts[-2]) if len(parts) > 1 else None
+    return None if key is None else model.settings[key]
+
+
+def _check_tied(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Removes a copy of a tied unembedding.
+
+    Raises:
+        RunError: it is no copy.
+    """
+    matrix = tensors.pop(_UNEMBEDDING, None)
+    if matrix is not None and not torch.equal(matrix, tensors.setdefault(_EMBEDDING, matrix)):
+        raise RunError(
+            f"{folder}: {_UNEMBEDDING} differs from {_EMBEDDING}, although config.json ties them: "
+            "set tie_word_embeddings to false there, or download the checkpoint again"
         )
 
-    if settings.get("model_type") != "llama":
-        raise UsageError(
-            f"{settings.path}: model_type={settings.get('model_type')} is not llama: "
-            "use model=causal_lm for other models in transformers"
-        )
-    heads, groups = settings.integer("num_attention_heads"), settings.get("num_key_value_heads")
-    if groups not in (None, heads):
-        raise refuse(f"num_key_value_heads={groups} of {heads} heads is grouped-query attention")
-    dim, head_dim = settings.integer("hidden_size"), settings.get("head_dim")
-    if head_dim not in (None, dim / heads):
-        raise refuse(f"head_dim={head_dim} is not the hidden size {dim} over {heads} heads")
-    for key in ("attention_bias", "mlp_bias", "quantization_config"):
-        if settings.get(key):
-            raise refuse(f"{key} is set")
-    if settings.get("hidden_act") not in (None, "silu", "swish"):
-        raise refuse(f"hidden_act={settings.get('hidden_act')} is not silu")
-    # `rope_scaling` up to transformers 4, a part of `rope_parameters` since 5.
-    for key in ("rope_scaling", "rope_parameters"):
-        rope = settings.get(key) or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise refuse(f"{key} of type {kind} scales rotary positions")
 
-
-def _rope_theta(settings: JsonFile) -> float:
-    inner = (settings.get("rope_parameters") or {}).get("rope_theta")
-    return settings.number("rope_theta", 10000.0) if inner is None else float(inner)
-
-
-def _token(settings: JsonFile, key: str, vocab_size: int, default: int) -> int:
-    """A token's id; the first of several, such as end of turn and end of text."""
-    value = settings.get(key)
-    value = value[0] if isinstance(value, list) and value else value
-    return value if isinstance(value, int) and 0 <= value < vocab_size else default
+def _token(value: Any, vocab_size: int, default: int) -> int:
+    return value if type(value) is int and 0 <= value < vocab_size else default
 
 
 def _read_files(folder: Path) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.layers import DecoderLayer
 
 _MUST_MATCH = ("dim", "num_heads", "norm_eps", "rope_theta")
+_MAY_BE_ADDED = ("num_kv_heads", "rope_scaling", "qkv_bias")  # not in conf/model/
 
 
 @torch.no_grad()
@@ -100,6 +101,19 @@ def _check_sizes(model: Decoder, source: Decoder, folder: str | Path) -> None:
                 f"model.{key}={model.settings[key]}, but {folder} has {source.settings[key]}: "
                 f"set model.{key}={source.settings[key]}"
             )
+    for key in _MAY_BE_ADDED:
+        if model.settings[key] != source.settings[key]:
+            value = str(source.settings[key]).replace("'", "")  # as Hydra reads it
+            value = "null" if value == "None" else value
+            raise UsageError(
+                f"model.{key}={model.settings[key]}, but {folder} has {source.settings[key]}: "
+                f"set '++model.{key}={value}'"
+            )
+    if model.settings["tie_embeddings"] and not source.settings["tie_embeddings"]:
+        raise UsageError(
+            f"model.tie_embeddings=true, but {folder} has an unembedding of its own: "
+            "set ++model.tie_embeddings=false"
+        )
     ours, theirs = _hidden_dim(model), _hidden_dim(source)
     if ours != theirs:
         raise UsageError(

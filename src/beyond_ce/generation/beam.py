@@ -5,6 +5,8 @@ Shapes: B prompts, K beams, V vocabulary, N the longest continuation.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def decode_beams(
     model: LanguageModel,
     prompts: list[list[int]],
     max_new_tokens: int,
-    eos_id: int,
+    end_ids: Collection[int],
     num_beams: int,
 ) -> tuple[list[list[int]], int]:
     """The best continuation of every prompt of one batch by mean log-probability per token.
@@ -30,6 +32,9 @@ def decode_beams(
     scores no better than the worst finished one (`length_penalty=1.0, early_stopping=False` of
     transformers). That is a heuristic: scores are means, so a running beam could still recover.
 
+    Args:
+        end_ids: the tokens that end a continuation.
+
     Returns:
         As `decode_token_by_token`; a forward of all beams of a prompt counts once.
 
@@ -39,6 +44,7 @@ def decode_beams(
     state, logits = model.prefill(prompts, max_new_tokens)
     device, vocab_size = logits.device, logits.shape[-1]
     batch = forwards = len(prompts)
+    ends = torch.tensor(list(end_ids), dtype=torch.long, device=device)
     # Before the first token all beams of a prompt are the same: only the first may be extended.
     state.select(torch.arange(batch, device=device).repeat_interleave(num_beams))
     logits = logits.repeat_interleave(num_beams, dim=0)
@@ -60,7 +66,7 @@ def decode_beams(
         parents, tokens = flat // vocab_size, flat % vocab_size
         sequences = _take(running, parents)
         sequences[:, :, t] = tokens
-        ended = tokens == eos_id
+        ended = torch.isin(tokens, ends)
         if t + 1 == max_new_tokens:
             ended = torch.ones_like(ended)
 

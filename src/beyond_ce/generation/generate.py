@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ def generate(
     model: LanguageModel,
     prompts: list[list[int]],
     max_new_tokens: int,
-    eos_id: int | None = None,
+    eos_id: int | Collection[int] | None = None,
     heads: int = 1,
     num_beams: int = 1,
     batch_size: int | None = None,
@@ -62,7 +63,8 @@ def generate(
     Args:
         prompts: token lists of any lengths. For several samples of a prompt, repeat it.
         max_new_tokens: longest continuation, EOS included.
-        eos_id: the token that ends a continuation; None to always generate `max_new_tokens`.
+        eos_id: the token that ends a continuation, or several of which each does; None to always
+            generate `max_new_tokens`.
         heads: the model's heads to decode with. More than one changes the time, not the result
             (up to rounding).
         num_beams: width of the beam search, 1 for none.
@@ -85,7 +87,7 @@ def generate(
     _check_sampling(temperature, top_p, seed)
     _check_method(heads, num_beams, temperature)
     _check_fit(model, prompts, max_new_tokens, heads)
-    stop = -1 if eos_id is None else eos_id  # no token has the id -1
+    ends = () if eos_id is None else (eos_id,) if isinstance(eos_id, int) else tuple(eos_id)
 
     def decode(rows: list[int]) -> tuple[list[list[int]], int]:
         """Decodes the prompts with these indices as one batch."""
@@ -96,14 +98,14 @@ def generate(
                 on_tokens(rows[row], new)
 
         if num_beams > 1:
-            new, passes = decode_beams(model, batch, max_new_tokens, stop, num_beams)
+            new, passes = decode_beams(model, batch, max_new_tokens, ends, num_beams)
             for row, sequence in enumerate(new):
                 report(row, sequence)
             return new, passes
         if heads > 1:
-            return decode_self_speculatively(model, batch, max_new_tokens, stop, heads, report)
+            return decode_self_speculatively(model, batch, max_new_tokens, ends, heads, report)
         sampler = Sampler(temperature, top_p, seed, rows, max_new_tokens) if temperature else None
-        return decode_token_by_token(model, batch, max_new_tokens, stop, sampler, report)
+        return decode_token_by_token(model, batch, max_new_tokens, ends, sampler, report)
 
     tokens: list[list[int]] = [[] for _ in prompts]
     forwards = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from beyond_ce.tokenizers import Tokenizer
 
@@ -47,7 +47,8 @@ class LivePrinter:
     Args:
         texts: the prompts.
         contexts: the tokens that each prompt's new text continues; empty if it is a separate text.
-        max_new_tokens: as passed to `generate`, together with the tokenizer's `eos_id`.
+        max_new_tokens: as passed to `generate`.
+        end_ids: the tokens that end a text; None for the tokenizer's `eos_id`.
         colour: whether the colour alternates from forward to forward.
     """
 
@@ -58,8 +59,9 @@ class LivePrinter:
         contexts: Sequence[Sequence[int]],
         max_new_tokens: int,
         colour: bool,
+        end_ids: Collection[int] | None = None,
     ) -> None:
-        self.eos_id = tokenizer.eos_id
+        self.end_ids = (tokenizer.eos_id,) if end_ids is None else end_ids
         self.colour = colour
         self.texts = [LiveText(tokenizer, context) for context in contexts]
         self.left = [max_new_tokens] * len(texts)
@@ -69,7 +71,7 @@ class LivePrinter:
         self.within_line = False
 
     def __call__(self, i: int, tokens: list[int]) -> None:
-        self.left[i] = 0 if tokens[-1] == self.eos_id else self.left[i] - len(tokens)
+        self.left[i] = 0 if tokens[-1] in self.end_ids else self.left[i] - len(tokens)
         text = self.texts[i].add(tokens, last=self.left[i] == 0)
         if self.colour and text:
             text = _COLOURS[self.forwards[i] % 2] + text + _RESET

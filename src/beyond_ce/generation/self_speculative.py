@@ -8,6 +8,8 @@ head 1 finds it most probable.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -20,18 +22,18 @@ def decode_self_speculatively(
     model: LanguageModel,
     prompts: list[list[int]],
     max_new_tokens: int,
-    eos_id: int,
+    end_ids: Collection[int],
     heads: int,
     on_tokens: OnTokens = lambda row, tokens: None,
 ) -> tuple[list[list[int]], int]:
-    """Continues every prompt of one batch up to EOS or `max_new_tokens`. The tokens are those of
-    greedy decoding, up to rounding, in as few as 1 / `heads` of the forwards.
+    """Continues every prompt of one batch up to an end token or `max_new_tokens`. The tokens are
+    those of greedy decoding, up to rounding, in as few as 1 / `heads` of the forwards.
 
     Each sequence continues from its own last accepted draft, so none waits for another. Finished
     sequences leave the batch.
 
     Args:
-        eos_id: the token that ends a continuation, -1 for none.
+        end_ids: the tokens that end a continuation.
         heads: k, how many of the model's heads to use; 1 is plain greedy decoding.
         on_tokens: called after each forward for each sequence that took part.
 
@@ -59,12 +61,13 @@ def decode_self_speculatively(
             if -1 in block:
                 raise NotFinite(row)
             fitting = block[: max_new_tokens - len(new[row])]
-            if eos_id in fitting:
-                fitting = fitting[: fitting.index(eos_id) + 1]
+            ends = [i for i, token in enumerate(fitting) if token in end_ids]
+            if ends:
+                fitting = fitting[: ends[0] + 1]
             new[row] += fitting
             on_tokens(row, fitting)
         missing = [
-            0 if new[row][-1] == eos_id else max_new_tokens - len(new[row]) for row in active
+            0 if new[row][-1] in end_ids else max_new_tokens - len(new[row]) for row in active
         ]
         if not any(missing):
             return new, forwards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -25,21 +25,22 @@ def decode_token_by_token(
     model: LanguageModel,
     prompts: list[list[int]],
     max_new_tokens: int,
-    eos_id: int,
+    end_ids: Collection[int],
     sampler: Sampler | None,
     on_tokens: OnTokens,
 ) -> tuple[list[list[int]], int]:
-    """Continues every prompt of one batch up to EOS or `max_new_tokens`.
+    """Continues every prompt of one batch up to an end token or `max_new_tokens`.
 
     Finished sequences leave the batch, which makes the rest faster.
 
     Args:
+        end_ids: the tokens that end a continuation.
         sampler: for this batch; None for greedy decoding.
         on_tokens: called after each forward for each sequence that took part.
 
     Returns:
-        The new tokens of each prompt, EOS included when produced, and the forward passes summed
-        over the sequences that took part in them.
+        The new tokens of each prompt, the end token included when produced, and the forward passes
+        summed over the sequences that took part in them.
 
     Raises:
         NotFinite: the model's logits are not finite.
@@ -61,7 +62,7 @@ def decode_token_by_token(
             on_tokens(row, [token])
         if t + 1 == max_new_tokens:
             break
-        rows = [i for i, token in enumerate(next_tokens) if token != eos_id]
+        rows = [i for i, token in enumerate(next_tokens) if token not in end_ids]
         if len(rows) < len(active):
             if not rows:
                 break

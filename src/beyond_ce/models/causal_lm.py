@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from beyond_ce.batches.batch import Batch, pad, token_mask
 from beyond_ce.errors import UsageError, one_line
@@ -79,7 +80,8 @@ class CausalLM(CausalModel):
     Raises:
         UsageError: `config` does not give a model; `pretrained` cannot be loaded or has another
             vocabulary than the tokenizer; the architecture is not decoder-only, has no key-value
-            cache, or its logits are not a multiple of `hidden @ unembedding.T`.
+            cache, its logits are not a multiple of `hidden @ unembedding.T`, it caps attention
+            scores, reads token ids in its layers, or lets tokens see later ones.
     """
 
     @takes(
@@ -102,6 +104,7 @@ class CausalLM(CausalModel):
         else:
             model = _load(pretrained, vocab_size)
         self.hidden_scale = _logit_scale(model)
+        _check_hidden(model)
         embedding: Any = model.get_input_embeddings()
         unembedding: Any = model.get_output_embeddings().weight
         self.max_length: int | None = getattr(model.config, "max_position_embeddings", None)
@@ -211,7 +214,7 @@ def _build(config: Mapping[str, Any], vocab_size: int, eos_id: int) -> PreTraine
         raise UsageError(
             f"model.config.model_type={model_type}: transformers has no such model"
         ) from error
-    unknown = [key for key in settings if not hasattr(defaults, key)]
+    unknown = [key for key in settings if not _has(defaults, key)]
     if unknown:
         raise UsageError(f"model.config.{unknown[0]}: a {model_type} model has no such setting")
     # No padding token: an embedding does not train the row of its padding token, which may also be
@@ -264,6 +267,75 @@ def _check_type(config: PreTrainedConfig, name: str) -> None:
         raise UsageError(
             f"{name} is a {config.model_type} model, not a decoder-only one: give a causal "
             "language model, or choose another model class (model=t5_base for T5)"
+        )
+    _refuse_variants(config, name)
+
+
+def _has(config: PreTrainedConfig, key: str) -> bool:
+    try:
+        return hasattr(config, key)
+    except Exception:  # Gemma 4 has settings that may only be read layer by layer
+        return True
+
+
+# Settings whose models do not compute from embeddings alone what transformers computes from ids, or
+# compute something else with some of its attention kernels.
+_VARIANTS = {
+    "hidden_size_per_layer_input": "their layers read token ids again",
+    "attn_logit_softcapping": "their attention scores are capped",
+    "use_bidirectional_attention": "their tokens see later ones",
+}
+
+
+def _refuse_variants(config: PreTrainedConfig, name: str) -> None:
+    """Raises UsageError if the configuration says that the model is not computed right here."""
+    settings = config.get_text_config(decoder=True).to_dict()
+    for key, reason in _VARIANTS.items():
+        if settings.get(key):
+            raise UsageError(
+                f"{name}: {config.model_type} models do not fit model=causal_lm, because {reason} "
+                f"({key}={settings[key]}): choose another model"
+            )
+    rope = settings.get("rope_parameters")
+    if not isinstance(rope, dict):
+        return
+    own = getattr(config, "default_rope_type", "default")
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        kind = part.get("rope_type", "default")
+        if kind not in ("default", own, *ROPE_INIT_FUNCTIONS):
+            raise UsageError(f"{name}: transformers has no rope_type {kind}: choose another model")
+
+
+@torch.no_grad()
+def _check_hidden(model: PreTrainedModel) -> None:
+    """Checks on the model itself that embeddings are all it reads, and that attention is causal.
+
+    The states of seven tokens must be the same from ids as from embeddings, whatever the eighth is.
+
+    Raises:
+        UsageError: they are not.
+    """
+    refusal = f"{model.config.model_type} models do not fit model=causal_lm, because "
+    decoder: Any = model.get_decoder()
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.num_embeddings
+    draw = torch.Generator().manual_seed(0)  # does not touch the run's random state
+    ids = torch.randint(rows, (1, 8), generator=draw)
+    other = ids.clone()
+    other[0, -1] = (ids[0, -1] + 1) % rows
+    try:
+        with evaluating(model):
+            expected = decoder(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+            found = decoder(inputs_embeds=embedding(other), use_cache=False).last_hidden_state
+    except Exception as error:
+        raise UsageError(
+            f"{refusal}they do not run on embeddings alone ({one_line(error)[:100]}): "
+            "choose another model"
+        ) from error
+    if not torch.allclose(found[:, :-1], expected, rtol=0, atol=1e-3 * float(expected.abs().max())):
+        raise UsageError(
+            f"{refusal}their states depend on more than the embeddings of earlier tokens: "
+            "choose another model"
         )
 
 

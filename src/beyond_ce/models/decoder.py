@@ -1,15 +1,15 @@
 """A Llama-like decoder-only transformer with any head.
 
-Embedding and unembedding are untied; the layers are in `layers`.
+The layers are in `layers`.
 
 Shapes: B sequences, T positions, D hidden size, V vocabulary, n heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
+from beyond_ce.models.rope_scaling import check_scaling
 from beyond_ce.settings import FLAG, LAYERS, SIZE, TEXT, number, optional, takes, whole
 
 
@@ -44,10 +45,19 @@ class Decoder(CausalModel):
             recomputed, because their activations are freed head by head.
         pretrained: a folder with a checkpoint of this size to start from. The constructor only
             stores it and initialises randomly; `build_model` then calls `checkpoints.start_from`.
+        num_kv_heads: heads of keys and values, a divisor of `num_heads`: each serves as many heads
+            of queries (grouped-query attention, as in Llama 3). None for `num_heads`.
+        rope_scaling: changes the rotary wavelengths for longer contexts: `rope_type` and its
+            numbers, as in transformers (see `models.rope_scaling`). None for no change.
+        qkv_bias: whether queries, keys and values have biases, as in Qwen2.
+        tie_embeddings: whether the next token's unembedding is the embedding.
+
+    The last four are of models from elsewhere. They are not in `conf/`: add them on the command
+    line, such as `+model.num_kv_heads=2`.
 
     Raises:
-        UsageError: `dim` does not divide into heads of an even size, or the head takes more
-            layers than there are.
+        UsageError: `dim` does not divide into heads of an even size, `num_heads` not into groups,
+            the scaling is unknown, or the head takes more layers than there are.
     """
 
     provides_layers = True
@@ -80,12 +90,22 @@ class Decoder(CausalModel):
         rope_theta: float = 10000.0,
         checkpoint_activations: bool = False,
         pretrained: str | None = None,
+        num_kv_heads: int | None = None,
+        rope_scaling: Mapping[str, Any] | None = None,
+        qkv_bias: bool = False,
+        tie_embeddings: bool = False,
     ) -> None:
         super().__init__(vocab_size, pad_id, eos_id)
         if dim % (2 * num_heads):
             raise UsageError(
                 f"model.dim={dim} does not divide into {num_heads} heads of an even size: "
                 f"make it a multiple of {2 * num_heads}"
+            )
+        groups = num_heads if num_kv_heads is None else num_kv_heads
+        if type(groups) is not int or groups < 1 or num_heads % groups:
+            raise UsageError(
+                f"model.num_kv_heads={num_kv_heads} does not divide the {num_heads} heads: "
+                "make it a divisor"
             )
         self.max_length = max_length
         self.pretrained = pretrained
@@ -98,11 +118,17 @@ class Decoder(CausalModel):
             "norm_eps": norm_eps,
             "rope_theta": rope_theta,
             "checkpoint_activations": checkpoint_activations,
+            "num_kv_heads": groups,
+            "rope_scaling": check_scaling(rope_scaling),
+            "qkv_bias": bool(qkv_bias),
+            "tie_embeddings": bool(tie_embeddings),
         }
-        self.rotary = Rotary(max_length, dim // num_heads, rope_theta)
+        scaling = self.settings["rope_scaling"]
+        self.rotary = Rotary(max_length, dim // num_heads, rope_theta, scaling)
         layer = partial(
-            DecoderLayer, dim, num_heads, multiple_of, norm_eps, num_layers, self.rotary
-        )
+            DecoderLayer, dim, num_heads, multiple_of, norm_eps, num_layers, self.rotary,
+            groups, qkv_bias,
+        )  # fmt: skip
         self.embedding = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(layer() for _ in range(num_layers))
         self.norm: nn.Module = nn.RMSNorm(dim, norm_eps)
@@ -111,6 +137,8 @@ class Decoder(CausalModel):
             self.layers.extend(layer() for _ in range(self.head.extra_layers))
             self.norm = self.head.take_layers(self.layers, self.norm)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
+        if tie_embeddings:
+            self.head.share(cast(nn.Parameter, self.embedding.weight))
 
     def trunk(self, batch: Batch) -> Tensor:
         # Padding is on the right, where causal attention never sees it.

@@ -3,8 +3,8 @@
 The arithmetic is the same as in `layers`, in fewer operations. Only draft heads may use bfloat16
 matrices, because their tokens are verified.
 
-Shapes: B sequences, T new tokens, D hidden size, H attention heads, E = D / H, V vocabulary,
-k heads to decode with.
+Shapes: B sequences, T new tokens, D hidden size, H attention heads, G heads of keys and values,
+E = D / H, V vocabulary, k heads to decode with.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ class DecodingLayer:
         self.head_dim = attention.head_dim
         self.attention_norm, self.ffn_norm = layer.attention_norm, layer.ffn_norm
         pack = partial(PackedLinear, low_precision=low_precision)
-        self.qkv = pack(attention.wq.weight, attention.wk.weight, attention.wv.weight)
+        projections = (attention.wq, attention.wk, attention.wv)
+        self.qkv = pack(*(linear.weight for linear in projections))
+        self.heads = (attention.wq.out_features // self.head_dim, attention.num_kv_heads)
+        self.bias: Tensor | None = None
+        if attention.wq.bias is not None:
+            self.bias = torch.cat([linear.bias for linear in projections])
         self.wo = pack(attention.wo.weight)
         self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
         self.w2 = pack(feed_forward.w2.weight)
@@ -57,15 +62,23 @@ class DecodingLayer:
     ) -> Tensor:
         """[B, T, D] to [B, T, D], or to [B, 1, D] for one selected token per row."""
         projected = self.qkv(self.attention_norm(hidden))
-        qkv = projected.unflatten(-1, (3, -1, self.head_dim))
-        _rotate(qkv[:, :, :2], slots)
-        cache.write(qkv[:, :, 1:], slots)
-        queries = qkv[:, :, 0]
+        if self.bias is not None:
+            projected = projected + self.bias.type_as(projected)
+        qkv = projected.unflatten(-1, (-1, self.head_dim))
+        count, groups = self.heads
+        _rotate(qkv[:, :, : count + groups, None], slots)
+        cache.write(qkv[:, :, count:].unflatten(2, (2, groups)), slots)
+        queries = qkv[:, :, :count]
         if selection is not None:
             queries, hidden, slots = selection(queries), selection(hidden), selection.slots
         keys, values = cache.read(slots.width)
         mixed = F.scaled_dot_product_attention(
-            queries.transpose(1, 2), keys, values, slots.mask(queries.dtype), is_causal=slots.causal
+            queries.transpose(1, 2),
+            keys,
+            values,
+            slots.mask(queries.dtype),
+            is_causal=slots.causal,
+            enable_gqa=count != groups,
         )
         hidden = hidden + self.wo(mixed.transpose(1, 2).flatten(-2))
         gate, value = self.w13(self.ffn_norm(hidden)).chunk(2, dim=-1)
@@ -182,7 +195,7 @@ def _decoding_block(module: nn.Module, low_precision: bool = False) -> Block:
 
 
 def _rotate(x: Tensor, slots: CacheSlots) -> None:
-    """`rotate` on [B, T, .., H, E], in place."""
+    """`rotate` on [B, T, H + G, 1, E], in place."""
     if x.dtype in (torch.float32, torch.float64):
         torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(slots.complex_rotations)
     else:

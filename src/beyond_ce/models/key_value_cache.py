@@ -1,6 +1,7 @@
 """The key-value cache of a layer, and the cache slots of the tokens of one forward.
 
-Shapes: B sequences, T new tokens, K positions in the cache, H attention heads, E head size.
+Shapes: B sequences, T new tokens, K positions in the cache, H attention heads, G heads of keys and
+values, E head size.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from beyond_ce.models.layers import Rotary
 
 
 class KeyValueCache:
-    """One layer's keys and values [B, 2, H, K, E], allocated once for the longest row."""
+    """One layer's keys and values [B, 2, G, K, E], allocated once for the longest row."""
 
     keys_values: Tensor
 
@@ -20,7 +21,7 @@ class KeyValueCache:
         self.capacity = capacity
 
     def write(self, keys_values: Tensor, slots: CacheSlots) -> None:
-        """Writes keys and values [B, T, 2, H, E] into the slots."""
+        """Writes keys and values [B, T, 2, G, E] into the slots."""
         if not hasattr(self, "keys_values"):
             # Zeros, because masked positions still enter the weighted sum, with weight 0.
             batch, _, two, heads, size = keys_values.shape
@@ -32,7 +33,7 @@ class KeyValueCache:
             self.keys_values[slots.rows, :, :, slots.positions] = keys_values
 
     def read(self, width: int) -> tuple[Tensor, Tensor]:
-        """Keys and values [B, H, width, E] of the first `width` positions."""
+        """Keys and values [B, G, width, E] of the first `width` positions."""
         keys, values = self.keys_values[:, :, :, :width].unbind(1)
         return keys, values
 

@@ -1,18 +1,23 @@
 """Layers of a decoder-only transformer like Llama (Touvron et al., 2023).
 
 RMSNorm before every sublayer, rotary positions on interleaved pairs (as in Meta's own code and
-checkpoints), SwiGLU, no biases. Parameters are named as in Meta's checkpoints.
+checkpoints), SwiGLU, no biases but those that Qwen2 adds to queries, keys and values. Parameters
+are named as in Meta's checkpoints.
 
-Shapes: B sequences, T positions, H attention heads, D hidden size, E = D / H.
+Shapes: B sequences, T positions, H attention heads, G heads of keys and values, D hidden size,
+E = D / H.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from beyond_ce.models.rope_scaling import frequencies
 
 
 class DecoderLayer(nn.Module):
@@ -34,11 +39,13 @@ class DecoderLayer(nn.Module):
         norm_eps: float,
         depth: int,
         rotary: Rotary,
+        num_kv_heads: int | None = None,
+        qkv_bias: bool = False,
     ) -> None:
         super().__init__()
         hidden_dim = multiple_of * -(-int(2 * 4 * dim / 3) // multiple_of)
         self.rotary = rotary
-        self.attention = Attention(dim, num_heads)
+        self.attention = Attention(dim, num_heads, num_kv_heads, qkv_bias)
         self.feed_forward = FeedForward(dim, hidden_dim)
         self.attention_norm = nn.RMSNorm(dim, norm_eps)
         self.ffn_norm = nn.RMSNorm(dim, norm_eps)
@@ -47,6 +54,8 @@ class DecoderLayer(nn.Module):
             if isinstance(linear, nn.Linear):
                 scale = (2 * depth) ** -0.5 if linear in output_projections else 1.0
                 nn.init.normal_(linear.weight, std=scale * linear.in_features**-0.5)
+                if linear.bias is not None:
+                    nn.init.zeros_(linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[B, T, D] to [B, T, D] of full sequences; `DecodingLayer` is the version with a cache."""
@@ -56,14 +65,27 @@ class DecoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention with rotary positions."""
+    """Causal multi-head self-attention with rotary positions.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    Args:
+        dim: D.
+        num_heads: H.
+        num_kv_heads: G; each head of keys and values serves H / G neighbouring heads of queries
+            (grouped-query attention, Ainslie et al., 2023). None for H.
+        qkv_bias: whether queries, keys and values have biases.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, num_kv_heads: int | None = None, qkv_bias: bool = False
+    ) -> None:
         super().__init__()
         self.head_dim = dim // num_heads
-        self.wq = nn.Linear(dim, dim, bias=False)
-        self.wk = nn.Linear(dim, dim, bias=False)
-        self.wv = nn.Linear(dim, dim, bias=False)
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        self.grouped = self.num_kv_heads != num_heads
+        kv_dim = self.num_kv_heads * self.head_dim
+        self.wq = nn.Linear(dim, dim, bias=qkv_bias)
+        self.wk = nn.Linear(dim, kv_dim, bias=qkv_bias)
+        self.wv = nn.Linear(dim, kv_dim, bias=qkv_bias)
         self.wo = nn.Linear(dim, dim, bias=False)
 
     def forward(self, hidden: Tensor, rotations: Tensor) -> Tensor:
@@ -76,6 +98,7 @@ class Attention(nn.Module):
             keys.transpose(1, 2),
             values.transpose(1, 2),
             is_causal=True,
+            enable_gqa=self.grouped,
         )
         return self.wo(mixed.transpose(1, 2).flatten(-2))
 
@@ -103,19 +126,27 @@ class Rotary(nn.Module):
         length: number of positions.
         head_dim: E.
         theta: base of the wavelengths.
+        scaling: changes the wavelengths (see `check_scaling`).
     """
 
     table: Tensor
 
-    def __init__(self, length: int, head_dim: int, theta: float) -> None:
+    def __init__(
+        self,
+        length: int,
+        head_dim: int,
+        theta: float,
+        scaling: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.length, self.head_dim, self.theta = length, head_dim, theta
-        self.register_buffer("table", rotary_table(length, head_dim, theta), persistent=False)
+        self.length, self.head_dim, self.theta, self.scaling = length, head_dim, theta, scaling
+        table = rotary_table(length, head_dim, theta, scaling)
+        self.register_buffer("table", table, persistent=False)
 
     def reset(self, device: torch.device | str) -> None:
         """Rebuilds the table on a device, for models that were built on the meta device."""
         with torch.device(device):
-            self.table = rotary_table(self.length, self.head_dim, self.theta)
+            self.table = rotary_table(self.length, self.head_dim, self.theta, self.scaling)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rotary:
         super()._apply(fn, recurse)
@@ -132,11 +163,14 @@ class Rotary(nn.Module):
         return self.table[positions][:, :, None]
 
 
-def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
+def rotary_table(
+    length: int, head_dim: int, theta: float, scaling: Mapping[str, Any] | None = None
+) -> Tensor:
     """Cosine and sine of every position's angles, float32 [length, E / 2, 2]."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    return torch.stack((angles.cos(), angles.sin()), dim=-1)
+    speeds, factor = frequencies(head_dim, theta, scaling)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), speeds)
+    table = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    return table if factor == 1 else table * factor
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:

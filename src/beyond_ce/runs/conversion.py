@@ -14,6 +14,7 @@ from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder
 from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.loading import find_tokenizer
 from beyond_ce.runs.store import read_config
 
 _TOKENIZERS = ("tokenizer", "tokenizer.model", "tokenizer.json", "tokenizer_config.json")
@@ -56,6 +57,8 @@ def convert(
             shutil.copytree(source / name, target / name)
         elif (source / name).exists():
             shutil.copy(source / name, target / name)
+    if (above := find_tokenizer(source)).is_file():
+        shutil.copy(above, target / above.name)
     return loaded
 
 

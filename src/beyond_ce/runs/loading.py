@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from beyond_ce.checkpoints import load_decoder
+from beyond_ce.checkpoints import read_checkpoint
 from beyond_ce.errors import UsageError
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import load_run
@@ -19,11 +19,13 @@ class Loaded:
     Attributes:
         model: on the CPU, with the precision of its file.
         start: tokens that every text starts with.
+        end_ids: tokens that end a text: the tokenizer's, and others that a checkpoint names.
     """
 
     model: LanguageModel
     tokenizer: Tokenizer
     start: list[int]
+    end_ids: list[int]
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, the `start` tokens included."""
@@ -35,6 +37,8 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
 
     If the tokenizer came with a checkpoint from elsewhere, such as Llama's, texts start with its
     beginning-of-sequence token; models trained here see none.
+
+    The releases have one `tokenizer.model` beside the folders of their models; it is found there.
 
     Args:
         checkpoint: of a run, last or best.
@@ -52,18 +56,32 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
         if tokenizer is not None:
             raise UsageError(f"{folder} is a run and has its own tokenizer: leave yours out")
         model, run_tokenizer, _ = load_run(folder, checkpoint)
-        return Loaded(model, run_tokenizer, [])
-    path = folder if tokenizer is None else tokenizer
+        return Loaded(model, run_tokenizer, [], [run_tokenizer.eos_id])
+    path = find_tokenizer(folder) if tokenizer is None else tokenizer
     saved = path / "tokenizer"  # by a run
     loaded = Tokenizer.load(saved) if saved.is_dir() else _read_tokenizer(path)
-    decoder = load_decoder(folder)
+    source = read_checkpoint(folder)
+    decoder = source.model
     if loaded.vocab_size > decoder.vocab_size:
         raise UsageError(
             f"the tokenizer in {path} has {loaded.vocab_size} tokens, the model in {folder} "
             f"{decoder.vocab_size}: give the tokenizer that the model was trained with"
         )
     has_start = not saved.is_dir() and loaded.bos_id != loaded.pad_id
-    return Loaded(decoder, loaded, [loaded.bos_id] if has_start else [])
+    ends = [loaded.eos_id, *source.end_ids]
+    start = [loaded.bos_id] if has_start else []
+    return Loaded(decoder, loaded, start, list(dict.fromkeys(ends)))
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """Where a checkpoint's tokenizer is: in its folder or, for one in Llama's layout without a
+    tokenizer of its own, the `tokenizer.model` one folder up."""
+    names = ("tokenizer", BPETokenizer.pretrained_file, "tokenizer.json")
+    above = folder.resolve().parent / BPETokenizer.pretrained_file
+    own = any((folder / name).exists() for name in names)
+    if own or not (folder / "params.json").exists() or not above.is_file():
+        return folder
+    return above
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
