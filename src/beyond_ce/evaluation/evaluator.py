@@ -16,6 +16,7 @@ from beyond_ce.generation import answer
 
 if TYPE_CHECKING:
     import datasets
+    from omegaconf import DictConfig
 
     from beyond_ce.models.base import LanguageModel
     from beyond_ce.tokenizers.base import Tokenizer
@@ -60,6 +61,16 @@ class Evaluator(ABC):
     def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The columns that an evaluator with this config will read, known before it is built."""
         return cls.columns
+
+    @classmethod
+    def pass_on(cls, config: DictConfig, before: DictConfig) -> None:
+        """Completes an evaluator's changed `config`, in place: what was said of a whole is passed
+        on to its parts.
+
+        Args:
+            config: resolved, with overrides.
+            before: the same without them.
+        """
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
