@@ -85,13 +85,11 @@ def test_a_changed_setting_reaches_the_parts_of_a_saved_config(name):
     for key in numbers:
         changed = saved.copy()
         changed[key] = 7
-        Evaluators.pass_on(changed, saved)
-        parts = build(changed, "evaluator").evaluators
+        parts = build(Evaluators.pass_on(changed, saved), "evaluator").evaluators
         taken = [part for part in parts if key in saved.evaluators[part]]
         assert taken and all(getattr(parts[part], key) == 7 for part in taken)
         changed = saved.copy()
         changed[key] = 7
         changed.evaluators[taken[0]][key] = 8
-        Evaluators.pass_on(changed, saved)
         with pytest.raises(UsageError, match=f"{key}=8 contradict"):
-            build(changed, "evaluator")
+            build(Evaluators.pass_on(changed, saved), "evaluator")

@@ -63,14 +63,14 @@ class Evaluator(ABC):
         return cls.columns
 
     @classmethod
-    def pass_on(cls, config: DictConfig, before: DictConfig) -> None:
-        """Completes an evaluator's changed `config`, in place: what was said of a whole is passed
-        on to its parts.
+    def pass_on(cls, config: DictConfig, before: DictConfig) -> DictConfig:
+        """The config of an evaluator with parts, with its changed settings passed on to them.
 
         Args:
             config: resolved, with overrides.
             before: the same without them.
         """
+        return config
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:

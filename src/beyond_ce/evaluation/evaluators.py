@@ -49,8 +49,9 @@ class Evaluators(Evaluator):
         self.evaluators = dict(evaluators)
 
     @classmethod
-    def pass_on(cls, config: DictConfig, before: DictConfig) -> None:
-        parts = config.get("evaluators") or {}
+    def pass_on(cls, config: DictConfig, before: DictConfig) -> DictConfig:
+        passed_on = config.copy()
+        parts = passed_on.get("evaluators") or {}
         for key in set(config) - {"_target_", "evaluators"}:
             if config[key] == before.get(key):
                 continue
@@ -58,6 +59,7 @@ class Evaluators(Evaluator):
                 # A part whose own setting was changed as well keeps it; building refuses the two.
                 if key in part and part[key] == before.evaluators[name][key]:
                     part[key] = config[key]
+        return passed_on
 
     @classmethod
     def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:

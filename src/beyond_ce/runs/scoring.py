@@ -65,7 +65,8 @@ def score_again(
     """
     saved = read_config(folder)
     config = reconfigure(saved, overrides, "evaluator")
-    get_object(config.evaluator._target_).pass_on(config.evaluator, saved.evaluator)
+    kind = get_object(config.evaluator._target_)
+    config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
     evaluator: Evaluator = build(config.evaluator, "evaluator")
     model, tokenizer, step = load_run(folder, checkpoint)
     subject = Subject(model, tokenizer, _device(config))

@@ -34,6 +34,9 @@ class Tokenizer(ABC):
     unk_id: int
     bos_id: int
     carries_numbers: ClassVar[bool] = False
+    encoding: ClassVar[int] = 1
+    """Version of `encode`, part of the names of token caches: raise it when the same vocabulary
+    starts to give other ids for some texts."""
 
     _classes: ClassVar[dict[str, type[Tokenizer]]] = {}
 
@@ -62,7 +65,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens."""
+        """Ids of each text, without special tokens.
+
+        A text is only text: what spells a special token in it is encoded like other characters.
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
