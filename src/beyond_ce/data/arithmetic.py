@@ -10,6 +10,9 @@ from beyond_ce.data.generation import Stream
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.errors import UsageError
 
+# The generator takes milliseconds for a question with 20, seconds with 30, and for ever with more.
+_MOST_OPERATIONS = 20
+
 
 class Arithmetic(Mathematics):
     """Additions and subtractions of integers in brackets; "extrapolate" has longer expressions.
@@ -30,10 +33,13 @@ class Arithmetic(Mathematics):
 
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
         if operations is not None and not (
-            len(operations) == 2 and 1 <= operations[0] <= operations[1]
+            len(operations) == 2
+            and all(type(number) is int for number in operations)
+            and 1 <= operations[0] <= operations[1] <= _MOST_OPERATIONS
         ):
             raise UsageError(
-                f"dataset.operations={list(operations)}: give the minimum and the maximum, as [1,2]"
+                f"dataset.operations={list(operations)}: give the minimum and the maximum, as "
+                f"[1,2], of at most {_MOST_OPERATIONS}"
             )
         self.operations = None if operations is None else (operations[0], operations[1])
         super().__init__(**kwargs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, check_no_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -138,6 +138,7 @@ class Tokenizer(ABC):
             RunError: the folder has no complete tokenizer, or not one of this class.
         """
         try:
+            check_no_device(folder / _SETTINGS_FILE)
             settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
             saved_class = Tokenizer._classes[settings.pop("class")]
             fingerprint = settings.pop("fingerprint")
