@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from beyond_ce.command_line import command
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_no_device
 
 DEFAULT_LENGTH = 256
 
@@ -105,6 +105,7 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
             prompt.encode()  # fails on bytes that are no UTF-8, which arrive as lone surrogates
             return [prompt]
         if file is not None:
+            check_no_device(file)
             return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         return [sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")]
     except (OSError, UnicodeError) as error:

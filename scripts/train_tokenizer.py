@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from beyond_ce.command_line import command
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import UsageError, check_no_device
 
 KINDS = {
     "digit": "DigitTokenizer",
@@ -28,6 +28,7 @@ def find_files(paths: Iterable[Path], pattern: str) -> list[Path]:
     """All given files, and the files below given folders whose name matches the pattern."""
     files: list[Path] = []
     for path in paths:
+        check_no_device(path)
         if not path.is_dir():
             files.append(path)
             continue

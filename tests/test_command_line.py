@@ -18,6 +18,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 OPTIONS = (
     "choose one of experiment=ntl/arithmetic/cpu, .../gpu, .../paper, .../smoke, without scale="
 )
+LOCAL = ["hydra/launcher=local"]
 MIXTURE = "/cpu with scale=gpu mixes two scales: use experiment=ntl/arithmetic/gpu"
 
 
@@ -68,6 +69,7 @@ def test_hydras_own_flags_go_on_working(tmp_path: Path) -> None:
         (["experiment=ntl/arithmetic/cpu", "scale=gpu"], MIXTURE),
         (["-m", "experiment=ntl/arithmetic,ntl/rjokes/cpu"], f"is a folder of scales: {OPTIONS}"),
         (["-m", "experiment=ntl/arithmetic/cpu", "scale=gpu", "seed=0,1"], MIXTURE),
+        (["-m", "experiment=ntl/arithmetic/cpu", "scale=gpu", "seed=0,1", *LOCAL], MIXTURE),
     ],
     ids=" ".join,
 )
@@ -78,8 +80,13 @@ def test_an_experiment_without_its_scale_is_one_line(
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line and "Traceback" not in done.stderr
-    # Of a job that fails, Hydra tells the overrides at the end of a sweep.
-    assert len(done.stderr.splitlines()) == (2 if "seed=0,1" in arguments else 1)
+    # At the end of a sweep, Hydra tells the overrides of the first job that failed; we name all.
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    if "seed=0,1" in arguments:
+        assert [f"seed={i}" in line for i, line in enumerate(failed)] == [True, True]
+        assert all(message in line for line in failed)
+        assert not list((tmp_path / "multirun").glob("failed*"))
+    assert len(done.stderr.splitlines()) == (4 if failed else 1)
     assert not (tmp_path / "results").exists()
 
 

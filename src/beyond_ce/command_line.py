@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 import textwrap
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
 
 import hydra
 import psutil
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,7 +54,7 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
-            with one_line_errors():
+            with one_line_errors(), _failures_at_the_end():
                 if config is not None:
                     check_overrides(sys.argv[1:])
                 run()
@@ -130,6 +136,52 @@ def _describe(error: Exception) -> str:
     if isinstance(error.__cause__, OmegaConfBaseException):
         parts.append(one_line(error.__cause__))
     return ": ".join(parts)
+
+
+class SweepFailures(Callback):
+    """Remembers every job of a sweep that fails; Hydra itself names only the first.
+
+    `hydra.callbacks` in conf/train.yaml names it. Jobs may run in other processes or on other
+    machines, which get a copy of it, so they leave their errors as files.
+    """
+
+    sweeps: ClassVar[list[SweepFailures]] = []
+    """Those that this process has started."""
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self.folder = Path(config.hydra.sweep.dir).absolute() / f"failed-{uuid.uuid4().hex}"
+        self.sweeps.append(self)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        if self.folder is None or job_return.status != JobStatus.FAILED:
+            return
+        error = job_return._return_value  # the property raises it
+        known = isinstance(error, UsageError | RunError)
+        what = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{config.hydra.job.num:06}"
+        path.write_text(f"{' '.join(config.hydra.overrides.task)}: {what}", encoding="utf-8")
+
+    def lines(self) -> list[str]:
+        """A line for every job that failed, in their order; they are read only once."""
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        lines = [path.read_text(encoding="utf-8") for path in sorted(self.folder.iterdir())]
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return lines
+
+
+@contextmanager
+def _failures_at_the_end() -> Iterator[None]:
+    """Name the failed jobs of the sweeps that were run inside, each in a line."""
+    try:
+        yield
+    finally:
+        for sweep in SweepFailures.sweeps:
+            for line in sweep.lines():
+                print(f"failed: {line}", file=sys.stderr)
+        SweepFailures.sweeps.clear()
 
 
 def choices_text() -> str:

@@ -18,7 +18,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import CONF_DIR, FORMER_NAMES
-from beyond_ce.errors import RunError, one_line
+from beyond_ce.errors import RunError, check_no_device, one_line
 
 PLUGINS_VARIABLE = "BEYOND_CE_PLUGINS"
 """Environment variable with the packages whose classes are trusted too, separated by commas."""
@@ -43,6 +43,7 @@ def read_yaml(path: Path, remedy: str) -> DictConfig:
         RunError: the file is no such config, or holds something that would run code.
     """
     try:
+        check_no_device(path)
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")

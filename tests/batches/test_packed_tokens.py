@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beyond_ce.batches import packed_tokens as module
+from beyond_ce.batches.base import cache_name
 from beyond_ce.batches.batch import IGNORED, packed_batch
 from beyond_ce.batches.packed_tokens import PackedTokens, pack
 from beyond_ce.errors import RunError
+from beyond_ce.tokenizers import ByteTokenizer
 
 EOS = 9
 
@@ -185,3 +188,11 @@ def test_the_index_tells_what_the_file_holds(tmp_path: Path) -> None:
     pack(split(["12", "é"]), lambda texts: [[1]] * len(texts), EOS, 10, tmp_path / "a")
     index = json.loads((tmp_path / "a" / "index.json").read_text())
     assert index == {"dtype": "uint16", "documents": 2, "tokens": 4, "bytes": 4}
+
+
+def test_caches_are_named_anew_only_where_the_ids_changed() -> None:
+    tokenizer = ByteTokenizer()
+    old = hashlib.sha256(f"key-{tokenizer.fingerprint()}-2".encode()).hexdigest()[:16]
+    assert cache_name("key", tokenizer, 2) == old
+    tokenizer.encoding = 2
+    assert cache_name("key", tokenizer, 2) != old

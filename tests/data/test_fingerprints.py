@@ -90,3 +90,39 @@ def test_the_cache_folder_is_named_by_data_set_and_fingerprint(tmp_path: Path) -
         name: list(rows) for name, rows in splits.items()
     }
     assert all(rows.column_names == list(data.columns) for rows in splits.values())
+
+
+JSON_LINES = ["train.jsonl", "test.jsonl", "val.jsonl"]
+LINES = {
+    "rjokes": {name: f"1\t{name} joke\n" for name in ("dev.tsv", "test.tsv", "train.tsv")},
+    "gsm8k": {name: '{"question": "q", "answer": "#### 1"}\n' for name in JSON_LINES[:2]},
+    "multirc": {name: '{"idx": 1}\n' for name in JSON_LINES[::2]},
+    "books": {"rows.jsonl": '{"text": "one"}\n'},
+    "text_files": {"a.txt": "one\n", "b.txt": "two\n"},
+    "mathematics": {},
+    "arithmetic": {},
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_file_counts_by_its_content(name: str, tmp_path: Path) -> None:
+    """Not by its path: each byte of every file that is read is in the fingerprint."""
+
+    def fingerprint() -> str:
+        overrides = [f"dataset={name}", f"dataset.path={tmp_path}"]
+        return build(compose(overrides).dataset, "dataset").fingerprint()
+
+    files = dict(LINES[name])
+    if not files:  # the official files of the generator
+        plan = build(compose([f"dataset={name}"]).dataset, "dataset")._plan()
+        files = {f"{each.regime}/{each.module}.txt": "1 + 1?\n2\n" for each in plan}
+    for file, text in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    seen = {fingerprint()}
+    assert fingerprint() in seen
+    for file, text in files.items():
+        (tmp_path / file).write_text(text.replace("1", "3").replace("o", "u"))
+        new = fingerprint()
+        assert new not in seen, file
+        seen.add(new)

@@ -132,3 +132,18 @@ def test_the_real_stories(tmp_path: Path) -> None:
     options = {"hub": "roneneldan/TinyStories", "column": "text", "name": "stories"}
     splits = corpus(None, tmp_path, **options).load()
     assert sum(map(len, splits.values())) == 200
+
+
+def test_a_pipe_among_the_rows_is_refused(tmp_path: Path) -> None:
+    parquet_files(tmp_path / "rows")
+    os.mkfifo(tmp_path / "rows" / "more.jsonl")
+    with pytest.raises(UsageError, match=r"more\.jsonl is a pipe or a device"):
+        corpus(tmp_path / "rows", tmp_path / "cache").load()
+
+
+def test_the_test_split_may_get_another_name(tmp_path: Path) -> None:
+    folder = parquet_files(tmp_path / "rows")
+    before = corpus(folder, tmp_path / "cache").load()
+    after = corpus(folder, tmp_path / "cache", test_split="code").load()
+    assert list(after) == ["train", "validation", "code"]
+    assert list(after["code"]) == list(before["test"])

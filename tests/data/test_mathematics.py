@@ -278,3 +278,21 @@ def test_what_makes_other_questions_has_another_fingerprint(tmp_path):
 def test_impossible_questions_are_refused(tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
         Arithmetic(**SIZES, cache_dir=tmp_path, **changes)
+
+
+def test_replaced_official_files_give_the_new_questions(tmp_path):
+    path = write_official(tmp_path / "mathematics_dataset-v1.0")
+    before = rows(official(path, tmp_path / "cache"))
+    for file in path.rglob("*.txt"):
+        file.write_text(file.read_text().replace("train", "new"))
+    after = rows(official(path, tmp_path / "cache"))
+    assert prompts(before, "train")[0].startswith("train")
+    assert prompts(after, "train")[0].startswith("new")
+
+
+@pytest.mark.parametrize("operations", [[1, 1000], [1, 21], [1.5, 2], [True, 2], ["a", "b"]])
+def test_questions_that_would_take_for_ever_are_refused(tmp_path, operations):
+    with pytest.raises(UsageError, match="of at most 20") as error:
+        Arithmetic(**SIZES, operations=operations, cache_dir=tmp_path)
+    assert "\n" not in str(error.value)
+    Arithmetic(**SIZES, operations=[1, 20], cache_dir=tmp_path)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from beyond_ce.data.numbers import (
     CLIP,
+    NUMBER,
     exp_scale,
     last_number,
     log_scale,
@@ -38,10 +39,25 @@ from beyond_ce.data.numbers import (
         ("no idea", None),
         ("-.", None),
         ("٣", None),
+        ("it costs $18", "18"),
+        ("-$18", "-18"),
+        ("$-1.50", "-1.50"),
+        (r"-\$18", "-18"),
+        ("12-$5", "5"),
+        (r"\boxed{18}", "18"),
+        ("\u22125", "-5"),
+        ("12\u22125", "5"),
+        ("\uff0d.5", "-.5"),
     ],
 )
 def test_the_last_number_of_a_text(text, number):
     assert last_number(text) == number
+
+
+@given(text=st.text("0123456789+-.,= ax#", max_size=30) | st.text(max_size=30))
+def test_other_texts_are_read_as_before(text):
+    if not set(text) & set("$€£¥\u2212\ufe63\uff0d"):
+        assert last_number(text) == (NUMBER.findall(text) or [None])[-1]
 
 
 numbers = st.one_of(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.data import TextFiles
+from beyond_ce.data.files import read_lines
 from beyond_ce.errors import RunError, UsageError
 
 
@@ -93,3 +96,41 @@ def test_what_cannot_be_read_is_one_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"a\.txt cannot be read") as error:
         corpus(folder, tmp_path).load()
     assert "\n" not in str(error.value)
+
+
+def test_links_in_loops_are_followed_once(folder: Path, tmp_path: Path) -> None:
+    for name in "abcdef":
+        (folder / f"loop-{name}").symlink_to(folder, target_is_directory=True)
+        (folder / "old" / f"up-{name}").symlink_to("..", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c.txt").write_text("three\n")
+    (folder / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    expected = {folder / name for name in ("a.txt", "blank.txt", "link/c.txt")}
+    assert set(corpus(folder / "**" / "*.txt", tmp_path).paths) == expected
+    assert len(corpus(folder / "**", tmp_path).paths) == len(expected) + 2  # notes.md and b.txt.gz
+    assert corpus(folder / "**" / "old" / "**" / "*.gz", tmp_path).paths
+    assert corpus(folder, tmp_path).paths  # not a glob
+
+
+def test_globs_find_what_pythons_own_do(folder: Path, tmp_path: Path) -> None:
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "d.txt").write_text("four\n")
+    (folder / ".e.txt").write_text("five\n")
+    (folder / "[odd]").mkdir()
+    (folder / "[odd]" / "f.txt").write_text("six\n")
+    for pattern in ("**/*.txt", "**", "*.txt", "old/**/*.gz", "**/[!a].txt*", "**/old/*"):
+        theirs = {Path(name) for name in glob.glob(str(folder / pattern), recursive=True)}
+        found = corpus(folder / pattern, tmp_path).paths
+        assert set(found) == {path for path in theirs if path.is_file()}
+
+
+def test_pipes_and_devices_are_no_texts(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "zero.txt").symlink_to("/dev/zero")
+    assert {path.name for path in corpus(folder, tmp_path).paths} >= {"a.txt", "blank.txt"}
+    assert not {"pipe.txt", "zero.txt"} & {path.name for path in corpus(folder, tmp_path).paths}
+    for name in ("pipe.txt", "zero.txt"):
+        with pytest.raises(UsageError, match="there is no file"):
+            corpus(folder / name, tmp_path)
+        with pytest.raises(UsageError, match="is a pipe or a device: give a file"):
+            list(read_lines(folder / name))

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 from choices import choices
+from omegaconf import OmegaConf
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
@@ -57,3 +58,38 @@ def test_settings_of_the_combinations_reach_every_evaluator(name):
         for part, each in built.items():
             if key in settings.evaluators[part]:
                 assert getattr(each, key) == values[key], (part, key)
+
+
+def test_a_shared_setting_that_is_not_the_parts_is_refused():
+    name = "evaluator=number_answers_and_mass"
+    for override in (
+        "evaluator.evaluators.number_mass.max_examples=3",
+        "+evaluator.foo=1",
+        "evaluator.num_beams=0",
+    ):
+        with pytest.raises(UsageError) as error:
+            build(compose([name, override]).evaluator, "evaluator")
+        assert "\n" not in str(error.value)
+    with pytest.raises(
+        UsageError, match=r"max_examples=5 and .*number_mass\.max_examples=None con"
+    ):
+        Evaluators({"number_mass": NumberMass(batch_size=1)}, max_examples=5)
+
+
+@pytest.mark.parametrize("name", choices("evaluator", Evaluators))
+def test_a_changed_setting_reaches_the_parts_of_a_saved_config(name):
+    """In a saved config the parts' settings no longer refer to the shared ones."""
+    config = compose([f"evaluator={name}"])
+    saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True)).evaluator
+    numbers = [key for key in saved if isinstance(saved[key], int)]
+    for key in numbers:
+        changed = saved.copy()
+        changed[key] = 7
+        parts = build(Evaluators.pass_on(changed, saved), "evaluator").evaluators
+        taken = [part for part in parts if key in saved.evaluators[part]]
+        assert taken and all(getattr(parts[part], key) == 7 for part in taken)
+        changed = saved.copy()
+        changed[key] = 7
+        changed.evaluators[taken[0]][key] = 8
+        with pytest.raises(UsageError, match=f"{key}=8 contradict"):
+            build(Evaluators.pass_on(changed, saved), "evaluator")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import FinalAnswer, Subject, evaluator
@@ -19,11 +23,29 @@ from beyond_ce.evaluation.final_answer import final_number
         ("2+3 = 5", None),
         ("5 ####", None),
         ("#### five 5", None),
+        ("#### $18", "18"),
+        ("#### -$1,080.50", "-1080.50"),
+        (r"#### \boxed{18}", "18"),
+        (r"#### $\boxed{-18}$", "-18"),
+        ("#### \u221218", "-18"),
+        ("#### - 5", None),
+        ("#### $", None),
         ("", None),
     ],
 )
 def test_the_number_after_the_last_marker(text: str, number: str | None) -> None:
     assert final_number(text) == number
+
+
+_BEFORE = re.compile(r"\s*([+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+))")
+
+
+@given(rest=st.text("0123456789+-.,= a\n", max_size=20) | st.text(max_size=20))
+def test_other_results_are_read_as_before(rest):
+    """Plain numbers are, as committed runs read them."""
+    if not set(rest) & set("$€£¥\u2212\ufe63\uff0d\\#"):
+        match = _BEFORE.match(rest)
+        assert final_number(f"####{rest}") == (match[1].replace(",", "") if match else None)
 
 
 def test_solutions_are_scored_by_their_result(tokenizer, uniform, monkeypatch, examples):

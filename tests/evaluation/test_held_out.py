@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from choices import on_tokens
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
@@ -14,7 +17,7 @@ from beyond_ce.evaluation import HeldOut, Subject
 from beyond_ce.evaluation.held_out import count_forwards
 from beyond_ce.models import Decoder
 from beyond_ce.runs.assembly import build_model
-from beyond_ce.tokenizers import ByteTokenizer, Tokenizer
+from beyond_ce.tokenizers import ByteTokenizer, PretrainedTokenizer, Tokenizer
 
 TEXTS = ["for i in range(10):\n    print(i)\n", "", "é", "x = 1\n" * 9]
 
@@ -172,3 +175,35 @@ def test_what_cannot_be_scored_is_refused() -> None:
         HeldOut(batch_size=1, context=8)(
             Subject(decoder("head=regression"), tokenizer, "cpu"), documents("a")
         )
+
+
+class Collapsing(ByteTokenizer):
+    """Loses text: runs of spaces are one space."""
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return super().encode([" ".join(text.split()) for text in texts])
+
+
+def test_bytes_are_those_of_the_text() -> None:
+    texts = ["a    b" * 9, "one two three four"]
+    found = HeldOut(batch_size=2, context=16)(
+        Subject(decoder(), Collapsing(), "cpu"), documents(*texts)
+    )
+    sizes = [len(text) - 1 for text in texts]  # the first token is not scored
+    assert found.predictions["bytes"].to_list() == pytest.approx(sizes, abs=2)
+
+
+def test_bytes_do_not_end_where_a_text_spells_a_control_token(tmp_path) -> None:
+    alphabet = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Backend(models.BPE(vocab=alphabet, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    end = "<|endoftext|>"
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end).save_pretrained(tmp_path)
+    tokenizer = PretrainedTokenizer(str(tmp_path))
+    config = compose(["model=decoder_tiny", "model.dim=32", "model.max_length=64"])
+    text = f"print({end})" * 4
+    found = HeldOut(batch_size=2, context=64)(
+        Subject(build_model(config, tokenizer), tokenizer, "cpu"), documents(text)
+    )
+    assert found.predictions["bytes"].to_list() == [len(text) - 1]

@@ -1,3 +1,5 @@
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
@@ -140,3 +142,20 @@ def test_sizes_below_one_are_refused(option):
     options = {"batch_size": 1, "max_new_tokens": 1, option: 0}
     with pytest.raises(UsageError, match=f"evaluator.{option}=0"):
         NumberAnswers(**options)
+
+
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "runs"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in RESULTS.glob("*/evaluation/*.parquet") if path.stem == "interpolate"],
+    ids=lambda path: path.parents[1].name,
+)
+def test_committed_predictions_are_read_as_they_were(path):
+    stored = pd.read_parquet(path)
+    answers = stored[["prompt", "answer", "task", "prediction"]]
+    metrics = json.loads((path.parents[1] / "report.json").read_text())
+    clip = metrics["config"]["evaluator"]["evaluators"]["number_answers"]["clip"]
+    pd.testing.assert_frame_equal(read_numbers(answers, clip=clip), stored)
+    assert score(stored)["accuracy"] == metrics["metrics"]["interpolate/accuracy"]

@@ -55,6 +55,18 @@ def test_overlap_is_of_the_corpus_for_bleu_and_a_mean_for_the_others():
     assert same == pytest.approx({"exact_match": 1, "bleu": 100, "rouge1": 1})
 
 
+@pytest.mark.parametrize("text", ["привет мир", "今日は", "नमस्ते दुनिया", "?", "שלום"])
+def test_a_text_in_another_script_equals_itself(text):
+    assert overlap([text], [text])["rouge1"] == 1
+    assert overlap([text], ["two words"])["rouge1"] == overlap(["two words"], [text])["rouge1"] == 0
+
+
+def test_words_of_other_scripts_by_hand():
+    assert overlap(["привет, мир"], ["Привет всем!"])["rouge1"] == 0.5
+    assert overlap(["今日"], ["今 夜 、"])["rouge1"] == 0.5  # a character is a word
+    assert overlap([""], ["?"])["rouge1"] == 0
+
+
 def test_the_evaluator_gives_all_of_it(tokenizer, uniform, monkeypatch, examples):
     monkeypatch.setattr(
         evaluator, "answer", lambda model, tokenizer, texts, **_: ["12"] * len(texts)

@@ -58,6 +58,23 @@ def test_the_same_settings_give_what_the_run_reported(folder: Path) -> None:
         }
 
 
+def test_settings_reach_the_parts_of_a_combined_evaluator(
+    smoke_config: Callable[..., DictConfig],
+) -> None:
+    folder = run(smoke_config("trainer.max_steps=2", "evaluator=number_answers_and_mass"))
+    with pytest.raises(UsageError, match="num_beams=0: give at least 1"):
+        score_again(folder, "last", ["interpolate"], ["evaluator.num_beams=0"])
+    part = "evaluator.evaluators.number_mass.max_examples=3"
+    with pytest.raises(UsageError, match="contradict each other"):
+        score_again(folder, "last", ["interpolate"], [part])
+    settings = ["evaluator.max_examples=5", "evaluator.max_examples=2"]
+    score_again(folder, "last", ["interpolate"], settings)
+    path = folder / "evaluation" / "interpolate-last-max_examples=2.json"
+    assert len(pd.read_parquet(path.with_suffix(".parquet"))) == 2
+    used = json.loads(path.read_text())["evaluator"]
+    assert {part["max_examples"] for part in used["evaluators"].values()} == {2}
+
+
 def test_an_unfinished_run_is_evaluated_where_it_is(folder: Path) -> None:
     (folder / "DONE").unlink()
     (folder / "report.json").unlink()

@@ -142,6 +142,7 @@ def test_bad_input_is_one_line(
     )
     assert f"cannot read {file}" in failure(t5_run, "--prompts", file)
     assert "cannot read" in failure(t5_run, "--prompts", tmp_path / "missing.txt")
+    assert "is a pipe or a device" in failure(t5_run, "--prompts", "/dev/zero")
     assert "cannot read the prompt" in failure(t5_run, stdin=b"caf\xe9")
     assert "cannot read the prompt" in failure(t5_run, "caf\udce9")
     assert "prompt 0 is empty" in failure(decoder_run, "")

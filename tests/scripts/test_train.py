@@ -59,10 +59,14 @@ def test_a_run_leaves_everything_that_its_numbers_need(
     assert predictions.stat().st_size > 0
 
 
-def test_a_finished_run_is_skipped(smoke_config: Callable[..., DictConfig]) -> None:
+def test_a_finished_run_is_skipped(
+    smoke_config: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = run(smoke_config())
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert "skipped" not in capsys.readouterr().out
     assert run(smoke_config("trainer.num_threads=2")) == folder
+    assert capsys.readouterr().out == f"{folder} is finished: skipped\n"
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

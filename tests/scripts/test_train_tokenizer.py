@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,11 @@ def test_what_is_wrong_with_the_file_is_one_line(tmp_path, call, content):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "pipe"])
+def test_a_pipe_or_a_device_is_no_text(tmp_path, call, device):
+    os.mkfifo(tmp_path / "pipe")
+    done = call(NAME, tmp_path / device, tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / device} is a pipe or a device: give a file\n"

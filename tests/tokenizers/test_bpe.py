@@ -184,3 +184,21 @@ def test_a_vocabulary_of_another_layout_is_named_in_one_line(t5_model, tmp_path,
         with pytest.raises(UsageError, match=f"tokenizer.model={name}") as error:
             BPETokenizer(model=name).fit([], tmp_path, "key")
         assert "\n" not in str(error.value)
+
+
+def test_an_end_token_that_texts_may_have_is_refused(tmp_path, questions):
+    """`user_defined_symbols` are found in texts; SentencePiece gives them no role."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(questions),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=400,
+        byte_fallback=True,
+        user_defined_symbols=["</s>", "<s>"],
+        minloglevel=2,
+    )
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(model.getvalue())
+    with pytest.raises(UsageError, match="not a SentencePiece vocabulary"):
+        BPETokenizer(model=str(path)).encode(["a </s>"])

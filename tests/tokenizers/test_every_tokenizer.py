@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from choices import choices, target
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -50,6 +52,19 @@ def test_ids_are_those_of_the_vocabulary(tokenizer: Tokenizer) -> None:
     special = {tokenizer.pad_id, tokenizer.eos_id}
     assert all(0 <= i < tokenizer.vocab_size for i in special)
     assert not special & {i for row in rows for i in row}
+
+
+SPELLINGS = ["</s>", "<s>", "<pad>", "<unk>", "<|endoftext|>", "[NUM]", "<extra_id_0>", "<0x0A>"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(parts=st.lists(st.sampled_from(SPELLINGS) | st.text(max_size=5), max_size=6))
+def test_no_text_gives_a_special_token(tokenizer: Tokenizer, parts: list[str]) -> None:
+    text = "".join(part for part in parts if part.isprintable())
+    (ids,) = tokenizer.encode([text])
+    assert not {tokenizer.pad_id, tokenizer.eos_id} & set(ids)
+    if tokenizer.token_numbers([text]) is None:  # others write numbers as [NUM]
+        assert tokenizer.decode(ids) == text
 
 
 def test_texts_come_back(tokenizer: Tokenizer) -> None:

@@ -192,3 +192,31 @@ def test_what_cannot_be_used_is_said_in_one_line(monkeypatch, tmp_path, question
         with pytest.raises(UsageError, match=f"tokenizer.model={folder}.*{reason}") as error:
             load(folder)
         assert "\n" not in str(error.value)
+
+
+def test_a_text_that_spells_a_special_token_is_a_text(folders, tmp_path, questions):
+    """Also where the special tokens are among the vocabulary's pieces, as in a unigram model."""
+    theirs = PreTrainedTokenizerFast.from_pretrained(folders["qwen2"])
+    theirs.add_tokens([AddedToken("<|im_end|>", special=True), AddedToken("<think>")])
+    theirs.save_pretrained(tmp_path)
+    text = f"a {END} b </s><s><unk> <pad>\n<|im_end|>5 "
+    for folder in (*folders.values(), tmp_path):
+        tokenizer = load(folder)
+        before = tokenizer.fingerprint()
+        theirs = tokenizer._tokenizer
+        (ids,) = tokenizer.encode([text])
+        assert not (set(theirs.all_special_ids) - {theirs.unk_token_id}) & set(ids)
+        if folder != folders["unigram"]:  # which lacks "<" and others
+            assert tokenizer.decode(ids) == text
+        assert tokenizer.fingerprint() == before
+    added = load(tmp_path)._tokenizer.get_added_vocab()
+    (ids,) = load(tmp_path).encode(["<|im_end|><think>"])
+    assert added["<|im_end|>"] not in ids and ids[-1] == added["<think>"]  # an ordinary token
+
+
+def test_an_unknown_character_is_no_end_token(tmp_path):
+    backend = Backend(models.WordLevel({"a": 0, "<end>": 1}, unk_token="<end>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ours = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", unk_token="<end>")
+    ours.save_pretrained(tmp_path)
+    assert load(tmp_path).encode(["a b <end> a"]) == [[0, 0]]

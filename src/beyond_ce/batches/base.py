@@ -75,4 +75,6 @@ def cache_name(key: str, tokenizer: Tokenizer, layout: int) -> str:
         layout: version of the cached files; raised when their format changes.
     """
     text = f"{key}-{tokenizer.fingerprint()}-{layout}"
+    if tokenizer.encoding > 1:  # the first version's caches are named without it
+        text += f"-{tokenizer.encoding}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

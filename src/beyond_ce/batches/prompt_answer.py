@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from beyond_ce.models import LanguageModel
     from beyond_ce.tokenizers import Tokenizer
 
-_LAYOUT = 2  # part of a token file's name; raise it when its columns change
+_LAYOUT = 3  # part of a token file's name; raise it when its columns or their contents change
 
 
 def tokenize(

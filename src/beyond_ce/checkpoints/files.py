@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from beyond_ce.errors import RunError, one_line
+from beyond_ce.errors import RunError, check_no_device, one_line
 
 _ADVICE = "download or convert the checkpoint again"
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -23,11 +23,13 @@ class JsonFile:
     """The settings of a checkpoint. Unknown keys are ignored.
 
     Raises:
+        UsageError: the path is a pipe or a device.
         RunError: the file is missing, damaged or not a mapping.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_no_device(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:

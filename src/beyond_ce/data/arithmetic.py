@@ -11,6 +11,9 @@ from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import optional, span, takes
 
+# The generator takes milliseconds for a question with 20, seconds with 30, and for ever with more.
+_MOST_OPERATIONS = 20
+
 
 class Arithmetic(Mathematics):
     """Additions and subtractions of integers in brackets; "extrapolate" has longer expressions.
@@ -31,7 +34,7 @@ class Arithmetic(Mathematics):
 
     @takes(
         "dataset",
-        operations=optional(span(1, 10_000)),
+        operations=optional(span(1, _MOST_OPERATIONS)),
     )
     def __init__(self, *, operations: Sequence[int] | None = None, **kwargs: Any) -> None:
         self.operations = None if operations is None else (operations[0], operations[1])

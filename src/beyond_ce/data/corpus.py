@@ -117,7 +117,9 @@ class Corpus(DataSet):
             columns=(*self.columns, "split"),
             rows_per_batch=_DOCUMENTS_PER_BATCH,
         )["documents"]
+        # The cache does not depend on the test split's name: it may have been another then.
         split_of = np.array(documents["split"][:], dtype=object)
+        split_of[~np.isin(split_of, ("train", "validation"))] = self.test_splits[0]
         splits = {}
         for split in ("train", "validation", *self.test_splits):
             rows = np.flatnonzero(split_of == split)

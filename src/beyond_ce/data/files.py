@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.errors import RunError, UsageError, check_no_device, one_line
 
 if TYPE_CHECKING:
     import datasets
 
 ROOT_VARIABLE = "BEYOND_CE_DATA"
 """Environment variable: a folder that has one subfolder per data set."""
+
+_BLOCK = 2**20  # bytes read at once
 
 
 def data_folder(path: str | Path | None, name: str) -> Path | None:
@@ -59,8 +61,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields the number (from 1) and text of each line of a UTF-8 file; `.gz` files are unpacked.
 
     Raises:
+        UsageError: the path is a pipe or a device.
         RunError: the file cannot be read to its end.
     """
+    check_no_device(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -90,11 +94,13 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields each row's location for messages, such as "books.parquet, row 3", and the row.
 
     Raises:
+        UsageError: the path is a pipe or a device.
         RunError: the file cannot be read to its end.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    check_no_device(path)
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -113,6 +119,25 @@ def content_digest(paths: Iterable[Path]) -> str:
         for _, line in read_lines(path):
             digest.update(f"{line}\n".encode())
         digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def bytes_digest(paths: Iterable[Path]) -> str:
+    """Hex digest of the files' bytes, for large files: several times as fast as `content_digest`.
+
+    Raises:
+        RunError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        part = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    part.update(block)
+        except OSError as error:
+            raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
+        digest.update(part.digest())
     return digest.hexdigest()
 
 

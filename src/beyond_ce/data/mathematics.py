@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
+from beyond_ce.data.files import bytes_digest
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, TEXT, each, one_of, optional, takes, whole
@@ -119,14 +121,21 @@ class Mathematics(PromptAnswerData):
             self._check_files(self.path)
 
     def _definition(self) -> dict[str, Any]:
-        # The path of the official files does not matter, nor does the seed, which they do not use.
+        # Of official files the content matters and not the path, nor the seed, which is not used.
         return {
             "categories": self.categories,
             "extrapolation": self.extrapolation,
             "difficulties": self.difficulties,
             **self.sizes,
-            "source": "official" if self.path else f"seed {self.seed}",
+            "source": f"official {self._digest}" if self.path else f"seed {self.seed}",
         }
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the official files that are read, in the order of the plan."""
+        assert self.path is not None
+        files = dict.fromkeys(self._official_file(self.path, stream) for stream in self._plan())
+        return bytes_digest(files)
 
     def _plan(self) -> list[Stream]:
         """All streams of pairs, in the order in which questions are assigned to splits."""

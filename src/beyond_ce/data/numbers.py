@@ -21,9 +21,23 @@ NUMBER = re.compile(r"(?:(?<![0-9.])[+-])?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
 """A decimal number: "42", "-4.50", "+7", ".5"."""
 
 
+_MINUS = str.maketrans(dict.fromkeys("\u2212\ufe63\uff0d", "-"))  # the minus, a small, a wide one
+CURRENCY = r"\\?[$€£¥]"
+"""A regular expression for the sign before an amount of money, also as LaTeX writes it."""
+_SIGNED_AMOUNT = re.compile(rf"([+-]){CURRENCY}(?=[.0-9])")
+
+
+def ascii_minus(text: str) -> str:
+    """The text with Unicode's minus signs as hyphens, as `float` reads them."""
+    return text.translate(_MINUS)
+
+
 def last_number(text: str) -> str | None:
-    """The last number in `text` as it is written, or None: "x = 3, y = -4.50" gives "-4.50"."""
-    numbers = NUMBER.findall(text)
+    """The last number in `text`, or None: "x = 3, y = -4.50" gives "-4.50".
+
+    It is given as it is written, but with a plain minus: "-$18" gives "-18".
+    """
+    numbers = NUMBER.findall(_SIGNED_AMOUNT.sub(r"\1", ascii_minus(text)))
     return numbers[-1] if numbers else None
 
 

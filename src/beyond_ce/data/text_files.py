@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Iterator
@@ -80,6 +81,36 @@ class TextFiles(Corpus):
         yield "".join(lines)
 
 
+def _glob(pattern: Path) -> Iterator[Path]:
+    """What `glob.glob` finds, but `**` enters every folder once: links may lead around in loops."""
+    parts = pattern.parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(str(pattern)))
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for start in sorted(glob.glob(str(Path(*parts[:at])))):
+        for folder in _folders(start):
+            yield from _glob(Path(glob.escape(folder), *rest))
+
+
+def _folders(start: str) -> Iterator[str]:
+    """The folder and all below it that are not hidden, those that links lead to included; each
+    once, whatever number of links lead to it."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        folder = waiting.pop()
+        real = os.path.realpath(folder)
+        if real in seen or not os.path.isdir(folder):
+            continue
+        seen.add(real)
+        yield folder
+        with contextlib.suppress(OSError):  # as glob does, leave out what cannot be read
+            below = sorted(os.listdir(folder), reverse=True)
+            waiting += [os.path.join(folder, name) for name in below if not name.startswith(".")]
+
+
 def _find(path: str | Path | None, pattern: str, name: str) -> list[Path]:
     """The files, sorted by path.
 
@@ -97,7 +128,7 @@ def _find(path: str | Path | None, pattern: str, name: str) -> list[Path]:
         matches = {*source.rglob(pattern), *source.rglob(f"{pattern}.gz")}
         wanted = f"{pattern} (or the same with .gz) in {source}"
     else:
-        matches = set(map(Path, glob.glob(str(source), recursive=True)))
+        matches = set(_glob(source))
         wanted = str(source)
     files = sorted(match for match in matches if match.is_file())
     if not files:

@@ -17,6 +17,7 @@ from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 if TYPE_CHECKING:
     import datasets
+    from omegaconf import DictConfig
 
     from beyond_ce.models.base import LanguageModel
     from beyond_ce.tokenizers.base import Tokenizer
@@ -61,6 +62,16 @@ class Evaluator(ABC):
     def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
         """The columns that an evaluator with this config will read, known before it is built."""
         return cls.columns
+
+    @classmethod
+    def pass_on(cls, config: DictConfig, before: DictConfig) -> DictConfig:
+        """The config of an evaluator with parts, with its changed settings passed on to them.
+
+        Args:
+            config: resolved, with overrides.
+            before: the same without them.
+        """
+        return config
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:

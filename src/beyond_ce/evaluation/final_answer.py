@@ -6,13 +6,18 @@ import re
 from typing import TYPE_CHECKING
 
 from beyond_ce.data.gsm8k import MARKER
+from beyond_ce.data.numbers import CURRENCY, ascii_minus
 from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
 from beyond_ce.evaluation.number_answers import read_numbers, score
 
 if TYPE_CHECKING:
     import datasets
 
-_NUMBER = re.compile(r"\s*([+-]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+))")
+# What may stand before a number: "#### $18", "#### \\boxed{-18}".
+_BEFORE = rf"(?:\\boxed\{{|{CURRENCY})*"
+_NUMBER = re.compile(
+    rf"\s*{_BEFORE}\s*([+-]?){_BEFORE}([0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)",
+)
 
 
 class FinalAnswer(AnswerEvaluator):
@@ -35,7 +40,7 @@ class FinalAnswer(AnswerEvaluator):
 
 def final_number(text: str) -> str | None:
     """The number right after the last `####`, without thousands separators: "#### 1,080 eggs" gives
-    "1080"; None where there is no marker or something else follows it."""
+    "1080" and "#### -$18" gives "-18"; None where there is no marker or something else follows."""
     _, marker, rest = text.rpartition(MARKER)
-    match = _NUMBER.match(rest) if marker else None
-    return match[1].replace(",", "") if match else None
+    match = _NUMBER.match(ascii_minus(rest)) if marker else None
+    return match[1] + match[2].replace(",", "") if match else None

@@ -83,7 +83,8 @@ class HeldOut(Evaluator):
 
     - `bits_per_byte`, of head 1: bits of the scored tokens / bytes of their text, which is
       comparable between tokenizers. An end token has bits but no bytes. If the edge of a window
-      cuts a character, the bytes are off by two at most.
+      cuts a character, the bytes are off by two at most. If the tokens of a document do not give
+      its text back, its windows share the bytes of the text as they do those of the tokens.
     - `bits_per_token` of head 1, and `bits_per_token@head2` and so on: minus the mean log2
       probability.
     - `accuracy@head1` and so on: share of tokens that are the most probable one.
@@ -175,6 +176,10 @@ class HeldOut(Evaluator):
         if most is not None and len(starts) > most:
             kept = np.linspace(0, len(starts) - 1, most).round().astype(int)
             starts = [starts[i] for i in kept]
+        shares = {
+            i: _bytes_per_decoded_byte(tokenizer, examples[i]["text"], texts[i])
+            for i in {i for i, _ in starts}
+        }
         windows = []
         for i, start in starts:
             end = start + self.context
@@ -185,7 +190,10 @@ class HeldOut(Evaluator):
                     inputs=tokens[i][start : min(end, len(tokens[i]) - 1)],
                     future=tokens[i][start + 1 : end + n],
                     # A difference, because a tokenizer may drop the space at the start of a text.
-                    bytes=_count_bytes(tokenizer, scored) - _count_bytes(tokenizer, first),
+                    bytes=round(
+                        (_count_bytes(tokenizer, scored) - _count_bytes(tokenizer, first))
+                        * shares[i]
+                    ),
                 )
             )
         # Similar lengths share a batch; the longest go first, to run out of memory early.
@@ -266,3 +274,12 @@ def _logits(head: Head, features: Tensor, offset: int) -> Tensor:
 
 def _count_bytes(tokenizer: Tokenizer, ids: list[int]) -> int:
     return len(tokenizer.decode(ids).encode("utf-8", "surrogateescape"))
+
+
+def _bytes_per_decoded_byte(tokenizer: Tokenizer, text: str, ids: list[int]) -> float:
+    """1 for tokenizers that give a text back; T5's, for one, merges spaces."""
+    decoded = tokenizer.decode(ids)
+    if decoded == text or not decoded:
+        return 1.0
+    size = len(text.encode("utf-8", "surrogateescape"))
+    return size / len(decoded.encode("utf-8", "surrogateescape"))

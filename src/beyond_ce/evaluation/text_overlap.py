@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,9 @@ from beyond_ce.evaluation.teacher_forcing import teacher_forced
 
 if TYPE_CHECKING:
     import datasets
+
+
+_NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # kana, and Chinese characters
 
 
 class TextOverlap(AnswerEvaluator):
@@ -33,6 +38,8 @@ def overlap(predictions: Sequence[str], answers: Sequence[str]) -> dict[str, flo
     - `bleu`: corpus BLEU of sacrebleu, 0 to 100, over all texts at once, signature
       nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp.
     - `rouge1`: F1 of unigrams after Porter stemming (rouge_score), 0 to 1, mean over texts.
+      rouge_score drops all but ASCII letters and digits. A text without any is split into words
+      by white space and punctuation, and Chinese and Japanese into characters.
 
     NOTE: the paper's evaluation averages the corpus BLEU of each of its batches, which depends on
     the batch size.
@@ -43,13 +50,35 @@ def overlap(predictions: Sequence[str], answers: Sequence[str]) -> dict[str, flo
     if not answers:
         return {}
     pairs = list(zip(predictions, answers, strict=True))
-    scorer = RougeScorer(["rouge1"], use_stemmer=True)
+    scorer = RougeScorer(["rouge1"], tokenizer=_RougeWords())
     rouge1 = [scorer.score(answer, text)["rouge1"].fmeasure for text, answer in pairs]
     return {
         "exact_match": float(np.mean([text.split() == answer.split() for text, answer in pairs])),
         "bleu": BLEU().corpus_score(list(predictions), [list(answers)]).score,
         "rouge1": float(np.mean(rouge1)),
     }
+
+
+class _RougeWords:
+    """rouge_score's words with stems, or those of another script."""
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self._ascii = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        return self._ascii.tokenize(text) or _words(text)
+
+
+def _words(text: str) -> list[str]:
+    """Letters, marks and numbers that belong together; all that is no white space if there are
+    none, so that even "?" equals itself."""
+    separated = "".join(
+        f" {c} " if _NO_SPACES.match(c) else c if unicodedata.category(c)[0] in "LMN" else " "
+        for c in text.lower()
+    )
+    return separated.split() or text.split()
 
 
 def token_scores(subject: Subject, examples: datasets.Dataset, batch_size: int) -> dict[str, float]:

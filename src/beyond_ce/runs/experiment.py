@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+from lightning_fabric.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.batches.packed import PackedBatches
@@ -48,6 +49,7 @@ def run(config: DictConfig) -> Path:
     check_parts(config)
     folder = run_folder(config)
     if is_done(folder):
+        rank_zero_only(print)(f"{folder} is finished: skipped")
         return folder
     try_parts(config)
     if "baseline" in config:

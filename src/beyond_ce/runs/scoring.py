@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import build
@@ -62,9 +63,12 @@ def score_again(
     Raises:
         UsageError: there is no such run, checkpoint, split or override.
     """
-    config = reconfigure(read_config(folder), overrides, "evaluator")
-    model, tokenizer, step = load_run(folder, checkpoint)
+    saved = read_config(folder)
+    config = reconfigure(saved, overrides, "evaluator")
+    kind = get_object(config.evaluator._target_)
+    config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
     evaluator: Evaluator = build(config.evaluator, "evaluator")
+    model, tokenizer, step = load_run(folder, checkpoint)
     subject = Subject(model, tokenizer, _device(config))
     data = build(config.dataset, "dataset")
     examples = data.load()
@@ -72,7 +76,8 @@ def score_again(
     if unknown:
         raise UsageError(f"there is no split '{unknown[0]}'; known: {', '.join(examples)}")
     settings = [o.removeprefix("evaluator.") for o in overrides if o.startswith("evaluator.")]
-    name = "-".join([checkpoint, *sorted(settings)])
+    last = {setting.partition("=")[0]: setting for setting in settings}  # the later one counts
+    name = "-".join([checkpoint, *sorted(last.values())])
     metrics = {}
     for split in splits or data.test_splits:
         result = evaluator(subject, examples[split])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import RunError, check_no_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,6 +34,9 @@ class Tokenizer(ABC):
     unk_id: int
     bos_id: int
     carries_numbers: ClassVar[bool] = False
+    encoding: ClassVar[int] = 1
+    """Version of `encode`, part of the names of token caches: raise it when the same vocabulary
+    starts to give other ids for some texts."""
 
     _classes: ClassVar[dict[str, type[Tokenizer]]] = {}
 
@@ -62,7 +65,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens."""
+        """Ids of each text, without special tokens.
+
+        A text is only text: what spells a special token in it is encoded like other characters.
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
@@ -132,6 +138,7 @@ class Tokenizer(ABC):
             RunError: the folder has no complete tokenizer, or not one of this class.
         """
         try:
+            check_no_device(folder / _SETTINGS_FILE)
             settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
             saved_class = Tokenizer._classes[settings.pop("class")]
             fingerprint = settings.pop("fingerprint")

@@ -30,6 +30,9 @@ class PretrainedTokenizer(Tokenizer):
     single digits. We add no beginning-of-sequence token. A tokenizer without a padding token pads
     with its end token: batches mark padding by length, and `decode` stops at the first end token.
 
+    transformers turns "<|endoftext|>" in a text into the end token. Here no text gives a special
+    token, except for the unknown token, in place of what the vocabulary cannot encode.
+
     Args:
         model: a folder, or a model's name on the Hugging Face hub; read on first use.
         digits_only: whether only single digits count as numbers. If the tokenizer has longer
@@ -37,6 +40,8 @@ class PretrainedTokenizer(Tokenizer):
         vocab_size: ignored, as by all tokenizers with a `model`; experiments set it for those that
             learn their vocabulary.
     """
+
+    encoding = 2  # 1 gave special tokens for their spellings
 
     @takes(
         "tokenizer",
@@ -50,6 +55,7 @@ class PretrainedTokenizer(Tokenizer):
         self.model = model
         self.digits_only = digits_only
         self._loaded: PreTrainedTokenizerFast | None = None
+        self._spelled: dict[int, list[int]] = {}
 
     @property
     def _tokenizer(self) -> PreTrainedTokenizerFast:
@@ -81,6 +87,29 @@ class PretrainedTokenizer(Tokenizer):
         self.pad_id = or_end(tokenizer.pad_token_id)
         self.unk_id = or_end(tokenizer.unk_token_id)
         self.bos_id = or_end(tokenizer.bos_token_id)
+        self._spelled = self._spell_special(tokenizer)
+
+    def _spell_special(self, tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
+        """The ids of each special token's spelling, character by character.
+
+        Characters without a token of their own are the unknown token; if that has another role
+        as well, such as GPT-2's, they are left out.
+        """
+        roles = {self.eos_id, self.pad_id, self.bos_id}
+        added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = roles | added | set(tokenizer.all_special_ids)
+        if tokenizer.unk_token_id not in roles:
+            special.discard(tokenizer.unk_token_id)
+        model = tokenizer.backend_tokenizer.model
+        return {
+            i: [
+                token.id
+                for character in str(tokenizer.convert_ids_to_tokens(i))
+                for token in model.tokenize(character)
+                if token.id not in special
+            ]
+            for i in special
+        }
 
     @property
     def vocab_size(self) -> int:
@@ -104,8 +133,20 @@ class PretrainedTokenizer(Tokenizer):
     def encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        batch = self._tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
-        return batch["input_ids"]
+        batch = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            split_special_tokens=True,
+        )["input_ids"]
+        # Some vocabularies have special tokens among their ordinary pieces and still find them.
+        spelled = self._spelled
+        return [
+            ids
+            if spelled.keys().isdisjoint(ids)
+            else [j for i in ids for j in spelled.get(i, (i,))]
+            for ids in batch
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         known = range(self.vocab_size)
