@@ -128,7 +128,7 @@ def test_measures_each_task_also_where_there_is_one_only() -> None:
         ({"every": 0}, "probe.every=0"),
         ({"examples_per_task": 0}, "probe.examples_per_task=0"),
         ({"metric": "mpae"}, "probe.metric=mpae: choose one of mae"),
-        ({"thresholds": []}, "probe.thresholds is empty"),
+        ({"thresholds": []}, r"probe.thresholds=\[\]: give a list of at least one"),
     ],
 )
 def test_a_probe_that_says_nothing_is_refused(change: dict, message: str) -> None:

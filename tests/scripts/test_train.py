@@ -128,7 +128,7 @@ def test_errors_are_one_line(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+model.nope=1", "unexpected keyword argument 'nope'"),
+        ("+model.nope=1", "model.nope: T5 has no such setting"),
         ("dataset.path=/nowhere", "dataset.path=/nowhere"),
         ("results_dir=/dev/null/results", "set results_dir to a writable folder"),
         ("trainer.batch_size=4096", "only 240 rows"),

@@ -53,8 +53,6 @@ class Probe:
         if metric not in DISTANCES:
             # Otherwise it would look like a metric that is never defined: no task would be learned.
             raise UsageError(f"probe.metric={metric}: choose one of {', '.join(DISTANCES)}")
-        if not thresholds:
-            raise UsageError("probe.thresholds is empty: give at least one, as [0.5]")
         self.every = every
         self.metric = metric
         self.thresholds = list(thresholds)
