@@ -81,6 +81,8 @@ def test_a_tokenizer_beside_the_folders_of_a_release(
     (checkpoint.parent / "tokenizer.model").write_bytes(tokenizer_model)
     loaded = load(checkpoint)
     assert loaded.encode([TEXT])[0][0] == BOS
+    named = BPETokenizer(model=str(checkpoint)).fit([], tmp_path, "")  # tokenizer.model=<folder>
+    assert named.vocab_size == loaded.tokenizer.vocab_size
     convert(checkpoint, tmp_path / "new" / "native", "native", tell=lambda line: None)
     assert tokens(load(tmp_path / "new" / "native")) == tokens(loaded)
     monkeypatch.chdir(checkpoint)

@@ -110,7 +110,10 @@ def _find_model(name: str, file: str) -> Path:
     """The SentencePiece file at a path, in a folder, or of a model on the Hugging Face hub."""
     path = Path(name).expanduser()
     if path.is_dir():
-        path /= file
+        # The releases in Llama's layout have theirs beside the folders of the models.
+        above = path.resolve().parent / file
+        beside = (path / "params.json").exists() and not (path / file).exists()
+        path = above if beside and above.is_file() else path / file
     if path.is_file():
         return path
     # A late import, because only vocabularies from the hub need it.
