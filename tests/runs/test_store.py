@@ -122,7 +122,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
     path = tmp_path / "file.json"
     write_atomically(path, "old")
 
-    def full(self: Path, text: str) -> None:
+    def full(self: Path, text: str, encoding: str) -> None:
         self.write_bytes(text.encode()[:2])
         raise OSError(28, "No space left on device")
 

@@ -303,7 +303,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Writes a frame: six significant digits, n_seeds as integers, missing empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     printed = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
-    printed.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    printed.to_csv(path, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
 
 
 class Cell(NamedTuple):

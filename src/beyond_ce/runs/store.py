@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.identity import definition, run_folder
 from beyond_ce.untrusted import read_yaml
+from beyond_ce.writing import write_atomically
 
 
 def is_done(folder: Path) -> bool:
@@ -29,7 +30,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     path = folder / "report.json"
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}): delete the folder and run again") from error
 
@@ -87,24 +88,6 @@ def _check_config(folder: Path, config: DictConfig) -> None:
             )
     else:
         write_atomically(path, OmegaConf.to_yaml(config, resolve=True))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; free some space and start the same command "
-            "again to continue"
-        ) from error
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
