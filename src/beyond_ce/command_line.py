@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from beyond_ce.configuration import CONF_DIR, check_scale, choices, experiments, explain_missing
 from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.sweeps import is_sweep, stopping_jobs, sweep_job
 
 Main = Callable[..., None]
 
@@ -41,7 +42,8 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
-            with one_line_errors():
+            sweep = config is not None and is_sweep()
+            with one_line_errors(), stopping_jobs() if sweep else nullcontext():
                 run()
 
         return decorated
@@ -58,7 +60,7 @@ def _job(main: Main) -> Main:
     @functools.wraps(main)
     def job(config: DictConfig) -> None:
         single = HydraConfig.get().mode == RunMode.RUN
-        with one_line_errors() if single else nullcontext():
+        with one_line_errors() if single else sweep_job():
             check_scale(HydraConfig.get())
             main(config)
 
