@@ -44,7 +44,7 @@ def _git(*arguments: str) -> str | None:
             ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
