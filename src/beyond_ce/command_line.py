@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 import textwrap
@@ -42,6 +43,9 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # What a locale other than UTF-8 lacks is shown as "?" and does not end the command.
+                sys.stdout.reconfigure(errors="replace")
             sweep = config is not None and is_sweep()
             with one_line_errors(), stopping_jobs() if sweep else nullcontext():
                 run()
