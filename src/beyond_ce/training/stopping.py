@@ -55,7 +55,7 @@ class StopSignals:
         """
         assert self.received is not None
         number, self.received = self.received, None
-        previous = self._previous[number]
+        previous = self._previous.get(number)  # None where this rank ignores it
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, None)
             return
