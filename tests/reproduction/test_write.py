@@ -104,7 +104,8 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     for job in made.configs:
         accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
         made.folder(job).mkdir(parents=True)
-        report = {"metrics": {"interpolate/accuracy": accuracy}}
+        metrics = {"interpolate/accuracy": accuracy}
+        report = {"run": made.folder(job).name, "metrics": metrics}
         (made.folder(job) / "report.json").write_text(json.dumps(report))
     (results / "tables" / "cpu").mkdir(parents=True)
     (results / "tables" / "cpu" / "toy.csv").touch()
