@@ -122,3 +122,21 @@ def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEYOND_CE_TRACEBACK", "1")
     with pytest.raises(UsageError, match="wrong"):
         main()
+
+
+def test_a_locale_without_utf_8_ends_nothing(tmp_path: Path) -> None:
+    program = """
+from beyond_ce.command_line import command
+
+@command()
+def main():
+    print("a → b")
+
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout) == (0, b"a ? b\n"), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ from beyond_ce.configuration import (
     explain_missing,
 )
 from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.sweeps import is_sweep, stopping_jobs, sweep_job
 
 Main = Callable[..., None]
 
@@ -54,7 +56,12 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
-            with one_line_errors(), _failures_at_the_end():
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # What a locale other than UTF-8 lacks is shown as "?" and does not end the command.
+                sys.stdout.reconfigure(errors="replace")
+            sweep = config is not None and is_sweep()
+            jobs = stopping_jobs() if sweep else nullcontext()
+            with one_line_errors(), _failures_at_the_end(), jobs:
                 if config is not None:
                     check_overrides(sys.argv[1:])
                 run()
@@ -73,7 +80,7 @@ def _job(main: Main) -> Main:
     @functools.wraps(main)
     def job(config: DictConfig) -> None:
         single = HydraConfig.get().mode == RunMode.RUN
-        with one_line_errors() if single else nullcontext():
+        with one_line_errors() if single else sweep_job():
             check_scale(HydraConfig.get())
             main(config)
 

@@ -58,14 +58,14 @@ def peak_growth_mib(step: Step, device: torch.device) -> float | None:
         return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
     if not _RESET.exists():
         return None
-    _RESET.write_text("5")  # resets the peak to the current size
+    _RESET.write_text("5", encoding="utf-8")  # resets the peak to the current size
     resident = _resident_mib("VmRSS")
     step()
     return round(_resident_mib("VmHWM") - resident, 2)
 
 
 def _resident_mib(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"no {field} in /proc/self/status")

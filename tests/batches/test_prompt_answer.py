@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
 import pytest
+from datasets.arrow_writer import ArrowWriter
 from omegaconf import DictConfig
 
 from beyond_ce.batches.prompt_answer import tokenize
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.experiment import run
-from beyond_ce.tokenizers import DigitTokenizer, Tokenizer, XValTokenizer
+from beyond_ce.tokenizers import ByteTokenizer, DigitTokenizer, Tokenizer, XValTokenizer
 
 XVAL = ["tokenizer=xval", "model=xval_smallest", "head=xval", "loss=xval"]
 VALUE = ["head=regression", "loss=mse", "head.scale=100"]
+
+
+SPLIT = datasets.Dataset.from_dict({"prompt": ["1 + 1?", "2 + 1?"], "answer": ["2", "3"]})
 
 
 def fitted(kind: type, texts: list[str]) -> Tokenizer:
@@ -76,3 +85,46 @@ def test_answers_that_do_not_fit_fail_before_training(
 ) -> None:
     with pytest.raises(UsageError, match=r"2 tokens.*model.answer_slots=1"):
         run(smoke_config(*XVAL, "model.answer_slots=1"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ArrowWriter.write_batch
+
+    def full(self: ArrowWriter, *arguments: Any, **settings: Any) -> None:
+        write(self, *arguments, **settings)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrowWriter, "write_batch", full)
+        with pytest.raises(RunError, match=r"cannot write the tokens to .*No space.*cache_dir"):
+            tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")
+    assert [p for p in (tmp_path / "tokens").iterdir() if p.suffix != ".lock"] == []
+    assert len(tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")) == len(SPLIT)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+import datasets
+from pathlib import Path
+from beyond_ce.batches.prompt_answer import tokenize
+from beyond_ce.tokenizers import ByteTokenizer
+
+class Deadly(ByteTokenizer):
+    def encode(self, texts):
+        if any("4" in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(texts)
+
+split = datasets.Dataset.from_dict({{"prompt": ["1"] * 1500 + ["4"], "answer": ["2"] * 1501}})
+Deadly.__name__ = "ByteTokenizer"  # the same place in the cache
+tokenize(split, Deadly(), Path({str(tmp_path)!r}), "key")
+"""
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    tokens = tmp_path / "tokens"
+    assert len([path for path in tokens.iterdir() if path.suffix != ".lock"]) == 1
+    tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")
+    assert {path.suffix for path in tokens.iterdir()} <= {".arrow", ".lock"}

@@ -114,7 +114,7 @@ def test_rows_that_are_one_run_read_their_own_variant_of_a_metric(table, reports
 def test_reports_are_found_by_run_and_shared_between_rows(table, tmp_path):
     todo = jobs(table, "cpu", seeds=[0])
     (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "report.json").write_text(json.dumps({"metrics": {}}))
+    (tmp_path / "one" / "report.json").write_text(json.dumps({"run": "one", "metrics": {}}))
     found = read_reports(todo, lambda job: tmp_path / "one")
     assert set(found) == set(todo)
     assert read_reports(todo, lambda job: tmp_path / job.row) == {}

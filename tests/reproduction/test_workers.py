@@ -84,7 +84,7 @@ def test_a_killed_process_is_tried_once_more(stand_in, tmp_path):
     assert errors == {"killed": "its process died twice", "unlucky": None, "note": None}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stop_is_passed_on(stand_in, tmp_path, number):
     (tmp_path / "start.py").write_text(START)
     parent = subprocess.Popen(

@@ -1,10 +1,12 @@
 """Files are written from reports alone."""
 
+import errno
 import json
+import os
 
 import pytest
 
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.write import write, write_claims
@@ -38,6 +40,32 @@ def test_a_breakdown_is_a_second_csv(make_plan, run):
     path = write(plan)["tasks"]
     assert path.name == "ntl-2-tasks.csv"
     assert path.read_text() == "row,split,task,metric,mean,std,ci_low,ci_high,n_seeds\n"
+
+
+def test_a_full_disk_replaces_no_file_of_a_table(make_plan, run, monkeypatch):
+    plan = make_plan("ce")
+    plan.table.breakdown = ["accuracy"]
+    for config in plan.configs.values():
+        run(config)
+    paths = write(plan, latex=True)
+    assert set(paths) == {"csv", "md", "tex", "tasks"}
+    for path in paths.values():
+        path.write_text("old")
+    for suffix in paths:
+        rest = iter(paths)
+
+        def full(descriptor, suffix=suffix, rest=rest):
+            if next(rest) == suffix:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(
+                RunError, match=r"cannot write .*ntl-2\.csv: No space left on device"
+            ):
+                write(plan, latex=True)
+        assert {path.read_text() for path in paths.values()} == {"old"}
+        assert len(list(paths["csv"].parent.iterdir())) == 4
 
 
 TABLE = """\
@@ -76,7 +104,8 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     for job in made.configs:
         accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
         made.folder(job).mkdir(parents=True)
-        report = {"metrics": {"interpolate/accuracy": accuracy}}
+        metrics = {"interpolate/accuracy": accuracy}
+        report = {"run": made.folder(job).name, "metrics": metrics}
         (made.folder(job) / "report.json").write_text(json.dumps(report))
     (results / "tables" / "cpu").mkdir(parents=True)
     (results / "tables" / "cpu" / "toy.csv").touch()

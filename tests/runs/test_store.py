@@ -13,7 +13,9 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.reporting.tables import Job, read_reports
 from beyond_ce.runs import provenance as module
+from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import (
@@ -29,10 +31,49 @@ Compose = Callable[..., DictConfig]
 
 
 def test_a_run_is_done_once_its_report_is_written(tmp_path: Path) -> None:
-    assert not is_done(tmp_path)
-    write_report(tmp_path, {"run": "abc", "metrics": {"loss": 0.5}})
-    assert is_done(tmp_path)
-    assert read_report(tmp_path) == {"run": "abc", "metrics": {"loss": 0.5}}
+    folder = tmp_path / "abc"
+    assert not is_done(folder)
+    write_report(folder, {"run": "abc", "metrics": {"loss": 0.5}})
+    assert is_done(folder)
+    assert read_report(folder) == {"run": "abc", "metrics": {"loss": 0.5}}
+
+
+DAMAGED_REPORTS = [
+    (None, r"abc is marked as DONE but has no report\.json: delete DONE"),
+    ('{"run": "abd", "metrics": {}}', r"report\.json is the report of run abd, not of abc"),
+    ('{"metrics": {}}', r"report\.json is the report of run None, not of abc"),
+    ("{}", r"report\.json is damaged \(it has no metrics\)"),
+    ("[]", r"report\.json is damaged \(it has no metrics\)"),
+    ('{"run": ', r"report\.json is damaged"),
+    ("", r"report\.json is damaged"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), DAMAGED_REPORTS)
+def test_what_says_it_is_done_must_have_its_report(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    folder = tmp_path / "abc"
+    folder.mkdir()
+    (folder / "DONE").touch()
+    if text is not None:
+        (folder / "report.json").write_text(text)
+    job = Job("row", 0, ())
+    for read in (is_done, read_report, lambda folder: read_reports([job], lambda job: folder)):
+        with pytest.raises(RunError, match=message) as error:
+            read(folder)
+        assert "\n" not in str(error.value)
+
+
+def test_a_run_without_its_report_is_not_skipped(smoke_config: Compose) -> None:
+    config = smoke_config("trainer.max_steps=2")
+    folder = run(config)
+    report = read_report(folder)
+    (folder / "report.json").unlink()
+    with pytest.raises(RunError, match="delete DONE and start the run again"):
+        run(config)
+    (folder / "DONE").unlink()
+    assert read_report(run(config))["metrics"] == report["metrics"]
 
 
 def test_a_report_that_cannot_be_written_is_not_done(tmp_path: Path) -> None:
@@ -122,7 +163,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
     path = tmp_path / "file.json"
     write_atomically(path, "old")
 
-    def full(self: Path, text: str) -> None:
+    def full(self: Path, text: str, encoding: str) -> None:
         self.write_bytes(text.encode()[:2])
         raise OSError(28, "No space left on device")
 

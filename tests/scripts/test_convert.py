@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,3 +98,15 @@ def test_runs_of_other_models_are_refused(
     (other / "last.ckpt").write_bytes(b"PK")
     with pytest.raises(RunError, match="cannot load checkpoint"):
         convert(other, tmp_path / "target", "hf")
+
+
+def test_a_full_disk_leaves_no_checkpoint_without_its_tokenizer(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(RunError, match="cannot copy the tokenizer to .*No space left"):
+        convert(trained, tmp_path / "new", "native")
+    assert not (tmp_path / "new").exists()

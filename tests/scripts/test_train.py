@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -191,8 +192,9 @@ def test_a_run_killed_at_any_moment_ends_as_one_never_killed(
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[1])
 
 
-def test_sigterm_saves_and_says_how_to_go_on(
-    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig]
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_stop_saves_and_says_how_to_go_on(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], name: str
 ) -> None:
     endless = ["trainer.max_steps=100000", "trainer.checkpoint_every=100000"]
     folder = run_folder(smoke_config(*endless))
@@ -202,8 +204,78 @@ def test_sigterm_saves_and_says_how_to_go_on(
         if (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").read_text():
             break
         time.sleep(0.05)
-    process.terminate()
+    process.send_signal(signal.Signals[name])
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "stopped by SIGTERM" in errors and "start the same command again" in errors
+    assert f"stopped by {name}" in errors and "start the same command again" in errors
     assert (folder / "last.ckpt").exists() and not (folder / "DONE").exists()
+
+
+ENDLESS = ["trainer.max_steps=100000", "trainer.checkpoint_every=100000"]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+
+
+def has_begun(folder: Path) -> bool:
+    return (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_job_outlives_its_sweep_and_all_save_first(
+    smoke_overrides: list[str],
+    smoke_config: Callable[..., DictConfig],
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    """Two jobs run and two wait; a process whose command line names our folder is one of ours."""
+    folders = [run_folder(smoke_config(*ENDLESS, f"seed={seed}")) for seed in range(4)]
+    sweep = ["seed=0,1,2,3", "hydra/launcher=local", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    process = start("-m", *smoke_overrides, *ENDLESS, *sweep)
+    wait_until(lambda: all(has_begun(folder) for folder in folders[:2]))
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)  # a worker that trains on would keep stderr open
+    assert process.returncode == (-number if number == signal.SIGKILL else 1), errors
+    assert "Traceback" not in errors
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    for folder in folders[:2]:
+        assert (folder / "last.ckpt").exists() and not (folder / "DONE").exists()
+        assert not list(folder.glob("*.tmp"))
+    assert not any(has_begun(folder) for folder in folders[2:])
+    if number != signal.SIGKILL:
+        assert "start the same command again" in errors
+
+
+def test_a_sweep_of_one_job_after_the_other_stops_as_a_whole(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    folders = [run_folder(smoke_config(*ENDLESS, f"seed={seed}")) for seed in range(2)]
+    sweep = ["seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    process = start("-m", *smoke_overrides, *ENDLESS, *sweep)
+    wait_until(lambda: has_begun(folders[0]))
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.endswith("interrupted\n"), errors
+    assert (folders[0] / "last.ckpt").exists() and not folders[1].exists()
+
+
+def test_a_hang_up_that_is_ignored_stops_nothing(
+    smoke_overrides: list[str], smoke_config: Callable[..., DictConfig]
+) -> None:
+    """As under nohup: SIGHUP is ignored from the start."""
+    folder = run_folder(smoke_config(*ENDLESS))
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = start(*smoke_overrides, *ENDLESS)
+    signal.signal(signal.SIGHUP, previous)
+    wait_until(lambda: has_begun(folder))
+    process.send_signal(signal.SIGHUP)
+    size = (folder / "metrics.jsonl").stat().st_size
+    wait_until(lambda: (folder / "metrics.jsonl").stat().st_size > size)
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "stopped by SIGUSR1" in errors

@@ -190,7 +190,9 @@ def test_every_optimizer_and_schedule_learns_and_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+)
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int, number: int) -> None:
     (tmp_path / "whole").mkdir()
     whole, result, records = fit(tmp_path / "whole")
@@ -210,17 +212,30 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int, number:
     assert [json.loads(line)["step"] for line in lines] == [step for _, step in records]
 
 
-def test_a_handler_that_was_there_before_decides_whether_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_handler_that_was_there_before_decides_whether_to_go_on(
+    tmp_path: Path, number: int
+) -> None:
     got: list[int] = []
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    previous = signal.signal(number, lambda number, frame: got.append(number))
     try:
-        batches = ToyBatches(
-            on_step=lambda s: os.kill(os.getpid(), signal.SIGTERM) if s == 3 else 0
-        )
+        batches = ToyBatches(on_step=lambda s: os.kill(os.getpid(), number) if s == 3 else 0)
         _, result, _ = fit(tmp_path, batches)
     finally:
-        signal.signal(signal.SIGTERM, previous)
-    assert got == [signal.SIGTERM] and result.steps == SETTINGS["max_steps"]
+        signal.signal(number, previous)
+    assert got == [number] and result.steps == SETTINGS["max_steps"]
+
+
+def test_a_checkpoint_is_written_beside_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not through TMPDIR, where there may be no space and a killed run leaves it."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    fit(tmp_path)
+    assert (tmp_path / "last.ckpt").stat().st_size > 0
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_lines_of_steps_that_are_run_again_are_dropped(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.writing import write_atomically
 
 if TYPE_CHECKING:
     import datasets
@@ -50,12 +51,10 @@ class _Manifest:
     @classmethod
     def read(cls, folder: Path) -> _Manifest:
         """Raises OSError, ValueError or TypeError if the file is missing or incomplete."""
-        return cls(**json.loads((folder / _MANIFEST).read_text()))
+        return cls(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
 
     def write(self, folder: Path) -> None:
-        new = folder / f"{_MANIFEST}.new"
-        new.write_text(json.dumps(asdict(self)) + "\n")
-        new.replace(folder / _MANIFEST)
+        write_atomically(folder / _MANIFEST, json.dumps(asdict(self)) + "\n")
 
 
 class PackedTokens:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
+from filelock import FileLock
 
 from beyond_ce.batches.base import SplitBatches, cache_name
 from beyond_ce.batches.batch import Numbers
 from beyond_ce.batches.order import LengthGrouped
 from beyond_ce.data.numbers import last_number, number_value
 from beyond_ce.errors import RunError
+from beyond_ce.writing import flush, scratch_folder
 
 if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch
@@ -35,8 +38,10 @@ def tokenize(
         split: columns prompt and answer.
         key: identifies the split's content; key and tokenizer fingerprint name the cache file.
 
+    If several processes want the same file, one writes it and the others wait.
+
     Raises:
-        RunError: the cached file is damaged.
+        RunError: the cached file is damaged or cannot be written.
     """
 
     def encode(rows: dict[str, list[str]]) -> dict[str, list]:
@@ -58,20 +63,35 @@ def tokenize(
 
     digest = cache_name(key, tokenizer, _LAYOUT)
     path = cache_dir / "tokens" / f"{digest}.arrow"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cached = path.exists()
-    try:
+
+    def mapped(file: Path) -> datasets.Dataset:
         return split.map(
             encode,
             batched=True,
             remove_columns=split.column_names,
-            cache_file_name=str(path),
+            cache_file_name=str(file),
             new_fingerprint=digest,
             desc="tokenizing",
         )
+
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():
+                    # In a folder of its own: `map` has names of its own for what it has begun.
+                    with scratch_folder(path) as scratch:
+                        mapped(scratch / path.name)
+                        flush(scratch / path.name)
+                        os.replace(scratch / path.name, path)
+        except OSError as error:
+            raise RunError(
+                f"cannot write the tokens to {path}: {error}; free some space or choose another "
+                "cache_dir"
+            ) from error
+    try:
+        return mapped(path)
     except Exception as error:
-        if not cached:
-            raise
         raise RunError(
             f"token cache {path} is damaged: delete it and start the same command again"
         ) from error

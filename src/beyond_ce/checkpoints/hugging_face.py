@@ -115,7 +115,7 @@ def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
         "torch_dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _parameters(model: Decoder) -> dict[str, Tensor]:

@@ -146,7 +146,7 @@ def write_llama(checkpoint: Checkpoint, folder: Path) -> None:
     if settings["max_length"] != MAX_LENGTH:
         params["max_seq_len"] = settings["max_length"]
     torch.save(tensors, folder / "consolidated.00.pth")
-    (folder / "params.json").write_text(json.dumps(params, indent=2) + "\n")
+    (folder / "params.json").write_text(json.dumps(params, indent=2) + "\n", encoding="utf-8")
 
 
 def llama_parameters(model: Decoder) -> dict[str, Tensor]:

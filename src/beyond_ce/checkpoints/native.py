@@ -38,4 +38,5 @@ def write_native(checkpoint: Checkpoint, folder: Path) -> None:
         name: value.detach().contiguous() for name, value in checkpoint.model.named_parameters()
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=2) + "\n")
+    text = json.dumps(checkpoint.config, indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.writing import new_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -58,20 +57,14 @@ def load_or_write(
 
 
 def _write(folder: Path, splits: Splits, columns: Sequence[str], rows_per_batch: int) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: we hold the lock
-    partial.mkdir()
-    try:
+    with new_folder(folder) as partial:
         sizes = {}
         for name, examples in splits:
             path = partial / f"{name}.arrow"
             rows = _write_split(path, examples, columns, rows_per_batch)
             sizes[name] = {"rows": rows, "bytes": path.stat().st_size}
-        (partial / "splits.json").write_text(json.dumps(sizes, indent=2) + "\n")
-        os.replace(partial, folder)
-    except BaseException:  # Ctrl-C included
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        text = json.dumps(sizes, indent=2) + "\n"
+        (partial / "splits.json").write_text(text, encoding="utf-8")
 
 
 def _write_split(
@@ -95,7 +88,8 @@ def _read(folder: Path) -> dict[str, datasets.Dataset]:
 
     try:
         splits = {}
-        for name, size in json.loads((folder / "splits.json").read_text()).items():
+        sizes = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+        for name, size in sizes.items():
             path = folder / f"{name}.arrow"
             # An Arrow stream that was cut between two batches reads without an error.
             if path.stat().st_size != size["bytes"]:

@@ -57,7 +57,7 @@ class _Worker:
             [sys.executable, "-m", "beyond_ce.data.deepmind_generator"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def pairs(self, stream: Stream, seed: int) -> list[Pair]:

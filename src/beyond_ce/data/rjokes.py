@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import urllib.request
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
@@ -18,6 +19,7 @@ from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, fin
 from beyond_ce.data.sampling import bit_generator, sample_distinct
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
+from beyond_ce.writing import replacing
 
 log = logging.getLogger(__name__)
 
@@ -180,13 +182,14 @@ def _download(stem: str, folder: Path) -> Path:
     """
     path = folder / f"{stem}.tsv.gz"
     if not path.exists():
-        # Named by process, because another one may download the same file.
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(f"{_URL}/{path.name}", timeout=60) as source:
-                partial.write_bytes(source.read())
-            partial.replace(path)
+            with FileLock(folder / f"{path.name}.lock"):  # another process may download the file
+                if not path.exists():
+                    with urllib.request.urlopen(f"{_URL}/{path.name}", timeout=60) as source:
+                        content = source.read()
+                    with replacing(path) as (new,):
+                        new.write_bytes(content)
         except (OSError, HTTPException) as error:
             raise RunError(
                 f"cannot fetch {_URL}/{path.name} ({error}); without a network, give a folder "

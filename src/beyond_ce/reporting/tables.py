@@ -20,7 +20,7 @@ from yaml import YAMLError
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
-from beyond_ce.runs.store import read_report
+from beyond_ce.runs.store import is_done, read_report
 
 CSV_COLUMNS = ("row", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds", "paper")
 MINUS_BASELINE = "_minus_baseline"
@@ -260,12 +260,16 @@ def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Repor
 
     The DONE file is not needed: a table's committed reports come without it, and a report is
     written only when its run is over.
+
+    Raises:
+        RunError: a report is damaged or of another run, or a finished run has none. Its row would
+            otherwise be missing without a word.
     """
     folders = {job: folder_of(job) for job in jobs}
     return {
         job: read_report(folder)
         for job, folder in folders.items()
-        if (folder / "report.json").is_file()
+        if (folder / "report.json").exists() or is_done(folder)
     }
 
 
@@ -303,7 +307,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Writes a frame: six significant digits, n_seeds as integers, missing empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     printed = frame.assign(n_seeds=frame["n_seeds"].astype("Int64"))
-    printed.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    printed.to_csv(path, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
 
 
 class Cell(NamedTuple):

@@ -16,6 +16,7 @@ from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
 from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import PAPERS
 from beyond_ce.reproduction.write import SCALES, reports_behind
+from beyond_ce.writing import replacing
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
@@ -44,15 +45,11 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
         if (csvs / f"{name}.csv").is_file()
     }
     folder = results / "figures" / scale if folder is None else folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # 1,440 pixels: sharp where a README shows 900 of them.
-        paths = [_save(overview(findings, frames, scale), folder / "overview.png", dpi=160)]
-        for paper, paper_findings in findings.items():
-            path = folder / f"claims-{paper}.png"
-            paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror}; set --results") from error
+    # 1,440 pixels: sharp where a README shows 900 of them.
+    paths = [_save(overview(findings, frames, scale), folder / "overview.png", dpi=160)]
+    for paper, paper_findings in findings.items():
+        path = folder / f"claims-{paper}.png"
+        paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
     return paths
 
 
@@ -72,6 +69,7 @@ def _findings(
 
 def _save(figure: Figure, path: Path, dpi: int) -> Path:
     # The field Software would name matplotlib's version: another version would change the file.
-    figure.savefig(path, dpi=dpi, metadata={"Software": None})
+    with replacing(path, place="set --results") as (file,):
+        figure.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
     plt.close(figure)
     return path

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from beyond_ce.errors import one_line
+from beyond_ce.sweeps import handling
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ def run_tasks(
     task that was running both times a pool broke has failed.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after all running tasks got a SIGTERM and ended.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or another signal to stop, after all running tasks
+            got a SIGTERM and ended.
     """
     waiting = list(tasks)
     deaths: dict[int, int] = {}
-    with _sigterm_as_interrupt():
+    with handling(signal.default_int_handler):
         while waiting:
             running: dict[Future, Task] = {}
             try:
@@ -106,7 +108,7 @@ def _run(task: Task) -> str | None:
     try:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
-        with task.log.open("a") as log:
+        with task.log.open("a", encoding="utf-8") as log:
             # File descriptors and not sys.stdout, to catch the output of C libraries as well.
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
@@ -119,12 +121,3 @@ def _run(task: Task) -> str | None:
         if parent is not None and not parent.is_alive():
             os._exit(1)
     return None
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

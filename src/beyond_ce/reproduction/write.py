@@ -19,7 +19,8 @@ from beyond_ce.reporting.tables import (
     write_csv,
 )
 from beyond_ce.reproduction.plan import Plan, plan
-from beyond_ce.runs.store import is_done, write_atomically
+from beyond_ce.runs.store import is_done
+from beyond_ce.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
 
@@ -44,15 +45,17 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
         texts["tex"] = to_latex(plan.table, frame)
     stem = plan.results / "tables" / plan.scale / plan.table.id
     paths = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("csv", *texts)}
-    try:
-        write_csv(frame, paths["csv"])
-        if plan.table.breakdown:
-            paths["tasks"] = stem.with_name(f"{stem.name}-tasks.csv")
-            write_csv(break_down(plan.table, reports), paths["tasks"])
-        for suffix, text in texts.items():
-            paths[suffix].write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {stem}: {error.strerror}; set results_dir") from error
+    frames = {"csv": frame}
+    if plan.table.breakdown:
+        paths["tasks"] = stem.with_name(f"{stem.name}-tasks.csv")
+        frames["tasks"] = break_down(plan.table, reports)
+    # All together: a csv that says other than its page would be worse than an old one.
+    with replacing(*paths.values(), place="set results_dir") as files:
+        for suffix, file in zip(paths, files, strict=True):
+            if suffix in frames:
+                write_csv(frames[suffix], file)
+            else:
+                file.write_text(texts[suffix], encoding="utf-8")
     return paths
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models import Decoder
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.loading import find_tokenizer
@@ -52,13 +52,20 @@ def convert(
     size = sum(value.numel() * value.element_size() for value in loaded.model.parameters())
     tell(f"writing {target} as {to}, {size / 1e9:.3g} GB at most")
     write_checkpoint(loaded, target, to)
-    for name in _TOKENIZERS:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, target / name)
-        elif (source / name).exists():
-            shutil.copy(source / name, target / name)
-    if (above := find_tokenizer(source)).is_file():
-        shutil.copy(above, target / above.name)
+    try:
+        for name in _TOKENIZERS:
+            if (source / name).is_dir():
+                shutil.copytree(source / name, target / name)
+            elif (source / name).exists():
+                shutil.copy(source / name, target / name)
+        if (above := find_tokenizer(source)).is_file():
+            shutil.copy(above, target / above.name)
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)  # without a tokenizer it only looks complete
+        raise RunError(
+            f"cannot copy the tokenizer to {target}: {one_line(error)[:160]}; free some space or "
+            "choose another"
+        ) from error
     return loaded
 
 

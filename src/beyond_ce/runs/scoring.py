@@ -13,13 +13,14 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import build
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
-from beyond_ce.runs.store import read_config, write_atomically
+from beyond_ce.runs.store import read_config
+from beyond_ce.writing import replacing, write_atomically
 
 
 def score(
@@ -36,7 +37,7 @@ def score(
         if not path.exists():
             result = evaluator(subject, prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 
@@ -104,12 +105,6 @@ def _device(config: DictConfig) -> torch.device:
 def save_scores(values: dict[str, Any], predictions: pd.DataFrame, path: Path) -> None:
     """Writes `predictions` beside `path` as .parquet, and then `values` to `path`: if this file
     exists, both are complete."""
-    table = path.with_suffix(".parquet")
-    try:
-        path.parent.mkdir(exist_ok=True)
+    with replacing(path.with_suffix(".parquet")) as (table,):
         predictions.to_parquet(table, index=False)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {table}: {error}; start the same command again to continue"
-        ) from error
     write_atomically(path, json.dumps(values, indent=2))

@@ -11,27 +11,50 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.runs.identity import definition, run_folder
 from beyond_ce.untrusted import read_yaml
+from beyond_ce.writing import write_atomically
 
 
 def is_done(folder: Path) -> bool:
-    """Whether the run in `folder` is complete."""
-    return (folder / "DONE").exists()
+    """Whether the run in `folder` is complete.
+
+    Raises:
+        RunError: it says so, but its report is missing, damaged or of another run.
+    """
+    if not (folder / "DONE").exists():
+        return False
+    read_report(folder)
+    return True
 
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The run's report.json.
 
     Raises:
-        RunError: it is not valid JSON.
+        RunError: it is missing, not valid JSON, or the report of another run.
     """
     path = folder / "report.json"
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): delete the folder and run again") from error
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder} is marked as DONE but has no report.json: delete DONE and start the run "
+            "again, which repeats only what is missing"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path} is damaged ({one_line(error)}): delete the folder and run again"
+        ) from error
+    if not isinstance(report, dict) or not isinstance(report.get("metrics"), dict):
+        raise RunError(f"{path} is damaged (it has no metrics): delete the folder and run again")
+    if report.get("run") != folder.name:
+        raise RunError(
+            f"{path} is the report of run {report.get('run')}, not of {folder.name}: put the right "
+            "one back, or delete the folder and run again"
+        )
+    return report
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -87,24 +110,6 @@ def _check_config(folder: Path, config: DictConfig) -> None:
             )
     else:
         write_atomically(path, OmegaConf.to_yaml(config, resolve=True))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; free some space and start the same command "
-            "again to continue"
-        ) from error
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from beyond_ce.errors import RunError, check_no_device
+from beyond_ce.writing import replacing_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -123,10 +124,10 @@ class Tokenizer(ABC):
         """
         identity = {"class": type(self).__name__, "fingerprint": self.fingerprint()}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._save_vocabulary(folder)
-            text = json.dumps({**identity, **self._settings()}, indent=2) + "\n"
-            (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+            with replacing_in(folder, last=_SETTINGS_FILE) as new:
+                self._save_vocabulary(new)
+                text = json.dumps({**identity, **self._settings()}, indent=2) + "\n"
+                (new / _SETTINGS_FILE).write_text(text, encoding="utf-8")
         except OSError as error:
             raise RunError(f"cannot save the tokenizer in {folder}: {error.strerror}") from error
 

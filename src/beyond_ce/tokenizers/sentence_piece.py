@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -21,6 +19,7 @@ import torch
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
 from beyond_ce.tokenizers.base import Tokenizer
+from beyond_ce.writing import new_folder
 
 SPACE = "▁"  # how SentencePiece writes a space within a piece
 DIGITS = "0123456789"
@@ -223,9 +222,8 @@ class SentencePieceTokenizer(Tokenizer):
         with lock:
             if not folder.exists():
                 self.train(texts)
-                with _cache_errors(root), tempfile.TemporaryDirectory(dir=root) as temporary:
-                    self.save(Path(temporary, digest))
-                    os.replace(Path(temporary, digest), folder)
+                with _cache_errors(root), new_folder(folder) as new:
+                    self.save(new)
                 return self
         self._set_model(type(self).load(folder)._pieces.serialized_model_proto())
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import pickle
 import random
 from pathlib import Path
@@ -11,8 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import TorchCheckpointIO
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.writing import flush
+
+
+class _StraightToFile(TorchCheckpointIO):
+    """Writes a checkpoint where it belongs.
+
+    Lightning's own first makes a copy in memory and then one in TMPDIR, where a killed process
+    leaves it.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
 
 
 def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
@@ -24,11 +40,13 @@ def save_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
+        with contextlib.suppress(NotImplementedError):  # of FSDP, which writes to the file itself
+            fabric.strategy.checkpoint_io = _StraightToFile()
         fabric.save(temporary, state)
         if fabric.is_global_zero:
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+            flush(temporary)
             temporary.replace(path)
+            flush(path.parent)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -10,12 +11,21 @@ from pathlib import Path
 
 import torch
 
+from beyond_ce.errors import RunError
+from beyond_ce.writing import GO_ON, write_atomically
+
+_START_OVER = "delete the run's folder and start the same command again"
+
 
 class Records:
     """Appends lines to metrics.jsonl and passes them on to the tracker.
 
     A resumed run continues after the checkpoint's step. Lines that the killed run wrote after its
-    last checkpoint, or left half-written, are dropped, since those steps run again.
+    last checkpoint, or left half-written, are dropped, since those steps run again. The file that
+    remains takes the old one's place whole: a kill at that moment loses nothing.
+
+    Raises:
+        RunError: a line before the checkpoint is damaged, or the disk is full.
     """
 
     def __init__(
@@ -25,21 +35,34 @@ class Records:
         self.enabled = enabled
         if not enabled:
             return
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= step:
-                        kept.append(line)
-                except ValueError:
-                    break
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", buffering=1)
+        self._path = path
+        old = path.read_bytes() if path.exists() else b""
+        kept = b"".join(line + b"\n" for line in _lines_up_to(step, old, path))
+        if kept != old or not path.exists():
+            write_atomically(path, kept.decode())
+        # Without a buffer: a line is in the file once it is written, or an error says why not.
+        self._file = path.open("ab", buffering=0)
 
     def write(self, values: dict[str, float], step: int) -> None:
         if self.enabled:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            line = (json.dumps({"step": step, **values}) + "\n").encode()
+            try:
+                while line:
+                    line = line[self._file.write(line) :]
+            except OSError as error:
+                raise self._cannot_write(error) from error
             self.log(values, step)
+
+    def flush(self) -> None:
+        """Wait until the lines are on disk, before a checkpoint relies on them."""
+        if self.enabled:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> RunError:
+        return RunError(f"cannot write {self._path}: {error.strerror}; {GO_ON}")
 
     def __enter__(self) -> Records:
         return self
@@ -50,8 +73,43 @@ class Records:
 
 
 def read_records(path: Path) -> list[dict[str, float]]:
-    """The lines of a finished training's metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a finished training's metrics.jsonl.
+
+    Raises:
+        RunError: a line is damaged, or the file is missing.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}; {_START_OVER}") from error
+    records = [_record(line) for line in lines]
+    for number, record in enumerate(records, 1):
+        if record is None:
+            raise RunError(f"line {number} of {path} is damaged: {_START_OVER}")
+    return [record for record in records if record is not None]
+
+
+def _lines_up_to(step: int, content: bytes, path: Path) -> list[bytes]:
+    """The lines of steps up to `step`; a damaged line may only come after them."""
+    kept, damaged = [], 0
+    for number, line in enumerate(content.splitlines(), 1):
+        record = _record(line)
+        if record is None:
+            damaged = damaged or number
+        elif record["step"] <= step:
+            if damaged:
+                raise RunError(f"line {damaged} of {path} is damaged: {_START_OVER}")
+            kept.append(line)
+    return kept
+
+
+def _record(line: bytes) -> dict[str, float] | None:
+    """The values of a line, or None if it is damaged."""
+    try:
+        record = json.loads(line)
+        return record if isinstance(record["step"], int) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def peak_memory_mb() -> float:

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from beyond_ce.errors import RunError
+from beyond_ce.sweeps import STOP_SIGNALS
 
 
 class Stopped(RunError):
@@ -14,22 +15,23 @@ class Stopped(RunError):
 
 
 class StopSignals:
-    """Catches SIGTERM, SIGINT and SIGUSR2 during training, to handle them between two steps.
+    """Catches what asks a process to stop during training, to handle it between two steps.
 
-    SLURM sends SIGTERM on preemption. Under submitit it also sends SIGUSR2 before a time-out, and
-    submitit's own handler requeues the job. So once a checkpoint is saved, `pass_on` gives the
-    signal to the handler that was installed before ours. Submitit's requeues on SIGUSR2 and ignores
-    SIGTERM, in which case training continues.
+    A closed terminal sends SIGHUP; under nohup, which ignores it, training goes on. SLURM sends
+    SIGTERM on preemption, and SIGUSR1 or whatever `--signal` names before a time-out. Under
+    submitit that is SIGUSR2, and submitit's own handler requeues the job. So once a checkpoint is
+    saved, `pass_on` gives the signal to the handler that was installed before ours. Submitit's
+    requeues on SIGUSR2 and ignores SIGTERM, in which case training continues.
     """
-
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        for number in self._SIGNALS:
+        for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._remember)
             except ValueError:  # not in the main thread: signals are our caller's to handle
@@ -53,7 +55,7 @@ class StopSignals:
         """
         assert self.received is not None
         number, self.received = self.received, None
-        previous = self._previous[number]
+        previous = self._previous.get(number)  # None where this rank ignores it
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, None)
             return

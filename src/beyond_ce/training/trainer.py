@@ -276,6 +276,7 @@ class Trainer:
         session.non_finite.check(session.batches.describe)
         self._finite_values(session.terms, session.progress.step)
         session.clock.update()
+        session.records.flush()
         progress = asdict(session.progress)
         full = {**session.state, "progress": progress, "random": self._random_states()}
         save_checkpoint(self.fabric, session.folder / name, full)
