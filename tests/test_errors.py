@@ -9,8 +9,8 @@ import pytest
 from beyond_ce.checkpoints.files import JsonFile
 from beyond_ce.data.files import read_lines, read_parquet
 from beyond_ce.errors import RunError, UsageError, check_no_device, one_line
+from beyond_ce.storage.untrusted import read_yaml
 from beyond_ce.tokenizers import Tokenizer
-from beyond_ce.untrusted import read_yaml
 
 
 def test_the_text_of_an_error_on_one_line() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, one_line
-from beyond_ce.writing import write_atomically
+from beyond_ce.storage.writing import write_atomically
 
 if TYPE_CHECKING:
     import datasets

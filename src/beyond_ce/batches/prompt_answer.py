@@ -16,7 +16,7 @@ from beyond_ce.batches.batch import Numbers
 from beyond_ce.batches.order import LengthGrouped
 from beyond_ce.data.numbers import last_number, number_value
 from beyond_ce.errors import RunError
-from beyond_ce.writing import flush, scratch_folder
+from beyond_ce.storage.writing import flush, scratch_folder
 
 if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch

@@ -16,7 +16,7 @@ from beyond_ce.checkpoints.generation_config import end_ids
 from beyond_ce.configuration import build
 from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models.decoder import Decoder
-from beyond_ce.untrusted import check_plain, own_targets
+from beyond_ce.storage.untrusted import check_plain, own_targets
 
 _HEADS = "beyond_ce.models.heads"
 _DECODER = "beyond_ce.models.Decoder"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import RunError, one_line
-from beyond_ce.writing import new_folder
+from beyond_ce.storage.writing import new_folder
 
 if TYPE_CHECKING:
     import datasets

@@ -19,7 +19,7 @@ from beyond_ce.data.files import ROOT_VARIABLE, content_digest, data_folder, fin
 from beyond_ce.data.sampling import bit_generator, sample_distinct
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import COUNT, NO_LIMIT, PATH, SEED, TEXT, optional, takes
-from beyond_ce.writing import replacing
+from beyond_ce.storage.writing import replacing
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
 from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import PAPERS
 from beyond_ce.reproduction.write import SCALES, reports_behind
-from beyond_ce.writing import replacing
+from beyond_ce.storage.writing import replacing
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:

@@ -20,7 +20,7 @@ from beyond_ce.reporting.tables import (
 )
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.runs.store import is_done
-from beyond_ce.writing import replacing, write_atomically
+from beyond_ce.storage.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
 

@@ -20,7 +20,7 @@ from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
-from beyond_ce.writing import replacing, write_atomically
+from beyond_ce.storage.writing import replacing, write_atomically
 
 
 def score(

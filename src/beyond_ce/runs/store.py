@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.runs.identity import definition, run_folder
-from beyond_ce.untrusted import read_yaml
-from beyond_ce.writing import write_atomically
+from beyond_ce.storage.untrusted import read_yaml
+from beyond_ce.storage.writing import write_atomically
 
 
 def is_done(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from beyond_ce.errors import RunError, check_no_device
-from beyond_ce.writing import replacing_in
+from beyond_ce.storage.writing import replacing_in
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -18,8 +18,8 @@ import torch
 
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
+from beyond_ce.storage.writing import new_folder
 from beyond_ce.tokenizers.base import Tokenizer
-from beyond_ce.writing import new_folder
 
 SPACE = "▁"  # how SentencePiece writes a space within a piece
 DIGITS = "0123456789"

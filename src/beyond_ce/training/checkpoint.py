@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from beyond_ce.errors import RunError, one_line
-from beyond_ce.writing import flush
+from beyond_ce.storage.writing import flush
 
 
 class _StraightToFile(TorchCheckpointIO):

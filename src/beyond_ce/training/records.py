@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from beyond_ce.errors import RunError
-from beyond_ce.writing import GO_ON, write_atomically
+from beyond_ce.storage.writing import GO_ON, write_atomically
 
 _START_OVER = "delete the run's folder and start the same command again"
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from beyond_ce import writing
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.writing import new_folder, replacing, replacing_in, write_atomically
+from beyond_ce.storage.writing import new_folder, replacing, replacing_in, write_atomically
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_kill_while_writing_leaves_the_old_file_and_is_cleaned_up(tmp_path: Pa
     program = f"""
 import os, signal
 from pathlib import Path
-from beyond_ce.writing import replacing
+from beyond_ce.storage.writing import replacing
 with replacing(Path({str(path)!r})) as (new,):
     new.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -19,9 +19,15 @@ from beyond_ce.checkpoints import read_checkpoint
 from beyond_ce.errors import RunError
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.store import read_config
-from beyond_ce.untrusted import PLUGINS_VARIABLE, check_plain, is_trusted, own_targets, read_yaml
+from beyond_ce.storage.untrusted import (
+    PLUGINS_VARIABLE,
+    check_plain,
+    is_trusted,
+    own_targets,
+    read_yaml,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def attacks(marker: Path) -> dict[str, Any]:
