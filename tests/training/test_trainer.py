@@ -376,7 +376,7 @@ def test_a_batch_that_the_model_refuses_is_named(tmp_path: Path, error: Exceptio
     [("batch_size", 0), ("max_steps", 0), ("accumulate", 0), ("checkpoint_every", -1)],
 )
 def test_settings_below_one_are_refused(setting: str, value: int) -> None:
-    with pytest.raises(UsageError, match=f"trainer.{setting} is {value}"):
+    with pytest.raises(UsageError, match=f"trainer.{setting}={value}: give at least 1"):
         Trainer(**{**SETTINGS, setting: value})
 
 
