@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -207,3 +208,21 @@ def test_git_failing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module._git("no-such-command") is None
     monkeypatch.setenv("PATH", "")
     assert module._git("rev-parse", "HEAD") is None
+
+
+def test_results_do_not_make_a_checkout_dirty_and_code_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, result = tmp_path / "src/package/provenance.py", tmp_path / "results/table.csv"
+    for path in (code, result):
+        path.parent.mkdir(parents=True)
+        path.write_text("old", encoding="utf-8")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(module, "__file__", str(code))
+    for path, dirty in ((result, False), (code, True)):
+        path.write_text("new", encoding="utf-8")
+        module.provenance.cache_clear()
+        assert module.provenance()["dirty"] is dirty
+    module.provenance.cache_clear()

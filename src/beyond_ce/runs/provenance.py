@@ -19,7 +19,7 @@ _PACKAGES = ("torch", "transformers", "lightning-fabric", "datasets", "sentencep
 def provenance() -> dict[str, Any]:
     """The commit, versions and hardware of this process, as report.json holds them."""
     commit = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":!results")
+    status = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top,exclude)results")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "commit": commit,
