@@ -15,7 +15,13 @@ from beyond_ce.errors import UsageError
 
 @command()
 def main() -> None:
-    from beyond_ce.reproduction.launch import default_jobs, prepare_once, run_local, run_slurm
+    from beyond_ce.reproduction.launch import (
+        check_configs,
+        default_jobs,
+        prepare_once,
+        run_local,
+        run_slurm,
+    )
     from beyond_ce.reproduction.plan import argument_parser, plans
     from beyond_ce.reproduction.write import write
 
@@ -28,6 +34,8 @@ def main() -> None:
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
     todo = plans(args)
+    for plan in todo:
+        check_configs(plan)
 
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run

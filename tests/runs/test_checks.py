@@ -188,7 +188,7 @@ WITH_PARTS = [
     (["model=decoder_smallest", "head=multi_token", "head.n=100"], "head.n=100 takes 100 of"),
     (["model=decoder_smallest", "model.num_heads=7"], "does not divide into 7 heads"),
     (["model=gpt2_tiny", "model.config.n_embd=63"], "model.config does not give a gpt2 model"),
-    (["model=gpt2_tiny", "model.config.n_layer=-1"], "model.config.n_layer=-1: give at least 1"),
+    (["model=gpt2_tiny", "model.config.n_layer=-1"], "model.config.n_layer=-1: give at least 0"),
     (
         ["evaluator=number_answers_and_mass", "evaluator.batch_size=0"],
         "^evaluator.batch_size=0: give at least 1",

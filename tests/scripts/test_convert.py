@@ -72,7 +72,7 @@ def test_a_run_starts_from_a_checkpoint(
     # Of its 4 layers, 3 are left without head 2's.
     choices = ["model=decoder_tiny", "head=multi_token", "head.n=4", "head.extra_layers=3"]
     start = ["model.num_layers=3", f"+model.pretrained={tmp_path / 'hf'}"]
-    folder = run(smoke_config(*choices, *start, "trainer.max_steps=1", "optimizer.lr=0"))
+    folder = run(smoke_config(*choices, *start, "trainer.max_steps=1", "optimizer.lr=1e-30"))
     before, after = load_decoder(tmp_path / "hf"), load_run(folder, "last")[0]
     with torch.no_grad():
         assert torch.equal(after.logits(TOKENS)[:, :, 0], before.logits(TOKENS)[:, :, 0])

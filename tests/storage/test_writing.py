@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from beyond_ce import writing
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.storage import writing
 from beyond_ce.storage.writing import new_folder, replacing, replacing_in, write_atomically
 
 

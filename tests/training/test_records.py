@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from beyond_ce import writing
 from beyond_ce.errors import RunError
+from beyond_ce.storage import writing
 from beyond_ce.training.records import Records, read_records
 
 

@@ -46,7 +46,13 @@ def _check_numbers(config: Any) -> str | None:
     except (KeyError, TypeError, ValueError):
         return None  # `_build` says what is missing
     for key, value in config.items():
-        if (advice := _rule(key, getattr(defaults, key, None))(value)) is not None:
+        try:
+            default = getattr(defaults, key, None)
+        except Exception:  # a setting that differs between layers has no single default
+            default = None
+        if value is None and "None" in str(type(defaults).__annotations__.get(key)):
+            continue
+        if (advice := _rule(key, default)(value)) is not None:
             return f"{key}={shown(value)}: {advice}"
     return None
 
@@ -56,7 +62,7 @@ def _rule(key: str, default: Any) -> Rule:
     if isinstance(default, bool):
         return FLAG
     if isinstance(default, int):
-        return whole(0 if key.endswith("_id") else 1, 2**24)
+        return whole(0, 2**24)
     if isinstance(default, float):
         return DROPOUT if "drop" in key else number(above=0, high=1e6)
     return lambda value: None

@@ -17,8 +17,20 @@ from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan
 from beyond_ce.reproduction.workers import Task, error_line, run_tasks
+from beyond_ce.runs.checks import check_settings
 
 Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it in the tests
+
+
+def check_configs(plan: Plan) -> None:
+    """Refuses wrong settings in any row of the table, before anything runs.
+
+    Raises:
+        UsageError: for the first that is refused.
+    """
+    # The seeds of a row differ in nothing else: one of its configs stands for all.
+    for config in {job.overrides: config for job, config in plan.configs.items()}.values():
+        check_settings(config)
 
 
 def prepare_once(plan: Plan, prepare: Run) -> None:

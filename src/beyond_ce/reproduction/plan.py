@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job, Table, jobs, load_table
-from beyond_ce.runs.checks import check_settings
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.store import is_done
 
@@ -119,8 +118,6 @@ def plan(
         command += f' ARGS="{" ".join(arguments)}"'
     # Composing takes a fraction of a second: once per row, not per seed.
     rows = {overrides: compose(overrides) for overrides in dict.fromkeys(j.overrides for j in todo)}
-    for config in rows.values():
-        check_settings(config)
     if table.measure:
         for config in rows.values():  # so that its hash differs from that of a training run
             OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
