@@ -34,7 +34,12 @@ UNLIMITED = {
 }
 # Numbers that may be null though conf/ sets them: the limit is then off, or the tokenizer has its
 # own vocabulary.
-NULLABLE = {"dataset.max_documents", "dataset.max_characters", "tokenizer.vocab_size"}
+NULLABLE = {
+    "dataset.max_documents",
+    "dataset.max_characters",
+    "tokenizer.vocab_size",
+    "model.config.num_key_value_heads",
+}
 
 
 @cache
