@@ -159,7 +159,7 @@ def test_the_verdicts_are_those_of_the_claims() -> None:
 
 
 def test_the_sizes_are_those_of_the_trained_models() -> None:
-    reports = [json.loads(p.read_text()) for p in (ROOT / "results/runs").glob("*/report.json")]
+    reports = [json.loads(p.read_text()) for p in (ROOT / "results/reports").glob("*/report.json")]
     trained = [r["parameters"] for r in reports if r["scale"] == "cpu" and r["steps"] >= 100]
     assert f"{min(trained) / 1e6:.2f} to {max(trained) / 1e6:.1f} M parameters" in RESULTS
 

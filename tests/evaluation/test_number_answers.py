@@ -144,7 +144,7 @@ def test_sizes_below_one_are_refused(option):
         NumberAnswers(**options)
 
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "runs"
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "reports"
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 import errno
 import json
 import os
+import shutil
+import subprocess
 
 import pytest
 
+from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan, plan
-from beyond_ce.reproduction.write import write, write_claims
+from beyond_ce.reproduction.write import keep_reports, write, write_claims
+from beyond_ce.runs.identity import kept_folder
 
 
 def test_written_from_reports_alone(make_plan, run):
@@ -30,6 +34,62 @@ def test_written_from_reports_alone(make_plan, run):
     assert "Minutes: 0.2" in paths["md"].read_text()
     with pytest.raises(UsageError, match="no finished run"):
         write(plan, only_done=True)
+
+
+def test_kept_reports_stand_in_for_runs_that_did_not_end_here(make_plan, run):
+    plan = make_plan("ce", seeds=(0, 1))
+    plan = Plan(
+        plan.table,
+        plan.scale,
+        {Job("CE", job.seed, ()): config for job, config in plan.configs.items()},
+        plan.command,
+    )
+    for job, config in plan.configs.items():
+        run(config)
+        kept = kept_folder(config)
+        assert kept == plan.results / "reports" / plan.folder(job).name
+    assert len(keep_reports(plan)) == 2
+    table = write(plan)["csv"].read_text()
+    for job in plan.configs:
+        shutil.rmtree(plan.folder(job))
+    assert plan.missing() and write(plan)["csv"].read_text() == table
+    with pytest.raises(UsageError, match="no finished run"):
+        write(plan, only_done=True)
+    assert keep_reports(plan) == []  # nothing has run here
+
+    # Repeated with another result: the run's own report counts, the kept one stays until asked.
+    job, config = next(iter(plan.configs.items()))
+    run(config)
+    own, kept = plan.folder(job) / "report.json", kept_folder(config) / "report.json"
+    before = kept.read_bytes()
+    own.write_text(own.read_text().replace('"wall_clock_s": 6.0', '"wall_clock_s": 7.0'))
+    assert keep_reports(plan) == []  # the same metrics, in another time
+    own.write_text(own.read_text().replace("0.5", "0.25"))
+    assert "CE,interpolate/accuracy,0.425," in write(plan)["csv"].read_text()
+    assert kept.read_bytes() == before
+    (kept.parent / "evaluation").mkdir()
+    (kept.parent / "evaluation" / "test.parquet").write_text("old")
+    (own.parent / "evaluation").mkdir()
+    for name in ("test", "other"):
+        (own.parent / "evaluation" / f"{name}.parquet").write_text("new")
+    predictions = kept.parent / "evaluation" / "test.parquet"
+    assert keep_reports(plan) == [kept, predictions]
+    assert kept.read_bytes() == own.read_bytes() and predictions.read_text() == "new"
+
+
+@pytest.mark.skipif(not (CONF_DIR.parent / ".git").exists(), reason="not a git checkout")
+def test_git_ignores_what_runs_write():
+    """A clone stays as it was after any command at scale smoke."""
+    for name in ("results/runs/a/report.json", "results/tables/smoke/a.csv", "results/slurm/a"):
+        ignored = subprocess.run(["git", "check-ignore", "-q", name], cwd=CONF_DIR.parent)
+        assert ignored.returncode == 0, name
+    tracked = subprocess.run(
+        ["git", "ls-files", "results/runs", "results/tables/smoke"],
+        cwd=CONF_DIR.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert tracked.stdout == ""
 
 
 def test_a_breakdown_is_a_second_csv(make_plan, run):

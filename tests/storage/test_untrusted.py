@@ -154,7 +154,7 @@ def test_yaml_that_is_no_config_is_one_line(text: str, tmp_path: Path) -> None:
 
 
 def test_every_run_folder_of_this_repository_is_read(tmp_path: Path) -> None:
-    reports = sorted((ROOT / "results" / "runs").glob("*/report.json"))
+    reports = sorted((ROOT / "results" / "reports").glob("*/report.json"))
     assert reports
     for path in reports:
         check_plain(json.loads(path.read_text())["config"], path)

@@ -256,10 +256,10 @@ def jobs(
 
 
 def read_reports(jobs: Sequence[Job], folder_of: Callable[[Job], Path]) -> Reports:
-    """The report.json of every job whose run folder has one.
+    """The report.json of every job whose folder has one.
 
-    The DONE file is not needed: a table's committed reports come without it, and a report is
-    written only when its run is over.
+    The DONE file is not needed: the kept reports come without it, and a report is written only
+    when its run is over.
 
     Raises:
         RunError: a report is damaged or of another run, or a finished run has none. Its row would

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job, Table, jobs, load_table
-from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
@@ -34,6 +34,13 @@ class Plan:
 
     def folder(self, job: Job) -> Path:
         return run_folder(self.configs[job])
+
+    def report_folder(self, job: Job) -> Path:
+        """Where to read a job's report and predictions: its run's folder, if it has ended here,
+        or else among the kept ones."""
+        own = self.folder(job)
+        ended = (own / "report.json").exists() or is_done(own)
+        return own if ended else kept_folder(self.configs[job])
 
     def any_done(self) -> bool:
         return any(is_done(self.folder(job)) for job in self.configs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from beyond_ce.configuration import CONF_DIR
@@ -19,7 +20,8 @@ from beyond_ce.reporting.tables import (
     write_csv,
 )
 from beyond_ce.reproduction.plan import Plan, plan
-from beyond_ce.runs.store import is_done
+from beyond_ce.runs.identity import kept_folder
+from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
@@ -29,11 +31,11 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     """Writes the table's files from the reports that exist; returns suffix -> path.
 
     Args:
-        only_done: leave out reports whose run folder lacks DONE, such as committed reports whose
-            runs failed when they were repeated here.
+        only_done: leave out runs that did not end here, such as those that failed when they were
+            repeated, instead of taking their kept reports.
     """
     usable = [job for job in plan.configs if not only_done or is_done(plan.folder(job))]
-    reports = read_reports(usable, plan.folder)
+    reports = read_reports(usable, plan.report_folder)
     if not reports:
         raise UsageError(
             f"no finished run of {plan.table.id} at scale {plan.scale}: run `{plan.command}` first"
@@ -57,6 +59,28 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
             else:
                 file.write_text(texts[suffix], encoding="utf-8")
     return paths
+
+
+def keep_reports(plan: Plan) -> list[Path]:
+    """Copies what the table reads from the runs here to results/reports, for git; returns it.
+
+    A kept report with the same metrics stays as it is, and predictions are copied only where a
+    run's predictions are kept already, since most tables need none.
+    """
+    copies = []
+    for job, config in plan.configs.items():
+        own, kept = plan.folder(job), kept_folder(config)
+        if not is_done(own):
+            continue
+        known = (kept / "report.json").exists()
+        if known and read_report(kept)["metrics"] == read_report(own)["metrics"]:
+            continue
+        predictions = [path.relative_to(kept) for path in kept.glob("evaluation/*.parquet")]
+        for name in [Path("report.json"), *predictions]:
+            with replacing(kept / name, place="set results_dir") as (file,):
+                shutil.copyfile(own / name, file)
+            copies.append(kept / name)
+    return copies
 
 
 def write_claims(results: Path) -> Path:
@@ -88,4 +112,4 @@ def reports_behind(table: Table, scale: str, results: Path) -> Reports:
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
     planned = plan(table.id, scale, overrides=[f"results_dir={results}"])
-    return read_reports(list(planned.configs), planned.folder)
+    return read_reports(list(planned.configs), planned.report_folder)

@@ -75,6 +75,14 @@ def run_folder(config: DictConfig) -> Path:
     return Path(config.results_dir) / "runs" / run_hash(config)
 
 
+def kept_folder(config: DictConfig) -> Path:
+    """`<results_dir>/reports/<hash>`: where git keeps the run's report for the tables.
+
+    It is not the run's own folder, so that repeating a run leaves a checkout as it was.
+    """
+    return Path(config.results_dir) / "reports" / run_hash(config)
+
+
 def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
     """A run's config with Hydra overrides of keys in `group`, or of keys left out of the hash.
 
