@@ -14,12 +14,10 @@ from beyond_ce.reporting.tables import (
     Reports,
     Table,
     load_table,
-    read_reports,
     tabulate,
     write_csv,
 )
 from beyond_ce.reproduction.plan import Plan, plan
-from beyond_ce.runs.store import is_done
 from beyond_ce.storage.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
@@ -32,8 +30,8 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
         only_done: leave out reports whose run folder lacks DONE, such as committed reports whose
             runs failed when they were repeated here.
     """
-    usable = [job for job in plan.configs if not only_done or is_done(plan.folder(job))]
-    reports = read_reports(usable, plan.folder)
+    finished = [job for job in plan.configs if plan.is_finished(job)]
+    reports = plan.reports(finished if only_done else list(plan.configs))
     if not reports:
         raise UsageError(
             f"no finished run of {plan.table.id} at scale {plan.scale}: run `{plan.command}` first"
@@ -88,4 +86,4 @@ def reports_behind(table: Table, scale: str, results: Path) -> Reports:
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
     planned = plan(table.id, scale, overrides=[f"results_dir={results}"])
-    return read_reports(list(planned.configs), planned.folder)
+    return planned.reports(list(planned.configs))
