@@ -40,8 +40,10 @@ def measure(plan: Plan) -> None:
         for row, fields in reports.items():
             config = configs[row, seed]
             with open_run(config) as folder:
-                head = {**report_head(config), "scale": plan.scale}
-                write_report(folder, {**head, **fields, "inputs": current_inputs(config)})
+                report = {**report_head(config), "scale": plan.scale, **fields}
+                if inputs := current_inputs(config):
+                    report["inputs"] = inputs
+                write_report(folder, report)
 
 
 class RowByRow(ABC):

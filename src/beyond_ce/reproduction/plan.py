@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +14,7 @@ from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import run_folder
-from beyond_ce.runs.inputs import check_same_inputs, is_finished
+from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
 
 PAPERS = ("ntl", "mtp")
 
@@ -27,6 +27,7 @@ class Plan:
     scale: str
     configs: Mapping[Job, DictConfig]
     command: str
+    _memo: Memo = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def results(self) -> Path:
@@ -40,7 +41,7 @@ class Plan:
 
     def is_finished(self, job: Job) -> bool:
         """Whether the job's run is complete, see `inputs.is_finished`."""
-        return is_finished(self.configs[job])
+        return is_finished(self.configs[job], self._memo)
 
     def reports(self, jobs: Sequence[Job]) -> Reports:
         """The reports of these jobs that there are.

@@ -25,7 +25,7 @@ from beyond_ce.runs.baseline import run_baseline
 from beyond_ce.runs.checks import check_settings, try_parts
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.identity import run_folder
-from beyond_ce.runs.inputs import is_finished, record_inputs
+from beyond_ce.runs.inputs import check_prepared, is_finished, record_inputs
 from beyond_ce.runs.preparation import Prepared, prepare
 from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import score
@@ -65,6 +65,7 @@ def run(config: DictConfig) -> Path:
         inputs = record_inputs(config, folder) if primary else {}
         parts = _assemble(config, trainer)
         if primary:
+            check_prepared(inputs, parts.prepared.fingerprint)
             parts.prepared.tokenizer.save(folder / "tokenizer")
             parts.logger.start(folder, OmegaConf.to_container(config, resolve=True))
         preparation_s = time.perf_counter() - start

@@ -31,14 +31,18 @@ log = logging.getLogger(__name__)
 Inputs = dict[str, dict[str, str]]
 """By the key of the config: `source`, which tells people what was read, and `digest`."""
 
+Memo = dict[str, Inputs]
+"""Inputs that were read already, for runs that share them."""
+
 _DATA = "dataset"
 _FILE = "inputs.json"
 # What models and tokenizers read in a folder; other files, such as notes and logs, may change.
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".json", ".model", ".txt")
+_OTHERWISE = "set another results_dir, or delete that folder to start anew"
 _SHOWN = 12  # hex digits of a digest
 
 
-def current_inputs(config: DictConfig) -> Inputs:
+def current_inputs(config: DictConfig, memo: Memo | None = None) -> Inputs:
     """What a run of this config would read now.
 
     What is on the hub counts by its commit, and is left out while that is not known: without a
@@ -48,12 +52,20 @@ def current_inputs(config: DictConfig) -> Inputs:
         UsageError: something is missing, such as the folder of the data.
         RunError: it cannot be read.
     """
-    cache_dir = Path(config.cache_dir)
-    found = {} if "measure" in config else current_data(config)
+    memo = {} if memo is None else memo
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    found: Inputs = {}
+    if "measure" not in config:
+        key = json.dumps(plain[_DATA], sort_keys=True)
+        if key not in memo:
+            memo[key] = current_data(config)
+        found |= memo[key]
     if "baseline" not in config:
-        for key, name in _sources(OmegaConf.to_container(config, resolve=True), ""):
-            if (entry := _named_input(key, name, cache_dir)) is not None:
-                found[key] = entry
+        for setting, name in _sources(plain, ""):
+            key = f"{setting}={name}"
+            if key not in memo:
+                memo[key] = _named_input(setting, name, Path(config.cache_dir))
+            found |= memo[key]
     return found
 
 
@@ -83,20 +95,20 @@ def _sources(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _named_input(key: str, name: str, cache_dir: Path) -> dict[str, str] | None:
+def _named_input(key: str, name: str, cache_dir: Path) -> Inputs:
     """The input that a setting names: a file, a folder, or what is on the hub."""
     from beyond_ce.runs.loading import find_tokenizer  # slow to import, and seldom needed
 
     path = Path(name).expanduser()
     if not path.exists():
         revision = hub_revision(name, "model")
-        return None if revision is None else {"source": f"{key}={name}", "digest": revision}
+        return {} if revision is None else {key: {"source": f"{key}={name}", "digest": revision}}
     if key.startswith("tokenizer.") and path.is_dir():
         path = find_tokenizer(path)
     files = [path]
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.is_file())
-    return {"source": f"{key}={name}", "digest": bytes_digest(files, cache_dir)}
+    return {key: {"source": f"{key}={name}", "digest": bytes_digest(files, cache_dir)}}
 
 
 def record_inputs(config: DictConfig, folder: Path) -> Inputs:
@@ -113,10 +125,16 @@ def record_inputs(config: DictConfig, folder: Path) -> Inputs:
     path = folder / _FILE
     if (folder / "last.ckpt").exists() and path.exists():  # before that, there is nothing to spoil
         known = _read(path)
-        compare(known, now, f"{folder} was started")
+        compare(known, now, f"{folder} was started", _OTHERWISE)
         now |= known
     write_atomically(path, json.dumps(now, indent=2, sort_keys=True) + "\n")
     return now
+
+
+def check_prepared(inputs: Inputs, fingerprint: str) -> None:
+    """Raises RunError if the data that were prepared are not those that were recorded before."""
+    if _DATA in inputs and inputs[_DATA]["digest"] != fingerprint:
+        raise RunError("the data changed while they were read: start the same command again")
 
 
 def recorded_inputs(folder: Path) -> Inputs:
@@ -159,13 +177,18 @@ def _checked(values: Any, where: str) -> Inputs:
     return values
 
 
-def compare(had: Inputs, now: Inputs, what: str) -> None:
-    """Raises UsageError if an input that is in both has another digest."""
+def compare(had: Inputs, now: Inputs, what: str, otherwise: str) -> None:
+    """Raises UsageError if an input that is in both has another digest.
+
+    Args:
+        what: the start of the message, which "with ..." continues.
+        otherwise: what to do if not to put the former input back.
+    """
     for key in had:
         if key in now and had[key]["digest"] != now[key]["digest"]:
             raise UsageError(
                 f"{what} with {_shown(had[key])}, and now there is {_shown(now[key])}: put the "
-                "former back, set another results_dir, or delete that folder to run it again"
+                f"former back, {otherwise}"
             )
 
 
@@ -173,7 +196,7 @@ def _shown(entry: dict[str, str]) -> str:
     return f"{' '.join(entry['source'].split())} (content {entry['digest'][:_SHOWN]})"
 
 
-def is_finished(config: DictConfig) -> bool:
+def is_finished(config: DictConfig, memo: Memo | None = None) -> bool:
     """Whether the config's run is complete, from the inputs that there are now.
 
     If they cannot be read any more, a warning says that they are not compared.
@@ -187,11 +210,11 @@ def is_finished(config: DictConfig) -> bool:
         return False
     if known := recorded_inputs(folder):
         try:
-            now = current_inputs(config)
+            now = current_inputs(config, memo)
         except (UsageError, RunError) as error:
             _warn(f"finished runs are not compared with what they read: {error}")
             now = {}
-        compare(known, now, f"{folder} is finished")
+        compare(known, now, f"{folder} was run", _OTHERWISE)
     return True
 
 

@@ -68,7 +68,8 @@ def score_again(
     """
     saved = read_config(folder)
     config = reconfigure(saved, overrides, "evaluator")
-    compare(recorded_inputs(folder), current_data(config), f"{folder} was trained")
+    place = "or give its place with dataset.path=..."
+    compare(recorded_inputs(folder), current_data(config), f"{folder} was trained", place)
     kind = get_object(config.evaluator._target_)
     config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
     evaluator: Evaluator = build(config.evaluator, "evaluator")

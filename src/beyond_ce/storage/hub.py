@@ -23,7 +23,7 @@ def hub_revision(name: str, kind: Literal["model", "dataset"]) -> str | None:
 
     with contextlib.suppress(Exception):  # the client has no common class of errors
         return HfApi().repo_info(name, repo_type=kind, timeout=_SECONDS).sha
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
-    with contextlib.suppress(OSError, UnicodeDecodeError):
+    with contextlib.suppress(OSError, ValueError):  # the latter for what is no name on the hub
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
         return (folder / "refs" / "main").read_text(encoding="utf-8").strip() or None
     return None
