@@ -6,8 +6,11 @@ A constructor says with `takes` what each of its settings may be, one line per s
     def __init__(self, max_steps: int, gradient_clip: float) -> None:
 
 It then refuses everything else, and `check_values` refuses it in a config, before anything is
-built. A setting is never changed: 16.0 is no whole number, since a run with it would have another
-name than the same run with 16. `true` is no number. NaN and infinity are never what one wants.
+built. A setting is never changed: 16.0 is no whole number, and `true` is no number. NaN and
+infinity are never what one wants.
+
+A rule also says which of its values are the same, by `in_one_form` (1 and 1.0, where any number is
+taken), and `SOURCE` says that a run reads what the setting names.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _SHOWN = 60  # characters of a refused value
 _MOST = 2**31 - 1
 _RULES = "settings_rules"  # the attribute of a decorated function
+_FORM = "one_form"  # of a rule: maps equal values to one
+_READ = "is_read"  # of a rule: whether a value names something that a run reads
 
 
 def whole(low: int = 0, high: int = _MOST) -> Rule:
@@ -70,7 +75,27 @@ def number(
             return f"give at least {low:g}" if low > above else f"give more than {above:g}"
         return f"give at most {high:g}" if high < below else f"give less than {most:g}"
 
+    return with_form(rule, _as_float)
+
+
+def with_form(rule: Rule, form: Callable[[Any], Any]) -> Rule:
+    """The rule, with what `in_one_form` does to its values."""
+    setattr(rule, _FORM, form)
     return rule
+
+
+def in_one_form(rule: Rule, value: Any) -> Any:
+    """The value as all that equal it are written: 1.0 for 1, where the rule takes any number.
+
+    What a rule refuses, and what it says nothing about, stays as it is.
+    """
+    form: Callable[[Any], Any] | None = getattr(rule, _FORM, None)
+    return value if form is None else form(value)
+
+
+def _as_float(value: Any) -> Any:
+    # Adding zero makes a zero of -0.0, which equals it.
+    return float(value) + 0.0 if _is_a(Real, value) and _is_finite(value) else value
 
 
 def _is_a(kind: type, value: Any) -> bool:
@@ -98,7 +123,8 @@ def optional(rule: Rule) -> Rule:
         advice = None if value is None else rule(value)
         return None if advice is None else f"{advice}, or null"
 
-    return relaxed
+    setattr(relaxed, _READ, is_read(rule))
+    return with_form(relaxed, lambda value: in_one_form(rule, value))
 
 
 def each(rule: Rule, count: int | None = None) -> Rule:
@@ -113,7 +139,10 @@ def each(rule: Rule, count: int | None = None) -> Rule:
         advice = next((advice for v in value if (advice := rule(v)) is not None), None)
         return None if advice is None else f"{advice} for each"
 
-    return listed
+    def form(value: Any) -> Any:
+        return [in_one_form(rule, v) for v in value] if isinstance(value, list) else value
+
+    return with_form(listed, form)
 
 
 def span(low: int, high: int) -> Rule:
@@ -137,6 +166,19 @@ def TEXT(value: Any) -> str | None:
     """A text or a path that is not empty."""
     full = isinstance(value, PurePath) or (isinstance(value, str) and value.strip())
     return None if full else "give a text"
+
+
+def SOURCE(value: Any) -> str | None:
+    """A file, a folder or a name on the hub that a run reads: its content counts as the run's."""
+    return TEXT(value)
+
+
+setattr(SOURCE, _READ, True)
+
+
+def is_read(rule: Rule) -> bool:
+    """Whether the rule is `SOURCE`, or null besides."""
+    return getattr(rule, _READ, False)
 
 
 def PATH(value: Any) -> str | None:
@@ -215,7 +257,7 @@ def check_values(target: Any, values: Mapping[str, Any], name: Callable[[str], s
     Raises:
         UsageError: for the first that is refused.
     """
-    rules, known = _declared(target)
+    rules, known = declared(target)
     settings = [key for key in values if not (key.startswith("_") and key.endswith("_"))]
     for key in settings:
         if known is not None and key not in known:
@@ -226,7 +268,7 @@ def check_values(target: Any, values: Mapping[str, Any], name: Callable[[str], s
             check_value(name(key), values[key], rules[key])
 
 
-def _declared(target: Any) -> tuple[dict[str, Rule], set[str] | None]:
+def declared(target: Any) -> tuple[dict[str, Rule], set[str] | None]:
     """The rules and the names of all settings; None for the names if it takes any.
 
     A constructor that passes `**settings` on takes those of the class that it is based on, and a

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from beyond_ce.configuration import build, compose
-from beyond_ce.data import cache
+from beyond_ce.data import cache, files
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,20 @@ def test_default_settings(
     choices: list[str], fingerprint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BEYOND_CE_DATA", raising=False)  # whose files would count by their content
+    monkeypatch.setattr(files, "hub_revision", lambda name, kind: None)  # as without a network
     name, *settings = choices
     data = build(compose([f"dataset={name}", *settings]).dataset, "dataset")
     assert data.fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "multirc", "books", "github_code", "wikipedia"])
+def test_data_of_the_hub_count_by_their_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BEYOND_CE_DATA", raising=False)
+    found = set()
+    for commit in (None, "1" * 40, "2" * 40):
+        monkeypatch.setattr(files, "hub_revision", lambda name, kind, commit=commit: commit)
+        found.add(build(compose([f"dataset={name}"]).dataset, "dataset").fingerprint())
+    assert len(found) == 3
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:
@@ -112,16 +123,16 @@ def test_every_file_counts_by_its_content(name: str, tmp_path: Path) -> None:
         overrides = [f"dataset={name}", f"dataset.path={tmp_path}"]
         return build(compose(overrides).dataset, "dataset").fingerprint()
 
-    files = dict(LINES[name])
-    if not files:  # the official files of the generator
+    contents = dict(LINES[name])
+    if not contents:  # the official files of the generator
         plan = build(compose([f"dataset={name}"]).dataset, "dataset")._plan()
-        files = {f"{each.regime}/{each.module}.txt": "1 + 1?\n2\n" for each in plan}
-    for file, text in files.items():
+        contents = {f"{each.regime}/{each.module}.txt": "1 + 1?\n2\n" for each in plan}
+    for file, text in contents.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
     seen = {fingerprint()}
     assert fingerprint() in seen
-    for file, text in files.items():
+    for file, text in contents.items():
         (tmp_path / file).write_text(text.replace("1", "3").replace("o", "u"))
         new = fingerprint()
         assert new not in seen, file

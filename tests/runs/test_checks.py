@@ -148,6 +148,45 @@ def test_every_number_is_taken_or_refused_in_one_line(group: str) -> None:
         refusal(try_parts, config)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_equal_numbers_are_one_run(group: str) -> None:
+    """Wherever both 2 and 2.0 may be given."""
+    for name, config, key, default, value in swept(group):
+        if value != VALUES[0]:
+            continue  # each key once
+        for whole in (0, 1, 2):
+            names = []
+            for number in (whole, float(whole)):
+                inner = [number, *default[1:]] if isinstance(default, list) else number
+                OmegaConf.update(config, key, inner, merge=False)
+                if refusal(check_settings, config) is None:
+                    names.append(run_hash(config))
+            assert len(names) < 2 or names[0] == names[1], f"{group}={name} {key}={whole}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("loss=ntl_was loss.weight=1", "loss=ntl_was loss.weight=1.0"),
+        ("optimizer.lr=1e-3", "optimizer.lr=0.001"),
+        ("head=multi_token head.loss_weights=[1,2]", "head=multi_token head.loss_weights=[1.0,2]"),
+        (
+            "model=gpt2_tiny model.config.attn_pdrop=0",
+            "model=gpt2_tiny model.config.attn_pdrop=0.0",
+        ),
+        ("head=regression head.shift=-0.0", "head=regression head.shift=0"),
+    ],
+)
+def test_numbers_count_by_their_value(overrides: tuple[str, str]) -> None:
+    one, two = (compose([*SMOKE, *each.split()]) for each in overrides)
+    assert run_hash(one) == run_hash(two)
+
+
+def test_a_flag_is_no_number() -> None:
+    flags = [compose([*SMOKE, "trainer.compile=true"]), compose([*SMOKE, "trainer.compile=1"])]
+    assert run_hash(flags[0]) != run_hash(flags[1])
+
+
 @pytest.mark.parametrize(
     "key", ["seed", "results_dir", "cache_dir", "evaluate_checkpoint", "scale", *GROUPS]
 )

@@ -36,6 +36,11 @@ class DataSet(ABC):
     def load(self) -> dict[str, datasets.Dataset]:
         """The splits "train", "validation" and `test_splits`; made on first use, then cached."""
 
+    @property
+    def hub_name(self) -> str | None:
+        """The name on the Hugging Face hub of what the examples are made from, if it is there."""
+        return None
+
     def fingerprint(self) -> str:
         """Hex digest of everything that defines the examples."""
         definition = {"version": self.version, **self._definition()}

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import RunError, UsageError, check_no_device, one_line
+from beyond_ce.storage.digests import remembered
+from beyond_ce.storage.hub import hub_revision
 
 if TYPE_CHECKING:
     import datasets
 
 ROOT_VARIABLE = "BEYOND_CE_DATA"
 """Environment variable: a folder that has one subfolder per data set."""
-
-_BLOCK = 2**20  # bytes read at once
 
 
 def data_folder(path: str | Path | None, name: str) -> Path | None:
@@ -112,8 +112,13 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
 
 
-def content_digest(paths: Iterable[Path]) -> str:
+def content_digest(paths: Iterable[Path], cache_dir: Path | None = None) -> str:
     """Hex digest of the files' text; independent of their paths and of gzip."""
+    paths = list(paths)
+    return remembered(paths, "text", lambda: _content_digest(paths), cache_dir)
+
+
+def _content_digest(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         for _, line in read_lines(path):
@@ -122,23 +127,14 @@ def content_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def bytes_digest(paths: Iterable[Path]) -> str:
-    """Hex digest of the files' bytes, for large files: several times as fast as `content_digest`.
+def hub_identity(name: str, *parts: object) -> str:
+    """Identifies rows on the hub: by name, whatever else chooses them, and commit if it is known.
 
-    Raises:
-        RunError: a file cannot be read.
+    Args:
+        parts: such as the configuration; None is written like a name.
     """
-    digest = hashlib.sha256()
-    for path in paths:
-        part = hashlib.sha256()
-        try:
-            with path.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    part.update(block)
-        except OSError as error:
-            raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
-        digest.update(part.digest())
-    return digest.hexdigest()
+    revision = hub_revision(name, "dataset")
+    return " ".join(["hub", name, *map(str, parts), *([f"at {revision}"] if revision else [])])
 
 
 class RowSource:
@@ -168,11 +164,16 @@ class RowSource:
             for split, stems in splits.items():
                 self.files[split] = find_file(folder, *(f"{stem}.jsonl" for stem in stems))
 
-    def identity(self) -> str:
-        """Identifies the rows: a digest of the files, or the name on the hub."""
+    def identity(self, cache_dir: Path | None = None) -> str:
+        """Identifies the rows: a digest of the files, or the name on the hub and its commit."""
         if self.files:
-            return content_digest(self.files.values())
-        return "hub " + " ".join(part for part in self.hub if part)
+            return content_digest(self.files.values(), cache_dir)
+        return hub_identity(*(part for part in self.hub if part))
+
+    @property
+    def hub_name(self) -> str | None:
+        """The name on the hub if the rows come from there."""
+        return None if self.files else self.hub[0]
 
     def read(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields each row's location for messages, such as "train.jsonl, line 3", and the row."""

@@ -77,10 +77,14 @@ class GSM8K(PromptAnswerData):
 
     def _definition(self) -> dict[str, Any]:
         return {
-            "source": self.rows.identity(),
+            "source": self.rows.identity(self.cache_dir),
             "seed": self.seed,
             **self.sizes,
         }
+
+    @property
+    def hub_name(self) -> str | None:
+        return self.rows.hub_name
 
     def _splits(self) -> Splits:
         yield "test", list(self._examples("test"))[: self.sizes["max_test"]]

@@ -12,6 +12,7 @@ from beyond_ce.data import files
 from beyond_ce.data.corpus import Corpus, Document
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
+from beyond_ce.storage.digests import remembered
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
@@ -75,8 +76,16 @@ class HubCorpus(Corpus):
 
     def identity(self) -> str:
         if not self.paths:
-            parts = (self.hub, self.config, self.split, self.column, self.max_documents)
-            return " ".join(["hub", *map(str, parts)])
+            parts = (self.config, self.split, self.column, self.max_documents)
+            return files.hub_identity(self.hub, *parts)
+        what = f"rows {self.column} {self.max_documents}"
+        return remembered(self.paths, what, self._digest, self.cache_dir)
+
+    @property
+    def hub_name(self) -> str | None:
+        return None if self.paths else self.hub
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for text in self._texts():
             digest.update(f"{len(text)} {text}".encode())

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
-from beyond_ce.data.files import bytes_digest
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, TEXT, each, one_of, optional, takes, whole
+from beyond_ce.storage.digests import bytes_digest
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Mathematics(PromptAnswerData):
         """Of the official files that are read, in the order of the plan."""
         assert self.path is not None
         files = dict.fromkeys(self._official_file(self.path, stream) for stream in self._plan())
-        return bytes_digest(files)
+        return bytes_digest(files, self.cache_dir)
 
     def _plan(self) -> list[Stream]:
         """All streams of pairs, in the order in which questions are assigned to splits."""

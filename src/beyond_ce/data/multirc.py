@@ -86,11 +86,15 @@ class MultiRC(PromptAnswerData):
 
     def _definition(self) -> dict[str, Any]:
         return {
-            "source": self.rows.identity(),
+            "source": self.rows.identity(self.cache_dir),
             "seed": self.seed,
             "validation_size": self.validation_size,
             "max_prompt_words": self.max_prompt_words,
         }
+
+    @property
+    def hub_name(self) -> str | None:
+        return self.rows.hub_name
 
     def _splits(self) -> Splits:
         yield "test", self._examples(self._questions("validation"))

@@ -6,9 +6,12 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
 
 from beyond_ce.data.corpus import Corpus, Document
-from beyond_ce.data.python_source import library_files, text_digest
+from beyond_ce.data.python_source import library_files, library_paths, text_digest
+from beyond_ce.storage.digests import remembered
 
 _MIN_CHARACTERS = 80  # of a docstring; shorter ones are single lines and mostly not sentences
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -40,6 +43,10 @@ class PythonDocs(Corpus):
 
     def identity(self) -> str:
         # A digest of the sources, because making the documents takes seconds.
+        paths = [*library_paths().values(), *_topics_file()]
+        return remembered(paths, "library and topics", self._digest, self.cache_dir)
+
+    def _digest(self) -> str:
         return text_digest(self._files | self._topics)
 
     def documents(self) -> Iterator[Document]:
@@ -52,6 +59,11 @@ class PythonDocs(Corpus):
         for topic, text in distinct_topics(self._topics).items():
             name = f"topics/{topic}"
             yield Document(text, name, self.split_of(name))
+
+
+def _topics_file() -> list[Path]:
+    spec = find_spec("pydoc_data.topics")
+    return [Path(spec.origin)] if spec is not None and spec.origin is not None else []
 
 
 def docstrings(source: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from beyond_ce.data.corpus import Corpus, Document
+from beyond_ce.storage.digests import remembered
 
 # Test suites (lib2to3's and idlelib's among them) are half of the library and full of
 # near-duplicates. encodings has generated tables and a hundred codecs from one template; pydoc_data
@@ -45,27 +47,36 @@ class PythonSource(Corpus):
         return dict(library_files())
 
     def identity(self) -> str:
-        return text_digest(self._files)
+        paths = library_paths().values()
+        return remembered(paths, "library", lambda: text_digest(self._files), self.cache_dir)
 
     def documents(self) -> Iterator[Document]:
         for name, text in self._files.items():
             yield Document(text, name, self.split_of(name))
 
 
-def library_files() -> Iterator[tuple[str, str]]:
-    """Path within the library and text of each source file, without tests and generated tables."""
+def library_paths() -> dict[str, Path]:
+    """Path within the library -> path of each source file, without tests and generated tables."""
     root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
-        relative = path.relative_to(root)
-        if _EXCLUDED & set(relative.parts) or relative.parts[0].startswith(_GENERATED):
-            continue
+    found = []
+    for folder, below, files in os.walk(root):
+        # Here and not on every file: site-packages may hold many times as many as the library.
+        below[:] = set(below) - _EXCLUDED
+        found += [Path(folder, name).relative_to(root) for name in files if name.endswith(".py")]
+    kept = (path for path in found if not path.parts[0].startswith(_GENERATED))
+    return {path.as_posix(): root / path for path in sorted(kept, key=lambda path: path.parts)}
+
+
+def library_files() -> Iterator[tuple[str, str]]:
+    """Path within the library and text of each source file that is text and not empty."""
+    for name, path in library_paths().items():
         try:
             with tokenize.open(path) as file:  # in the encoding that the file declares
                 text = file.read()
         except (OSError, SyntaxError, UnicodeDecodeError):
             continue
         if text.strip():
-            yield relative.as_posix(), text
+            yield name, text
 
 
 def text_digest(texts: dict[str, str]) -> str:

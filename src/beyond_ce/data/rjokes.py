@@ -113,7 +113,10 @@ class RJokes(PromptAnswerData):
     def _source(self) -> str:
         if self.folder is None:
             return f"rJokesData {_COMMIT}"
-        return " ".join(f"{stem} {content_digest([path])}" for stem, path in self._files.items())
+        digests = {
+            stem: content_digest([path], self.cache_dir) for stem, path in self._files.items()
+        }
+        return " ".join(f"{stem} {digest}" for stem, digest in digests.items())
 
     @cached_property
     def _files(self) -> dict[str, Path]:

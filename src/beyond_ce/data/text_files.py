@@ -60,7 +60,7 @@ class TextFiles(Corpus):
         self.root = Path(os.path.commonpath([path.parent for path in self.paths]))
 
     def identity(self) -> str:
-        return f"{content_digest(self.paths)} separated by {self.separator!r}"
+        return f"{content_digest(self.paths, self.cache_dir)} separated by {self.separator!r}"
 
     def documents(self) -> Iterator[Document]:
         for path in self.paths:

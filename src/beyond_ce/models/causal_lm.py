@@ -30,42 +30,8 @@ from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.heads import Head
-from beyond_ce.settings import DROPOUT, FLAG, TEXT, Rule, number, optional, shown, takes, whole
-
-
-def _check_numbers(config: Any) -> str | None:
-    """A mapping whose numbers are of the type of the model's defaults, and in a range of use.
-
-    Only what is common to the models of transformers: `_build` refuses unknown keys, and the model
-    what does not fit together.
-    """
-    if not isinstance(config, Mapping):
-        return "model_type is missing: give it, and keys of that type"
-    try:
-        defaults = AutoConfig.for_model(config["model_type"])
-    except (KeyError, TypeError, ValueError):
-        return None  # `_build` says what is missing
-    for key, value in config.items():
-        try:
-            default = getattr(defaults, key, None)
-        except Exception:  # a setting that differs between layers has no single default
-            default = None
-        if value is None and "None" in str(type(defaults).__annotations__.get(key)):
-            continue
-        if (advice := _rule(key, default)(value)) is not None:
-            return f"{key}={shown(value)}: {advice}"
-    return None
-
-
-def _rule(key: str, default: Any) -> Rule:
-    """What may replace the default of a setting."""
-    if isinstance(default, bool):
-        return FLAG
-    if isinstance(default, int):
-        return whole(0, 2**24)
-    if isinstance(default, float):
-        return DROPOUT if "drop" in key else number(above=0, high=1e6)
-    return lambda value: None
+from beyond_ce.models.transformers_settings import check_numbers
+from beyond_ce.settings import SOURCE, optional, takes
 
 
 class CausalLM(CausalModel):
@@ -92,8 +58,8 @@ class CausalLM(CausalModel):
 
     @takes(
         "model",
-        config=_check_numbers,
-        pretrained=optional(TEXT),
+        config=check_numbers,
+        pretrained=optional(SOURCE),
     )
     def __init__(
         self,

@@ -23,7 +23,7 @@ from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
 from beyond_ce.models.rope_scaling import check_scaling
-from beyond_ce.settings import FLAG, LAYERS, SIZE, TEXT, number, optional, takes, whole
+from beyond_ce.settings import FLAG, LAYERS, SIZE, SOURCE, number, optional, takes, whole
 
 
 class Decoder(CausalModel):
@@ -73,7 +73,7 @@ class Decoder(CausalModel):
         norm_eps=number(above=0, high=1),
         rope_theta=number(1, 1e12),
         checkpoint_activations=FLAG,
-        pretrained=optional(TEXT),
+        pretrained=optional(SOURCE),
     )
     def __init__(
         self,

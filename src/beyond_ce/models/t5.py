@@ -31,7 +31,7 @@ from beyond_ce.batches.batch import (
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import DecodingState, LanguageModel, mean_state
 from beyond_ce.models.heads import Head, RegressionHead
-from beyond_ce.settings import DROPOUT, LAYERS, SIZE, TEXT, optional, takes
+from beyond_ce.settings import DROPOUT, LAYERS, SIZE, SOURCE, optional, takes
 
 
 def attention(
@@ -95,7 +95,7 @@ class T5(LanguageModel):
         num_heads=SIZE,
         num_layers=LAYERS,
         dropout=DROPOUT,
-        pretrained=optional(TEXT),
+        pretrained=optional(SOURCE),
     )
     def __init__(
         self,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from beyond_ce.configuration import build
 from beyond_ce.reporting.statistics import summarize
 from beyond_ce.reproduction.plan import Plan, plan
+from beyond_ce.runs.inputs import current_inputs
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.report import report_head
 from beyond_ce.runs.store import open_run, write_report
@@ -39,7 +40,10 @@ def measure(plan: Plan) -> None:
         for row, fields in reports.items():
             config = configs[row, seed]
             with open_run(config) as folder:
-                write_report(folder, {**report_head(config), "scale": plan.scale, **fields})
+                report = {**report_head(config), "scale": plan.scale, **fields}
+                if inputs := current_inputs(config):
+                    report["inputs"] = inputs
+                write_report(folder, report)
 
 
 class RowByRow(ABC):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.reporting.tables import Job, Table, jobs, load_table
+from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
@@ -27,6 +28,7 @@ class Plan:
     scale: str
     configs: Mapping[Job, DictConfig]
     command: str
+    _memo: Memo = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def results(self) -> Path:
@@ -43,14 +45,35 @@ class Plan:
         return own if ended else kept_folder(self.configs[job])
 
     def any_done(self) -> bool:
-        return any(is_done(self.folder(job)) for job in self.configs)
+        return any(self.is_finished(job) for job in self.configs)
+
+    def is_finished(self, job: Job) -> bool:
+        """Whether the job's run is complete, see `inputs.is_finished`."""
+        return is_finished(self.configs[job], self._memo)
+
+    def reports(self, jobs: Sequence[Job]) -> Reports:
+        """The reports of these jobs that there are.
+
+        Raises:
+            UsageError: with the same settings, some read other data or weights than others.
+        """
+        reports = read_reports(jobs, self.report_folder)
+        check_same_inputs(
+            (
+                f"{self.table.id}, {job.row}, seed {job.seed} ({self.folder(job).name})",
+                self.configs[job],
+                report,
+            )
+            for job, report in reports.items()
+        )
+        return reports
 
     def missing(self) -> dict[Path, Job]:
         """Run folder -> job of every run that is not done; rows that share a run count once."""
         folders: dict[Path, Job] = {}
         for job in self.configs:
             folders.setdefault(self.folder(job), job)
-        return {folder: job for folder, job in folders.items() if not is_done(folder)}
+        return {folder: job for folder, job in folders.items() if not self.is_finished(job)}
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:

@@ -15,7 +15,6 @@ from beyond_ce.reporting.tables import (
     Reports,
     Table,
     load_table,
-    read_reports,
     tabulate,
     write_csv,
 )
@@ -34,8 +33,8 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
         only_done: leave out runs that did not end here, such as those that failed when they were
             repeated, instead of taking their kept reports.
     """
-    usable = [job for job in plan.configs if not only_done or is_done(plan.folder(job))]
-    reports = read_reports(usable, plan.report_folder)
+    finished = [job for job in plan.configs if plan.is_finished(job)]
+    reports = plan.reports(finished if only_done else list(plan.configs))
     if not reports:
         raise UsageError(
             f"no finished run of {plan.table.id} at scale {plan.scale}: run `{plan.command}` first"
@@ -112,4 +111,4 @@ def reports_behind(table: Table, scale: str, results: Path) -> Reports:
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
     planned = plan(table.id, scale, overrides=[f"results_dir={results}"])
-    return read_reports(list(planned.configs), planned.report_folder)
+    return planned.reports(list(planned.configs))

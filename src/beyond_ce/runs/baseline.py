@@ -14,6 +14,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import NumberAnswers
 from beyond_ce.evaluation.baselines import Baseline
 from beyond_ce.evaluation.evaluator import subsample
+from beyond_ce.runs.inputs import record_inputs
 from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import save_scores
 from beyond_ce.runs.store import open_run, write_report
@@ -28,6 +29,7 @@ def run_baseline(config: DictConfig) -> Path:
     """
     start = time.perf_counter()
     with open_run(config) as folder:
+        inputs = record_inputs(config, folder)
         baseline: Baseline = build(config.baseline, "baseline")
         evaluator: NumberAnswers = build(config.evaluator, "evaluator")
         data = build(config.dataset, "dataset")
@@ -53,6 +55,7 @@ def run_baseline(config: DictConfig) -> Path:
         report = {
             **report_head(config),
             "data": data.fingerprint(),
+            "inputs": inputs,
             "metrics": metrics,
             "parameters": parameters,
             "steps": 0,

@@ -25,10 +25,11 @@ from beyond_ce.runs.baseline import run_baseline
 from beyond_ce.runs.checks import check_settings, try_parts
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.inputs import check_prepared, is_finished, record_inputs
 from beyond_ce.runs.preparation import Prepared, prepare
 from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import score
-from beyond_ce.runs.store import is_done, open_run, write_report
+from beyond_ce.runs.store import open_run, write_report
 from beyond_ce.training import Trainer, TrainingResult
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import read_records
@@ -38,17 +39,19 @@ from beyond_ce.training.session import Batches
 def run(config: DictConfig) -> Path:
     """Train and evaluate what `config` describes; returns the run's folder.
 
-    A finished run is skipped, an interrupted one continues where it stopped.
+    A finished run is skipped, an interrupted one continues where it stopped; both only if what it
+    read is still the same.
 
     Raises:
-        UsageError: the config asks for something that cannot be done.
+        UsageError: the config asks for something that cannot be done, or the run in its folder read
+            other data or weights.
         RunError: something broke during the run, or a signal stopped it.
     """
     check(config)
     check_settings(config)
     check_parts(config)
     folder = run_folder(config)
-    if is_done(folder):
+    if is_finished(config):
         rank_zero_only(print)(f"{folder} is finished: skipped")
         return folder
     try_parts(config)
@@ -59,8 +62,10 @@ def run(config: DictConfig) -> Path:
     primary = trainer.fabric.is_global_zero
     # One rank locks the folder for all of them, and is the only one to write.
     with open_run(config) if primary else nullcontext():
+        inputs = record_inputs(config, folder) if primary else {}
         parts = _assemble(config, trainer)
         if primary:
+            check_prepared(inputs, parts.prepared.fingerprint)
             parts.prepared.tokenizer.save(folder / "tokenizer")
             parts.logger.start(folder, OmegaConf.to_container(config, resolve=True))
         preparation_s = time.perf_counter() - start
@@ -72,7 +77,8 @@ def run(config: DictConfig) -> Path:
                 parts.logger.finish(metrics)
                 # includes training before an interruption, but not the preparation for it
                 wall_clock_s = result.seconds + preparation_s + time.perf_counter() - start
-                write_report(folder, _report(config, parts, result, model, metrics, wall_clock_s))
+                report = _report(config, parts, result, model, metrics, wall_clock_s)
+                write_report(folder, {**report, "inputs": inputs})
     return folder
 
 

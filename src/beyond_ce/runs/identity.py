@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -13,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import FORMER_NAMES
 from beyond_ce.errors import UsageError
+from beyond_ce.settings import Rule, declared, in_one_form
 
 # Keys that say where and how fast a run happens but not what it computes are left out of the hash.
 # `precision` and `compile` change the arithmetic, so they stay in it.
@@ -32,6 +35,7 @@ _NOT_HASHED = {
     "trainer.checkpoint_every",
 }
 
+_PRESENT_NAMES = {former: present for present, former in FORMER_NAMES.items()}
 _HASHED_FOR_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
 
 
@@ -39,7 +43,9 @@ def definition(config: DictConfig) -> dict[str, Any]:
     """The part of a config that defines the run's numbers, with plain Python values.
 
     Only the last component of a data set's `path` counts, so that the same files give the same
-    run wherever they are. A run with a baseline has no model, so the model's settings are left out.
+    run wherever they are; `inputs` compares their content. A run with a baseline has no model, so
+    the model's settings are left out. Equal numbers are the same: where a setting takes any number,
+    1 stands as 1.0.
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
@@ -48,10 +54,13 @@ def definition(config: DictConfig) -> dict[str, Any]:
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
+        rules = rules_of(node["_target_"]) if "_target_" in node else {}
         for key, value in node.items():
             name = f"{prefix}{key}"
             if name in _NOT_HASHED:
                 continue
+            if key in rules:
+                value = in_one_form(rules[key], value)
             if isinstance(value, dict):
                 value = prune(value, f"{name}.")
             elif key == "path" and isinstance(value, str):
@@ -62,6 +71,16 @@ def definition(config: DictConfig) -> dict[str, Any]:
         return kept
 
     return prune(plain, "")
+
+
+@functools.cache
+def rules_of(target: str) -> dict[str, Rule]:
+    """The rules of what a config names; none for what is no longer there."""
+    module, _, name = _PRESENT_NAMES.get(target, target).rpartition(".")
+    try:  # not Hydra's get_object, which prints what it does not find
+        return declared(getattr(importlib.import_module(module), name))[0]
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return {}
 
 
 def run_hash(config: DictConfig) -> str:

@@ -17,6 +17,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.identity import reconfigure
+from beyond_ce.runs.inputs import compare, current_data, recorded_inputs
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
@@ -62,10 +63,13 @@ def score_again(
         The metrics of each split.
 
     Raises:
-        UsageError: there is no such run, checkpoint, split or override.
+        UsageError: there is no such run, checkpoint, split or override, or its data are no longer
+            what it was trained on.
     """
     saved = read_config(folder)
     config = reconfigure(saved, overrides, "evaluator")
+    place = "or give its place with dataset.path=..."
+    compare(recorded_inputs(folder), current_data(config), f"{folder} was trained", place)
     kind = get_object(config.evaluator._target_)
     config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
     evaluator: Evaluator = build(config.evaluator, "evaluator")

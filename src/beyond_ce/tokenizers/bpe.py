@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import sentencepiece
 
-from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
+from beyond_ce.settings import NO_LIMIT, SOURCE, optional, takes
 from beyond_ce.tokenizers.sentence_piece import TRAINING, SentencePieceTokenizer
 
 
@@ -49,7 +49,7 @@ class BPETokenizer(SentencePieceTokenizer):
     @takes(
         "tokenizer",
         vocab_size=NO_LIMIT,
-        model=optional(TEXT),
+        model=optional(SOURCE),
     )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         super().__init__(vocab_size, model)

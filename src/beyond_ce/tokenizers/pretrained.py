@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import FLAG, NO_LIMIT, TEXT, takes
+from beyond_ce.settings import FLAG, NO_LIMIT, SOURCE, takes
 from beyond_ce.tokenizers.base import Tokenizer
 
 _SPACES = "Ġ▁ "
@@ -45,7 +45,7 @@ class PretrainedTokenizer(Tokenizer):
 
     @takes(
         "tokenizer",
-        model=TEXT,
+        model=SOURCE,
         digits_only=FLAG,
         vocab_size=NO_LIMIT,
     )

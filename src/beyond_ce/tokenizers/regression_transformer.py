@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from beyond_ce.settings import FLAG, NO_LIMIT, TEXT, optional, takes, whole
+from beyond_ce.settings import FLAG, NO_LIMIT, SOURCE, optional, takes, whole
 from beyond_ce.tokenizers.digit import DigitTokenizer
 from beyond_ce.tokenizers.sentence_piece import DIGITS
 
@@ -49,7 +49,7 @@ class RegressionTransformerTokenizer(DigitTokenizer):
     @takes(
         "tokenizer",
         vocab_size=NO_LIMIT,
-        model=optional(TEXT),
+        model=optional(SOURCE),
         max_places=whole(1, 300),
         log_scale=FLAG,
     )

@@ -17,7 +17,7 @@ import sentencepiece
 import torch
 
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
+from beyond_ce.settings import NO_LIMIT, SOURCE, optional, takes
 from beyond_ce.storage.writing import new_folder
 from beyond_ce.tokenizers.base import Tokenizer
 
@@ -155,7 +155,7 @@ class SentencePieceTokenizer(Tokenizer):
     @takes(
         "tokenizer",
         vocab_size=NO_LIMIT,
-        model=optional(TEXT),
+        model=optional(SOURCE),
     )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         self.max_vocab_size = vocab_size

@@ -11,7 +11,7 @@ import torch
 
 from beyond_ce.data.numbers import NUMBER, number_value
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
+from beyond_ce.settings import NO_LIMIT, SOURCE, optional, takes
 from beyond_ce.tokenizers.sentence_piece import SentencePieceTokenizer
 
 
@@ -36,7 +36,7 @@ class XValTokenizer(SentencePieceTokenizer):
     @takes(
         "tokenizer",
         vocab_size=NO_LIMIT,
-        model=optional(TEXT),
+        model=optional(SOURCE),
     )
     def __init__(self, vocab_size: int | None = None, model: str | None = None) -> None:
         if model is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -23,13 +24,16 @@ from torch.nn import functional as F
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
-from beyond_ce.settings import WEIGHT, each, optional, takes, whole
+from beyond_ce.settings import WEIGHT, each, in_one_form, optional, takes, whole, with_form
 
 
 def _weights(value: Any) -> str | None:
     """A list of weights, of which one is positive."""
     advice = each(WEIGHT)(value)
     return "make one of them positive" if advice is None and not any(value) else advice
+
+
+with_form(_weights, partial(in_one_form, each(WEIGHT)))
 
 
 class MultiTokenHead(Head):
