@@ -19,8 +19,9 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.markdown import NOTHING, grid, interval
+from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import Reports, Table, TableNumbers
+from beyond_ce.reporting.tables import Reports, Table
 
 KINDS = ("better", "harmless", "equivalent")
 

@@ -8,19 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from beyond_ce.reporting.numbers import MINUS_BASELINE, SHARE, Cell, cells
 from beyond_ce.reporting.paper import SPLIT_NAMES, Paper
 from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import (
-    MINUS_BASELINE,
-    SHARE,
-    Cell,
-    Column,
-    Part,
-    Reports,
-    Row,
-    Table,
-    cells,
-)
+from beyond_ce.reporting.tables import Column, Part, Reports, Row, Table
 
 NOTHING = "–"
 Cells = Mapping[tuple[str, str], Cell]
@@ -32,7 +23,7 @@ def to_markdown(
     """The md file of a table.
 
     Args:
-        frame: the numbers, from `tables.tabulate`.
+        frame: the numbers, from `numbers.tabulate`.
         expected: how many runs the table has when complete; rows may share one.
     """
     table = table.at(scale)

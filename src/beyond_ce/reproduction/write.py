@@ -10,14 +10,8 @@ from beyond_ce.reporting.breakdown import break_down
 from beyond_ce.reporting.claims import judge, ledger, load_claims
 from beyond_ce.reporting.latex import to_latex
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.tables import (
-    Reports,
-    Table,
-    load_table,
-    read_reports,
-    tabulate,
-    write_csv,
-)
+from beyond_ce.reporting.numbers import tabulate, write_csv
+from beyond_ce.reporting.tables import Reports, Table, load_table, read_reports
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.runs.store import is_done
 from beyond_ce.storage.writing import replacing, write_atomically

@@ -19,7 +19,8 @@ from beyond_ce.benchmarks.ntl_runtime import PackageWasserstein, TorchCrossEntro
 from beyond_ce.configuration import CONF_DIR, build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import CrossEntropy, WassersteinLoss
-from beyond_ce.reporting.tables import cells, load_table, read_reports, tabulate
+from beyond_ce.reporting.numbers import cells, tabulate
+from beyond_ce.reporting.tables import load_table, read_reports
 from beyond_ce.reproduction.measurement import measure
 from beyond_ce.reproduction.measurements import loss_runtime
 from beyond_ce.reproduction.measurements.loss_runtime import Runtime

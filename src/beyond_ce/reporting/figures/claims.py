@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.style import PAPER, style
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.tables import Table, TableNumbers
+from beyond_ce.reporting.numbers import TableNumbers
+from beyond_ce.reporting.tables import Table
 
 VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
     Verdict.REPRODUCED: ("o", "#009E73"),
