@@ -77,14 +77,19 @@ def seeds_for_width(spread: float, first: int, half_width: float, tests: int = 1
     return max(first, math.ceil((t * spread / half_width) ** 2 * (1 - 1e-9)))
 
 
-def p_above(difference: Summary, bound: float) -> float:
-    """p-value of the one-sided t test that the true difference is above `bound`.
+def p_value(difference: Summary, excess: float) -> float:
+    """p-value of the one-sided t test that the true mean is on this side of a bound.
 
-    At most .025 exactly when the difference's 95% interval is above it. 1 without an interval.
+    Args:
+        excess: by how much the mean over seeds is on this side: mean - bound, bound - mean, or, for
+            two bounds at once, the smaller of both.
+
+    Returns:
+        At most .025 exactly when the whole 95% interval is on this side; 1 without an interval.
     """
-    if difference.freedom < 1:
+    if difference.freedom < 1 or math.isnan(excess):
         return 1.0
-    excess, error = difference.mean - bound, difference.standard_error
+    error = difference.standard_error
     if error == 0:
         return 0.0 if excess > 0 else 1.0
     return float(stats.t.sf(excess / error, difference.freedom))

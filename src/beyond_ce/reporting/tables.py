@@ -222,22 +222,13 @@ def load_table(path: Path) -> Table:
 
 
 def jobs(
-    table: Table,
-    scale: str,
-    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
-    overrides: Sequence[str] = (),
+    table: Table, scale: str, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
 ) -> list[Job]:
-    """One job per row, experiment and seed; `overrides` come last and win over the row's.
-
-    Args:
-        seeds: of every row, or row -> seeds; None for the table's at this scale.
-    """
+    """One job per row, experiment and seed; `overrides` come last and win over the row's."""
     if not table.seeds.get(scale):
         raise UsageError(
             f"{table.id} has no seeds at scale '{scale}'; it has scales: {', '.join(table.seeds)}"
         )
-    of_all = table.seeds[scale] if seeds is None or isinstance(seeds, Mapping) else seeds
-    of_row = seeds if isinstance(seeds, Mapping) else {}
     return [
         Job(
             row.label,
@@ -253,7 +244,7 @@ def jobs(
         for part in table.parts
         for row in table.at(scale).rows
         if row.overrides is not None
-        for seed in of_row.get(row.label, of_all)
+        for seed in (table.seeds[scale] if seeds is None else seeds)
     ]
 
 
