@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -156,13 +156,13 @@ class Finding:
     """A claim at one scale.
 
     Attributes:
-        runs: names of the runs that it rests on.
+        runs: name -> seed of the runs that it rests on.
         untestable: (size or floor, why), if the claim is not judged at this scale.
     """
 
     claim: Claim
     effects: Sequence[Effect]
-    runs: frozenset[str] = frozenset()
+    runs: Mapping[str, int] = field(default_factory=dict)
     untestable: tuple[str, str] | None = None
 
     @property
@@ -289,16 +289,16 @@ def judge(claim: Claim, table: Table, scale: str, reports: Reports) -> Finding:
     reasons = claim.untestable.get(scale)
     untestable = next(iter(reasons.items())) if reasons else _at_floor(claim, numbers)
     runs = {
-        run
+        run: seed
         for condition in claim.conditions
         for metric in filter(None, (condition.metric, condition.minus))
         for row in condition.weights
-        for run in numbers.runs(row, metric)
+        for run, seed in numbers.runs(row, metric).items()
     }
     if untestable is not None:
         numbers = TableNumbers(table, {})
     effects = [_effect(condition, claim.kind, numbers) for condition in claim.conditions]
-    return Finding(claim, _judged(effects, claim.kind), frozenset(runs), untestable)
+    return Finding(claim, _judged(effects, claim.kind), runs, untestable)
 
 
 def _judged(effects: Sequence[Effect], kind: str) -> list[Effect]:

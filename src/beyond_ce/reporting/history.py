@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from beyond_ce.reporting.claims import Claim, Condition
-from beyond_ce.reporting.tables import Table
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,16 @@ class Past:
     """The state of things when the first report that a claim rests on was committed.
 
     Attributes:
-        date: of that commit, year-month-day.
+        date: of that commit, with the time.
         claim: the claim as it stood then; None if it was not written yet.
         others: claims on the same table that stood then and exist no more.
-        seeds: of the claim's table at the scale, then; None if there was no such table.
+        later_seeds: seeds of which all reports were committed afterwards.
     """
 
     date: str
     claim: Claim | None
     others: list[Claim] = field(default_factory=list)
-    seeds: list[int] | None = None
+    later_seeds: list[int] = field(default_factory=list)
 
 
 class History:
@@ -56,38 +55,39 @@ class History:
             return "this is a shallow clone, without the history"
         return None
 
-    def before(
-        self, claim: Claim, scale: str, runs: Collection[str], names: Collection[str]
-    ) -> Past | None:
-        """The state when the first of `runs` was committed; None if none of them is.
+    def before(self, claim: Claim, runs: Mapping[str, int], names: Collection[str]) -> Past | None:
+        """The state when the first of the claim's reports was committed; None if none of them is.
 
         Args:
+            runs: name -> seed of the runs that the claim rests on.
             names: ids of the claims that exist today.
         """
-        committed = [self._first_reports[run] for run in runs if run in self._first_reports]
+        committed = [(self._first[run], seed) for run, seed in runs.items() if run in self._first]
         if not committed:
             return None
-        _, commit, date = min(committed)
+        (start, commit, date), _ = min(committed)
         then = self._claims(commit)
         others = [
             each for each in then.values() if each.table == claim.table and each.id not in names
         ]
-        return Past(date, then.get(claim.id), others, self._seeds(commit, claim.table, scale))
+        early = {seed for (place, _, _), seed in committed if place == start}
+        later = sorted(set(runs.values()) - early)
+        return Past(date, then.get(claim.id), others, later)
 
     @cached_property
-    def _first_reports(self) -> dict[str, tuple[int, str, str]]:
+    def _first(self) -> dict[str, tuple[int, str, str]]:
         """Run -> (place in the history, commit, date) of the first commit of its report."""
         paths = (f"results/{folder}/*/report.json" for folder in ("runs", "reports"))
         log = self._git(
             *("log", "--reverse", "--date-order", "--diff-filter=A", "--name-only"),
-            *("--no-renames", "--date=format:%Y-%m-%d", "--format=commit %H %ad", "--"),
+            *("--no-renames", "--date=format:%Y-%m-%d %H:%M", "--format=commit %H %ad", "--"),
             *(f":(glob){path}" for path in paths),
         )
         found: dict[str, tuple[int, str, str]] = {}
         commit, date, place = "", "", 0
         for line in (log or "").splitlines():
             if line.startswith("commit "):
-                _, commit, date = line.split()
+                _, commit, date = line.split(" ", 2)
                 place += 1
             elif line:
                 found.setdefault(line.split("/")[-2], (place, commit, date))
@@ -100,10 +100,6 @@ class History:
             for fields in (self._yaml(commit, path) or {}).get("claims", ()):
                 claims[fields["id"]] = _claim(fields)
         return claims
-
-    def _seeds(self, commit: str, table_id: str, scale: str) -> list[int] | None:
-        table = self._yaml(commit, f"conf/table/{table_id}.yaml")
-        return None if table is None else table["seeds"].get(scale)
 
     def _read_yaml(self, commit: str, path: str) -> dict[str, Any] | None:
         text = self._git("show", f"{commit}:{path}")
@@ -145,14 +141,11 @@ def _claim(fields: Mapping[str, Any]) -> Claim:
     )
 
 
-def changes(then: Past, claim: Claim, table: Table, scale: str) -> list[str]:
+def changes(then: Past, claim: Claim, scale: str) -> list[str]:
     """What about a claim is not as it was then, in a word or two each; empty if nothing is."""
-    seeds = [] if then.seeds is None else then.seeds
-    added = len(table.seeds.get(scale, [])) - len(seeds)
-    told = [f"{added:+d} seeds"] if then.seeds is not None and added else []
     old = then.claim
     if old is None:
-        return ["written afterwards", *told]
+        return ["written afterwards"]
     contrasts, margins = (
         [
             [tuple(getattr(each, name) for name in names) for each in c.conditions]
@@ -168,4 +161,4 @@ def changes(then: Past, claim: Claim, table: Table, scale: str) -> list[str]:
         "where it is testable": (scale in old.untestable) != (scale in claim.untestable)
         or old.floor != claim.floor,
     }
-    return [*(name for name, differ in differs.items() if differ), *told]
+    return [name for name, differ in differs.items() if differ]

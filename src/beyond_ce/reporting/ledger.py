@@ -9,7 +9,7 @@ from pathlib import Path
 
 from beyond_ce.reporting.claims import MISSING, Claim, Finding, Verdict, judge
 from beyond_ce.reporting.history import History, changes
-from beyond_ce.reporting.markdown import NOTHING, grid, interval
+from beyond_ce.reporting.markdown import NOTHING, grid, interval, number
 from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.tables import Reports, Table
@@ -111,7 +111,7 @@ def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     """Findings that share a run, with each other or by way of a third, in their order."""
     found: list[list[Finding]] = []
     for finding in findings:
-        shares = [g for g in found if any(finding.runs & other.runs for other in g)]
+        shares = [g for g in found if any(finding.runs.keys() & other.runs for other in g)]
         merged = [finding, *(other for group in shares for other in group)]
         found = [group for group in found if group not in shares]
         found.append(sorted(merged, key=findings.index))
@@ -157,7 +157,7 @@ def _verdicts(tables: Mapping[str, Table], evidence: Evidence, folder: Path) -> 
 
 
 def _number(value: float, spec: str) -> str:
-    return NOTHING if math.isnan(value) else f"{value:{spec}}"
+    return NOTHING if math.isnan(value) else number(value, spec)
 
 
 def _seeds(n: int | None) -> str:
@@ -206,8 +206,8 @@ def _baselines(tables: Mapping[str, Table], evidence: Evidence) -> Iterator[str]
             ]
             if ahead:
                 yield (
-                    f"- `{claim.id}`: in {metric} {', '.join(ahead)} beats {best} "
-                    f"({means[best]:{column.format}})"
+                    f"- `{claim.id}`: in {metric} {best} ({means[best]:{column.format}}) is behind "
+                    + " and ".join(ahead)
                 )
 
 
@@ -234,28 +234,34 @@ def _changed(
     if history.unknown:
         yield f"Unknown: {history.unknown}."
         return
-    yield (
-        "From git: a claim is listed if its wording, condition, margin or the table's seeds are "
-        "not those of the commit in which the first report that it rests on appeared, on the date "
-        "given. *Then* is the claim of that time judged on today's reports."
-    )
-    yield ""
     names = {claim.id for claim in claims}
     lines: list[list[str]] = []
     gone: dict[str, Claim] = {}
     for finding in evidence.findings:
-        claim, table = finding.claim, tables[finding.claim.table]
-        past = history.before(claim, evidence.scale, finding.runs, names)
-        if past is None or not (told := changes(past, claim, table, evidence.scale)):
+        claim, reports = finding.claim, evidence.reports.get(finding.claim.table, {})
+        past = history.before(claim, finding.runs, names)
+        if past is None:
             continue
-        now = evidence.reports.get(claim.table, {})
-        then = NOTHING if past.claim is None else _verdict(past.claim, tables, evidence.scale, now)
-        if past.seeds and len(past.seeds) < len(table.seeds.get(evidence.scale, ())):
-            fewer = {job: report for job, report in now.items() if job.seed in past.seeds}
-            verdict = _verdict(claim, tables, evidence.scale, fewer)
-            told[-1] += f" (with the first {len(past.seeds)}: {verdict})"
-        lines.append([f"`{claim.id}`", past.date, ", ".join(told), then, finding.label])
+        told = changes(past, claim, evidence.scale)
+        if past.later_seeds:
+            first = {job: each for job, each in reports.items() if job.seed not in past.later_seeds}
+            verdict = _verdict(claim, tables, evidence.scale, first)
+            told.append(f"seeds {past.later_seeds} added ({verdict} without them)")
+        if told:
+            then = NOTHING
+            if past.claim is not None:
+                then = _verdict(past.claim, tables, evidence.scale, reports)
+            lines.append([f"`{claim.id}`", past.date, "; ".join(told), then, finding.label])
         gone |= {each.id: each for each in past.others}
+    if not lines and not gone:
+        yield "Nothing, says git."
+        return
+    yield (
+        "From git: a claim is listed if its wording, condition or margin, or where it is judged, "
+        "is not that of the commit in which the first report that it rests on appeared, or if "
+        "reports of more seeds appeared later. *Then* is the verdict on the claim as it was, on "
+        "today's reports.\n"
+    )
     yield grid(["claim", "first report", "what changed", "then", "now"], lines)
     for each in gone.values():
         reports = evidence.reports.get(each.table, {})

@@ -79,11 +79,11 @@ def plus_minus(summary: Summary, spec: str) -> str:
     """`mean ± std`, or as much of it as there is."""
     if math.isnan(summary.mean):
         return NOTHING
-    mean = _number(summary.mean, spec)
-    return mean if math.isnan(summary.std) else f"{mean} ± {_number(summary.std, spec)}"
+    mean = number(summary.mean, spec)
+    return mean if math.isnan(summary.std) else f"{mean} ± {number(summary.std, spec)}"
 
 
-def _number(value: float, spec: str) -> str:
+def number(value: float, spec: str) -> str:
     """`value` by `spec`; with an exponent if a runaway answer has made it huge."""
     if abs(value) >= 1e6:
         spec = "+.1e" if spec.startswith("+") else ".1e"
@@ -118,9 +118,9 @@ def interval(summary: Summary, spec: str) -> str:
     if math.isnan(summary.mean):
         return NOTHING
     spec = f"+{spec}"
-    text = _number(summary.mean, spec)
+    text = number(summary.mean, spec)
     if not math.isnan(summary.low):
-        text += f" [{_number(summary.low, spec)}, {_number(summary.high, spec)}]"
+        text += f" [{number(summary.low, spec)}, {number(summary.high, spec)}]"
     return f"**{text}**" if summary.excludes_zero else text
 
 
@@ -165,17 +165,20 @@ def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
 
 def _power(table: Table, by_seed: TableNumbers, part: Part, split: str) -> list[str]:
     """What the seeds can show of each difference and contrast, beside the paper's effect."""
-    compared = {c.label: c.weights for c in table.contrasts}
-    for row in table.rows:
-        if table.baseline is not None and row.label != table.baseline and row.overrides is not None:
-            compared.setdefault(row.label, {row.label: 1.0, table.baseline: -1.0})
+    baseline = table.baseline
+    compared = {
+        f"{row.label} − {baseline}": {row.label: 1.0, baseline: -1.0}
+        for row in table.rows
+        if baseline is not None and row.label != baseline and row.overrides is not None
+    }
+    compared |= {c.label: c.weights for c in table.contrasts}
     lines = []
     for label, weights in compared.items():
         fields = [label]
         for column in _compared(part):
             ours, paper = by_seed.combine(weights, f"{split}/{column.metric}")
             smallest = detectable(ours)
-            text = NOTHING if math.isnan(smallest) else _number(smallest, column.format)
+            text = NOTHING if math.isnan(smallest) else number(smallest, column.format)
             fields.append(text if math.isnan(paper) else f"{text} (paper {paper:+.3g})")
         lines.append(fields)
     if all(text.startswith(NOTHING) for fields in lines for text in fields[1:]):

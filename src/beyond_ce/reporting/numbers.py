@@ -138,9 +138,9 @@ class TableNumbers:
             values[job.seed] = value
         return values
 
-    def runs(self, row: str, metric: str) -> set[str]:
-        """Names of the row's runs that have this metric as a finite number."""
-        return {self.reports[job]["run"] for job, _ in self._values(row, metric)}
+    def runs(self, row: str, metric: str) -> dict[str, int]:
+        """Name -> seed of the row's runs that have this metric as a finite number."""
+        return {self.reports[job]["run"]: job.seed for job, _ in self._values(row, metric)}
 
     def _values(self, row: str, metric: str) -> Iterator[tuple[Job, float]]:
         variant = f"{metric}@{self.rows[row].variant}"
