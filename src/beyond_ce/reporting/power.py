@@ -49,7 +49,8 @@ def seeds_for_power(spread: float, effect: float) -> int | None:
         spread: standard deviation between seeds of the paired difference.
 
     Returns:
-        The smallest number that does; None where there is no effect to find, or no spread yet.
+        The smallest number that does (beyond 1000 by the normal distribution, two or so fewer);
+        None where there is no effect to find, or no spread yet.
     """
     if not (effect > 0 and math.isfinite(effect) and math.isfinite(spread)):
         return None
