@@ -26,10 +26,10 @@ rng = np.random.default_rng(0)
 def test_the_detectable_effect_is_found_in_four_of_five_samples(n):
     sample = stats.zscore(rng.normal(size=n), ddof=1)  # spread 1 exactly
     effect = detectable(summarize(list(sample)))
-    drawn = effect + rng.normal(size=(200_000, n))
+    drawn = effect + rng.normal(size=(50_000, n))
     t = drawn.mean(1) / drawn.std(1, ddof=1) * n**0.5
-    # 0.0009 is the standard error of the share.
-    assert np.mean(np.abs(t) > stats.t.isf(ALPHA, n - 1)) == pytest.approx(0.8, abs=0.004)
+    # 0.0018 is the standard error of the share.
+    assert np.mean(np.abs(t) > stats.t.isf(ALPHA, n - 1)) == pytest.approx(0.8, abs=0.007)
 
 
 @pytest.mark.parametrize("freedom", [5, 10, 40])
@@ -110,17 +110,17 @@ def draw(runs, first, later, half_width, mean=0.0):
 
 @pytest.mark.parametrize(("first", "cap"), [(3, 10**9), (3, 20), (8, 10**9), (8, 12)])
 def test_seeds_added_by_stein_keep_the_coverage_of_the_interval(first, cap):
-    _, spread, total, mean = draw(40_000, first, cap, half_width=0.4, mean=0.3)
+    _, spread, total, mean = draw(8_000, first, cap, half_width=0.4, mean=0.3)
     assert (total > first).mean() > 0.5  # most of them have a second stage
     half = stats.t.isf(ALPHA, first - 1) * spread / total**0.5
     covered = np.mean(np.abs(mean - 0.3) <= half)
-    assert covered == pytest.approx(0.95, abs=0.005)  # its standard error is 0.001
+    assert covered == pytest.approx(0.95, abs=0.01)  # its standard error is 0.0024
     if cap == 10**9:
         assert np.all(half <= 0.4 + 1e-9)
 
 
 def test_seeds_added_until_the_interval_excludes_zero_do_not():
-    runs, first, most = 20_000, 3, 20
+    runs, first, most = 10_000, 3, 20
     values = rng.normal(size=(runs, most))
     ended = np.zeros(runs, bool)
     for n in range(first, most + 1):
@@ -128,6 +128,16 @@ def test_seeds_added_until_the_interval_excludes_zero_do_not():
         t = some.mean(1) / some.std(1, ddof=1) * n**0.5
         ended |= np.abs(t) > stats.t.isf(ALPHA, n - 1)
     assert ended.mean() > 0.2  # where 0.05 was promised
+
+
+def test_nor_do_those_added_only_where_the_first_stage_decides_nothing():
+    """Why the number of seeds depends on spreads only, for every claim, decided or not."""
+    stage, spread, total, mean = draw(8_000, 5, 10**9, half_width=0.2)
+    t = stats.t.isf(ALPHA, 4)
+    at_first = np.abs(stage.mean(1)) > t * spread / 5**0.5
+    at_last = np.abs(mean) > t * spread / total**0.5
+    assert np.mean(at_last) == pytest.approx(0.05, abs=0.01)
+    assert np.mean(at_first | at_last) > 0.075
 
 
 def test_summarize_is_the_interval_that_was_simulated():
@@ -169,7 +179,9 @@ def test_holm_is_the_closed_test(p_values):
     """A hypothesis falls if Bonferroni rejects every intersection that it is part of."""
     everything = range(len(p_values))
     subsets = [
-        set(chosen) for size in everything for chosen in itertools.combinations(everything, size + 1)
+        set(chosen)
+        for size in everything
+        for chosen in itertools.combinations(everything, size + 1)
     ]
     expected = [
         all(min(p_values[j] for j in s) <= ALPHA / len(s) for s in subsets if i in s)
@@ -180,7 +192,7 @@ def test_holm_is_the_closed_test(p_values):
 
 def test_holm_keeps_the_probability_of_any_error():
     # Two of four hypotheses are true, and their tests depend on each other.
-    shared = rng.normal(size=(40_000, 1))
-    z = 0.7 * shared + 0.51**0.5 * rng.normal(size=(40_000, 4)) + [0, 0, 3, 4]
-    wrong = sum(any(holm(list(p))[:2]) for p in stats.norm.sf(z[:8_000]))
-    assert wrong / 8_000 <= ALPHA + 0.005
+    shared = rng.normal(size=(3_000, 1))
+    z = 0.7 * shared + 0.51**0.5 * rng.normal(size=(3_000, 4)) + [0, 0, 3, 4]
+    wrong = sum(any(holm(list(p))[:2]) for p in stats.norm.sf(z))
+    assert wrong / 3_000 <= ALPHA + 0.008
