@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
         ax.text(
             1.01,
             y + (len(group) - 1) / 2,
-            f"{len(group)} {verdict.value}",
+            textwrap.fill(f"{len(group)} {verdict.value}", 20),
             color=color,
             transform=right_of_axes,
             va="center",
