@@ -30,16 +30,19 @@ margin" is an effect in that direction, but smaller than that.
 - *undecided*: none of these. *For 80%* is how many seeds, run at once and judged at the end, \
 would find the paper's effect (or no harm at all) with 80% probability. *To decide* is how many \
 there have to be in all so that the interval is as wide as the margin, and therefore excludes zero \
-or lies within it; the seeds so far are then the first stage of Stein's two-stage rule. \
+or lies within it; the table's own seeds are the first stage of Stein's two-stage rule. \
 `scripts/reproduce_table.py <table> --seeds auto` runs them.
 - *not testable here*: the claim is about another *size* of model; the runs are at the *floor*, \
 where nothing has been learned that could differ; or reports are *missing*.
 
 Where a claim has several conditions, all must hold. They are judged together by Holm's procedure, \
-for and against; how many hold is shown, and the one that decides the verdict. Intervals are for \
-one test each: of a hundred tests of effects that do not exist, five exclude zero on one side or \
-the other. Claims that share runs are no independent evidence: those of one verdict that share a \
-run, with each other or by way of a third, are counted as one finding."""
+for and against; how many hold is shown, and the one that decides the verdict. Intervals, what is \
+detectable and the seeds for 80% are for one condition by itself, so that one of several may stay \
+undecided though its interval excludes zero. Of a hundred tests of effects that do not exist, five \
+exclude zero on one side or the other.
+
+Claims that share runs are no independent evidence: those of one verdict that share a run, with \
+each other or by way of a third, are counted as one finding."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ def _changed(
         "From git: a claim is listed if its wording, condition or margin, or where it is judged, "
         "is not that of the commit in which the first report that it rests on appeared, or if "
         "reports of more seeds appeared later. *Then* is the verdict on the claim as it was, on "
-        "today's reports.\n"
+        "today's reports. Claims that are not listed are as they were, or have no report yet.\n"
     )
     yield grid(["claim", "first report", "what changed", "then", "now"], lines)
     for each in gone.values():

@@ -193,3 +193,9 @@ def test_the_script_measures_and_prints(tmp_path: Path) -> None:
     done = subprocess.run([*command, where], capture_output=True, text=True, check=True)
     assert "What a number token loss costs" in done.stdout
     assert len(list((tmp_path / "runs").iterdir())) == 12
+    # Two repeats of two iterations scatter so much that the cap ends the second stage.
+    more = [*command, where, "--seeds", "auto", "--max-seeds", "3"]
+    done = subprocess.run(more, capture_output=True, text=True, check=True)
+    assert "ntl-runtime: stopping at 3 seeds a row" in done.stdout
+    assert "seeds [0, 1] and, as a second stage of those rows that have them, [2]" in done.stdout
+    assert len(list((tmp_path / "runs").iterdir())) == 18
