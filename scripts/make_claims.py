@@ -2,7 +2,8 @@
 
     python scripts/make_claims.py
 
-Nothing is run: make the tables first.
+Nothing is run: make the tables first. For each claim that is undecided it prints how many seeds it
+would take; `reproduce_table.py <table> --seeds auto` runs them.
 """
 
 import argparse
@@ -21,7 +22,8 @@ def main() -> None:
 
     from beyond_ce.reproduction.write import write_claims
 
-    print(write_claims(args.results))
+    path, undecided = write_claims(args.results)
+    print("\n".join([*undecided, str(path)]))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
     python scripts/reproduce_table.py ntl-2
     python scripts/reproduce_table.py 1 --scale smoke --seeds 0,1 trainer.max_steps=50
+    python scripts/reproduce_table.py ntl-2 --seeds auto --max-seeds 30
     python scripts/reproduce_table.py ntl-2 --launcher slurm hydra.launcher.partition=gpu
 
 Finished runs are skipped and interrupted ones continue: start the same command again.
+--seeds auto runs the table's seeds first. Their spread says how many more would decide the claims
+about the table (Stein's two-stage rule); these are run next, and the intervals allow for that.
 """
 
 import sys
@@ -22,7 +25,8 @@ def main() -> None:
         run_local,
         run_slurm,
     )
-    from beyond_ce.reproduction.plan import argument_parser, plans
+    from beyond_ce.reproduction.plan import AUTO, Plan, argument_parser, plans
+    from beyond_ce.reproduction.stages import MAX_SEEDS, second_stage
     from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
@@ -30,9 +34,17 @@ def main() -> None:
         "--jobs", type=int, help="runs at a time; default: as many as fit the cores"
     )
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
+    parser.add_argument(
+        "--max-seeds",
+        type=int,
+        default=MAX_SEEDS,
+        help=f"of a row with --seeds auto, default: {MAX_SEEDS}",
+    )
     args = parser.parse_intermixed_args()
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
+    if args.max_seeds < 1:
+        raise UsageError(f"--max-seeds {args.max_seeds}: give at least 1")
     todo = plans(args)
     for plan in todo:
         check_configs(plan)
@@ -41,16 +53,23 @@ def main() -> None:
     from beyond_ce.runs.experiment import run
     from beyond_ce.runs.preparation import prepare
 
-    failures = []
-    for plan in todo:
+    def run_missing(plan: Plan) -> list[str]:
         if plan.table.measure:
             measure(plan)  # by one process on this machine, whatever the launcher
-        else:
-            prepare_once(plan, prepare)
-            if args.launcher == "slurm":
-                failures += run_slurm(plan, run, [name for name in args.names if "=" in name])
-            else:
-                failures += run_local(plan, run, args.jobs or default_jobs(plan))
+            return []
+        prepare_once(plan, prepare)
+        if args.launcher == "slurm":
+            return run_slurm(plan, run, [name for name in args.names if "=" in name])
+        return run_local(plan, run, args.jobs or default_jobs(plan))
+
+    failures = []
+    for plan in todo:
+        failed = run_missing(plan)
+        if args.seeds == AUTO and not failed:
+            later, lines = second_stage(plan, args.max_seeds)
+            print("\n".join(lines))
+            failed = run_missing(later)
+        failures += failed
         if plan.any_done():
             print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
     if failures:

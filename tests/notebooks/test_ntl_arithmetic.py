@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beyond_ce.reporting.tables import Job, load_table, tabulate, write_csv
+from beyond_ce.reporting.numbers import tabulate, write_csv
+from beyond_ce.reporting.tables import Job, load_table
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "results" / "tables" / "cpu" / "ntl-2.csv"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from beyond_ce.configuration import CONF_DIR
-from beyond_ce.reporting.tables import TableNumbers
+from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reproduction.plan import plan
 from beyond_ce.reproduction.write import write
 

@@ -1,7 +1,8 @@
 import math
 
 from beyond_ce.reporting.breakdown import COLUMNS, break_down
-from beyond_ce.reporting.tables import Job, write_csv
+from beyond_ce.reporting.numbers import write_csv
+from beyond_ce.reporting.tables import Job
 
 
 def test_task_by_task(table, reports, tmp_path):

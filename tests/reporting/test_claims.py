@@ -1,17 +1,13 @@
 import math
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from beyond_ce.errors import UsageError
-from beyond_ce.reporting.claims import Claim, Condition, Verdict, judge, ledger, load_claims
-from beyond_ce.reporting.paper import PAPER_DIR
-from beyond_ce.reporting.tables import Column, Job, Row, Table, load_table
+from beyond_ce.reporting.claims import Claim, Condition, Verdict, judge
+from beyond_ce.reporting.tables import Column, Job, Row, Table
 
-CONF = PAPER_DIR.parents[1] / "conf"
-CLAIMS = CONF / "claims" / "ntl.yaml"
 T2 = (
     4.302652729911275 / 3**0.5
 )  # half width of a 95% interval of three seeds with standard deviation 1
@@ -37,7 +33,8 @@ def made(**values):
     for metric, pair in values.items():
         for row, by_seed in zip(("CE", "NTL λ=0.5"), pair, strict=True):
             for seed, value in enumerate(by_seed):
-                report = reports.setdefault(Job(row, seed, ()), {"metrics": {}})
+                run = {"run": f"{row} {seed}", "metrics": {}}
+                report = reports.setdefault(Job(row, seed, ()), run)
                 report["metrics"][f"test/{metric}"] = value
     return reports
 
@@ -51,19 +48,25 @@ MAE = Condition("test/mae", BETTER)
     [
         ([5.0, 6.0, 7.0], Verdict.REPRODUCED),
         ([-5.0, -6.0, -7.0], Verdict.CONTRADICTED),
-        ([1.0, 2.0, 3.0], Verdict.INCONCLUSIVE),
-        ([5.0], Verdict.INCONCLUSIVE),
-        ([], Verdict.NOT_RUN),
+        ([1.0, 2.0, 3.0], Verdict.UNDECIDED),
+        # The paper's effect is 0.1, and half of it the margin; the half width is 2.48 x 0.01.
+        ([0.01, 0.02, 0.03], Verdict.NO_EFFECT),
+        ([-0.01, -0.02, -0.03], Verdict.NO_EFFECT),
+        ([0.02, 0.03, 0.04], Verdict.REPRODUCED),
+        ([0.016, 0.026, 0.036], Verdict.REPRODUCED),
+        ([0.0, 0.03, 0.06], Verdict.UNDECIDED),
+        ([5.0], Verdict.UNDECIDED),
+        ([], Verdict.NOT_TESTABLE),
     ],
 )
-def test_the_four_verdicts(table, ntl, verdict):
+def test_the_verdicts(table, ntl, verdict):
     finding = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * len(ntl), ntl)))
     assert finding.verdict is verdict
     effect = finding.weakest
     assert effect.ours.n == len(ntl)
     if len(ntl) == 3:
-        mean = sum(ntl) / 3
-        assert (effect.ours.low, effect.ours.high) == pytest.approx((mean - T2, mean + T2))
+        mean, half = sum(ntl) / 3, T2 * abs(ntl[1] - ntl[0])
+        assert (effect.ours.low, effect.ours.high) == pytest.approx((mean - half, mean + half))
     assert effect.paper == pytest.approx(0.1)
 
 
@@ -76,15 +79,15 @@ def test_lower_is_better_where_the_table_says_so(table):
 
 def test_rows_without_the_seed_of_another_do_not_count(table):
     finding = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0, 0.0, 0.0], [5.0])))
-    assert (finding.verdict, finding.weakest.ours.n) == (Verdict.INCONCLUSIVE, 1)
+    assert (finding.verdict, finding.weakest.ours.n) == (Verdict.UNDECIDED, 1)
 
 
 @pytest.mark.parametrize(
     ("margin", "verdict"),
     [
         (1 + T2 + 0.01, Verdict.REPRODUCED),
-        (1 + T2 - 0.01, Verdict.INCONCLUSIVE),
-        (0.01, Verdict.INCONCLUSIVE),
+        (1 + T2 - 0.01, Verdict.UNDECIDED),
+        (0.01, Verdict.UNDECIDED),
     ],
 )
 def test_harmless_is_less_harm_than_the_margin(table, margin, verdict):
@@ -115,12 +118,12 @@ def test_harm_beyond_the_margin_contradicts_and_a_gain_never_does(table):
     [
         # Difference 1 ± T2, which is [-1.48, 3.48]: the farthest end counts against the claim.
         ([0.0, 1.0, 2.0], 4.0, Verdict.REPRODUCED, (4 - 1 - T2, 4.0)),
-        ([0.0, 1.0, 2.0], 3.0, Verdict.INCONCLUSIVE, (3 - 1 - T2, 3.0)),
-        ([0.0, -1.0, -2.0], 3.0, Verdict.INCONCLUSIVE, (3 - 1 - T2, 3.0)),
+        ([0.0, 1.0, 2.0], 3.0, Verdict.UNDECIDED, (3 - 1 - T2, 3.0)),
+        ([0.0, -1.0, -2.0], 3.0, Verdict.UNDECIDED, (3 - 1 - T2, 3.0)),
         # [3.52, 8.48] lies outside of a margin of 3, on the better side or on the worse.
         ([5.0, 6.0, 7.0], 3.0, Verdict.CONTRADICTED, (3 - 6 - T2, 3 - 6 + T2)),
         ([-5.0, -6.0, -7.0], 3.0, Verdict.CONTRADICTED, (3 - 6 - T2, 3 - 6 + T2)),
-        ([1.0], 4.0, Verdict.INCONCLUSIVE, None),
+        ([1.0], 4.0, Verdict.UNDECIDED, None),
     ],
 )
 def test_equivalent_is_within_the_margin_on_both_sides(table, ntl, margin, verdict, interval):
@@ -135,17 +138,22 @@ def test_equivalent_is_within_the_margin_on_both_sides(table, ntl, margin, verdi
 
 
 WINS, LOSES, OPEN = [9.0, 9.1, 9.2], [-9.0, -9.1, -9.2], [-1.0, 0.0, 1.0]
+SAME = [-0.001, 0.0, 0.001]
 
 
 @pytest.mark.parametrize(
     ("accuracy", "gain", "verdict"),
     [
         (WINS, WINS, Verdict.REPRODUCED),
-        (WINS, OPEN, Verdict.INCONCLUSIVE),
-        (WINS, [], Verdict.INCONCLUSIVE),
+        (WINS, OPEN, Verdict.UNDECIDED),
+        (WINS, [], Verdict.NOT_TESTABLE),
         (WINS, LOSES, Verdict.CONTRADICTED),
         ([], LOSES, Verdict.CONTRADICTED),
-        ([], [], Verdict.NOT_RUN),
+        (SAME, SAME, Verdict.NO_EFFECT),
+        (WINS, SAME, Verdict.NO_EFFECT),
+        (OPEN, SAME, Verdict.UNDECIDED),
+        (SAME, LOSES, Verdict.CONTRADICTED),
+        ([], [], Verdict.NOT_TESTABLE),
     ],
 )
 def test_every_condition_must_hold_and_the_weakest_is_shown(table, accuracy, gain, verdict):
@@ -154,8 +162,10 @@ def test_every_condition_must_hold_and_the_weakest_is_shown(table, accuracy, gai
     )
     finding = judge(claim(ACCURACY, MAE), table, "cpu", reports)
     assert finding.verdict is verdict
-    if gain is not WINS:
-        assert finding.weakest.condition is (MAE if accuracy else finding.weakest.condition)
+    assert finding.holding == (accuracy is WINS) + (gain is WINS)
+    assert finding.weakest.verdict is verdict
+    if accuracy is WINS and gain is not WINS:
+        assert finding.weakest.condition is MAE
 
 
 def test_a_contrast_of_two_metrics_is_formed_within_each_seed(table):
@@ -167,12 +177,70 @@ def test_a_contrast_of_two_metrics_is_formed_within_each_seed(table):
     assert math.isnan(effect.paper)
 
 
+def test_several_conditions_are_judged_by_holm_both_ways(table):
+    # t = 5 with two degrees of freedom is p = 0.0189 on one side: enough for one test, not for two.
+    some = [5 / 3**0.5 + x for x in (-1.0, 0.0, 1.0)]
+    for sign, verdict in ((1, Verdict.REPRODUCED), (-1, Verdict.CONTRADICTED)):
+        ntl = [sign * x for x in some]
+        alone = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * 3, ntl)))
+        assert alone.verdict is verdict
+        reports = made(accuracy=([0.0] * 3, ntl), mae=([0.0] * 3, OPEN))
+        both = judge(claim(ACCURACY, MAE), table, "cpu", reports)
+        assert both.verdict is Verdict.UNDECIDED
+        assert (both.holding, len(both.effects)) == (0, 2)
+        # With the other one clear, Holm leaves the full level for this one.
+        reports = made(accuracy=([0.0] * 3, ntl), mae=([0.0] * 3, [-sign * x for x in WINS]))
+        both = judge(claim(ACCURACY, MAE), table, "cpu", reports)
+        assert both.verdict is verdict
+
+
+def test_seeds_that_would_decide_by_hand(table):
+    # Spread 1; the paper's effect is 0.1, so the half width is to be 0.025: (4.3027 / 0.025)^2.
+    effect = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * 3, OPEN))).weakest
+    assert effect.margin == pytest.approx(0.05)
+    assert effect.seeds_to_decide == math.ceil((4.302653 / 0.025) ** 2)
+    assert effect.seeds_for_power == 787  # of a t test for an effect of a tenth of the spread
+    # A margin of its own instead, and two conditions: t at 1 - 0.025 / 2 is 6.2053.
+    own = [replace(ACCURACY, margin=4.0), MAE]
+    reports = made(accuracy=([0.0] * 3, OPEN), mae=([0.0] * 3, OPEN))
+    finding = judge(claim(*own, margin_is="a reason"), table, "cpu", reports)
+    assert finding.effects[0].seeds_to_decide == math.ceil((6.205347 / 2.0) ** 2)
+    # The paper's gain in MAE is 1: a margin of 0.5, a half width of 0.25.
+    assert finding.seeds_to_decide == math.ceil((6.205347 / 0.25) ** 2)
+    one = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0], [1.0])))
+    assert (one.seeds_to_decide, one.seeds_for_power) == (None, None)
+
+
+@given(
+    st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=2, max_size=5),
+    st.lists(st.floats(-3, 3).map(lambda x: round(x, 2)), min_size=2, max_size=5),
+    st.floats(0.2, 3),
+    st.floats(-1, 1),
+)
+def test_that_many_seeds_decide_whatever_their_mean_is(first, other, margin, mean):
+    table = one_column()
+    conditions = [replace(ACCURACY, margin=margin), replace(ACCURACY, margin=margin, weights=BACK)]
+    given_claim = claim(*conditions[: 1 + len(other) % 2], margin_is="a reason")
+    n = judge(given_claim, table, "cpu", made(accuracy=([0.0] * len(first), first))).effects[0]
+    assume(n.spread > 0.01 and n.seeds_to_decide < 2_000)
+    # Later seeds that put the mean of all where it is wanted.
+    later = n.seeds_to_decide - len(first)
+    rest = [(mean * n.seeds_to_decide - sum(first)) / later] * later if later else []
+    table.seeds["cpu"] = list(range(len(first)))
+    reports = made(accuracy=([0.0] * n.seeds_to_decide, [*first, *rest]))
+    finding = judge(given_claim, table, "cpu", reports)
+    assert finding.weakest.ours.n == n.seeds_to_decide
+    edge = min(abs(finding.weakest.ours.low), abs(finding.weakest.ours.high))
+    assume(edge > 1e-6)
+    assert finding.verdict is not Verdict.UNDECIDED
+
+
+BACK = {"NTL λ=0.5": -1.0, "CE": 1.0}
 seeds = st.lists(st.floats(-10, 10).map(lambda x: round(x, 2)), min_size=0, max_size=5)
 
 
-@given(seeds, seeds, st.sampled_from(["better", "harmless", "equivalent"]), st.floats(0.1, 5))
-def test_a_verdict_is_what_its_interval_says(ce, ntl, kind, margin):
-    table = Table(
+def one_column() -> Table:
+    return Table(
         id="toy",
         title="",
         source="",
@@ -184,121 +252,95 @@ def test_a_verdict_is_what_its_interval_says(ce, ntl, kind, margin):
         rows=[Row("CE", []), Row("NTL λ=0.5", [])],
         notes={},
     )
-    condition = Condition("test/accuracy", BETTER, margin=None if kind == "better" else margin)
-    finding = judge(claim(condition, kind=kind), table, "cpu", made(accuracy=(ce, ntl)))
-    ours = finding.weakest.ours
+
+
+@given(seeds, seeds, st.sampled_from(["better", "harmless", "equivalent"]), st.floats(0.1, 5))
+def test_a_verdict_is_what_its_interval_says(ce, ntl, kind, margin):
+    condition = Condition("test/accuracy", BETTER, margin=margin)
+    reports = made(accuracy=(ce, ntl))
+    finding = judge(claim(condition, kind=kind), one_column(), "cpu", reports)
+    ours, plain = finding.weakest.ours, finding.weakest.difference
     common = min(len(ce), len(ntl))
-    assert ours.n == common
-    assert (finding.verdict is Verdict.NOT_RUN) == (common == 0)
-    assert (finding.verdict is Verdict.REPRODUCED) == (common > 1 and ours.low > 0)
-    assert (finding.verdict is Verdict.CONTRADICTED) == (common > 1 and ours.high < 0)
-    if common > 1:
-        assert ours.low <= ours.mean + 1e-9
-        assert ours.mean <= ours.high + 1e-9
+    assert ours.n == common * (finding.untestable is None)
+    assert (finding.verdict is Verdict.NOT_TESTABLE) == (ours.n == 0)
+    if common < 2 or finding.untestable:
+        assert finding.verdict in (Verdict.UNDECIDED, Verdict.NOT_TESTABLE)
+        return
+    ends = (ours.low, ours.high, margin - plain.high, margin + plain.low)
+    assume(min(map(abs, ends)) > 1e-9)
+    inside = -margin < plain.low and plain.high < margin
+    expected = Verdict.NO_EFFECT if kind == "better" and inside else Verdict.UNDECIDED
+    if ours.low > 0 or ours.high < 0:
+        expected = Verdict.REPRODUCED if ours.low > 0 else Verdict.CONTRADICTED
+    assert finding.verdict is expected
+    assert ours.low <= ours.mean + 1e-9
+    assert ours.mean <= ours.high + 1e-9
 
 
-def test_a_scale_that_says_nothing_counts_as_not_run(table):
+def test_an_effect_smaller_than_the_margin_is_called_so(table):
+    reports = made(accuracy=([0.0] * 3, [0.010, 0.011, 0.012]))
+    assert judge(claim(ACCURACY), table, "cpu", reports).label == (
+        "reproduced, by less than the margin"
+    )
+    reports = made(accuracy=([0.0] * 3, [-0.010, -0.011, -0.012]))
+    assert judge(claim(ACCURACY), table, "cpu", reports).label == (
+        "contradicted, by less than the margin"
+    )
+    assert judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * 3, WINS))).label == (
+        "reproduced"
+    )
+
+
+def test_without_the_papers_number_nothing_is_of_its_size(table):
+    condition = Condition("test/accuracy", BETTER, minus="test/invalid")
+    reports = made(accuracy=([0.0] * 3, SAME), invalid=([0.0] * 3, [0.0] * 3))
+    finding = judge(claim(condition), table, "cpu", reports)
+    assert finding.verdict is Verdict.UNDECIDED
+    assert (finding.seeds_to_decide, finding.seeds_for_power) == (None, None)
+
+
+def test_a_scale_that_says_nothing_is_not_testable(table):
     reports = made(accuracy=([0.0] * 3, WINS))
-    limited = claim(ACCURACY, untestable={"cpu": "too small"})
-    assert judge(limited, table, "cpu", reports).verdict is Verdict.NOT_RUN
+    limited = claim(ACCURACY, untestable={"cpu": {"size": "too small"}})
+    finding = judge(limited, table, "cpu", reports)
+    assert finding.label == "not testable here: size"
+    assert finding.untestable == ("size", "too small")
+    assert finding.weakest.ours.n == 0
+    assert set(finding.runs.values()) == {0, 1, 2}
     assert judge(limited, table, "gpu", reports).verdict is Verdict.REPRODUCED
-
-
-def test_the_page(table, tmp_path):
-    (tmp_path / "tables" / "cpu").mkdir(parents=True)
-    (tmp_path / "tables" / "cpu" / "toy.md").touch()
-    claims = [
-        claim(ACCURACY, MAE, id="both"),
-        claim(
-            Condition("test/mae", BETTER, margin=0.5),
-            kind="harmless",
-            id="open",
-            margin_is="half of CE's",
-            untestable={"cpu": "too small", "paper": "too large"},
-        ),
-    ]
-    reports = made(accuracy=([0.0] * 3, WINS), mae=([0.0] * 3, [-6.0, -7.0, -8.0]))
-    findings = {
-        "cpu": [judge(each, table, "cpu", reports) for each in claims],
-        "gpu": [judge(each, table, "gpu", {}) for each in claims],
-    }
-    text = ledger(claims, {"toy": table}, findings, tmp_path)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[0] == "<!-- generated by make claims; do not edit -->"
-    assert "| scale | reproduced | inconclusive | not run | contradicted |" in lines
-    assert "| `cpu` | 1 | 0 | 1 | 0 |" in lines
-    assert "| `gpu` | 0 | 0 | 2 | 0 |" in lines
-    (both, unrun) = (line for line in lines if line.startswith("| `both`"))
-    assert "| reproduced | **+7.0 [+4.5, +9.5]** | 3 | +1.0 | test/mae, weakest of 2 |" in both
-    assert "Paper, table 0 ([toy](tables/cpu/toy.md))" in both
-    assert "| not run | – | – |" in unrun
-    assert "Paper, table 0 (toy)" in unrun
-    assert "- `open`: half of CE's" in lines
-    assert "- `open` at scale cpu: too small" in lines
-    assert "too large" not in text
-    assert "nan" not in text
-
-
-def real_table(table_id: str) -> Table:
-    return load_table(CONF / "table" / f"{table_id}.yaml")
-
-
-def test_every_claim_names_what_the_tables_have():
-    claims = load_claims(CLAIMS, real_table)
-    assert len(claims) >= 18
-    assert {each.kind for each in claims} == {"better", "harmless", "equivalent"}
-
-
-def test_the_papers_own_numbers_support_its_claims():
-    known = 0
-    for each in load_claims(CLAIMS, real_table):
-        for effect in judge(each, real_table(each.table), "cpu", {}).effects:
-            if not math.isnan(effect.paper):
-                known += 1
-                assert effect.paper > 1e-9, (each.id, effect.condition)
-    assert known > 40
-
-
-GOOD = """\
-claims:
-  - id: a
-    claim: A sentence.
-    source: S
-    kind: equivalent
-    table: ntl-2
-    margin_is: a reason
-    conditions: [{metric: interpolate/mae, margin: 0.1, weights: {NTL-WAS λ=0.3: 1, CE: -1}}]
-"""
+    assert judge(claim(ACCURACY), table, "cpu", {}).label == "not testable here: missing"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("ce", "ntl", "floor", "reason"),
     [
-        ("table: ntl-2", "table: ntl-99", "claim 'a': table 'ntl-99' is not defined"),
-        ("CE: -1", "ce: -1", "claim 'a': table ntl-2 runs no row 'ce'"),
-        ("interpolate/mae", "interpolate/mea", "has no metric 'interpolate/mea'"),
-        ("margin: 0.1", "minus: test/mae, margin: 0.1", "has no metric 'test/mae'"),
-        ("interpolate/mae", "interpolate/invalid", "which way interpolate/invalid is better"),
-        ("kind: equivalent", "kind: equal", "kind 'equal': choose one of better, harmless"),
-        ("kind: equivalent", "kind: better", "only harmless and equivalent .* margin_is"),
-        ("margin: 0.1, ", "", "claims have a margin,"),
-        ("    margin_is: a reason\n", "", "margin_is"),
-        ("claim: A", "klaim: A", "klaim"),
-        ("conditions: [{", "conditions: []\n    x: [{", "x"),
+        ([0.0] * 3, [0.0] * 3, {}, "test/accuracy is 0.00 in every run"),
+        ([0.5] * 3, [0.5] * 3, {}, "test/accuracy is 0.50 in every run"),
+        ([0.1] * 3, [0.2] * 3, {"test/accuracy": 0.21}, "0.20 at best; the floor is 0.21"),
+        ([0.1] * 3, [0.2, 0.2, 0.3], {"test/accuracy": 0.2}, None),
+        ([0.0] * 3, [0.0, 0.0, 0.1], {}, None),
+        ([0.0], [0.0], {}, None),
     ],
 )
-def test_a_claim_that_cannot_be_tested_is_one_line(tmp_path: Path, old, new, message):
-    path = tmp_path / "claims.yaml"
-    path.write_text(GOOD)
-    assert load_claims(path, real_table)[0].conditions[0].margin == 0.1
-    path.write_text(GOOD.replace(old, new))
-    with pytest.raises(UsageError, match=message) as error:
-        load_claims(path, real_table)
-    assert "\n" not in str(error.value)
+def test_at_the_floor_nothing_can_be_told(table, ce, ntl, floor, reason):
+    each = claim(ACCURACY, floor=floor, floor_is="a reason" if floor else None)
+    finding = judge(each, table, "cpu", made(accuracy=(ce, ntl)))
+    if reason is None:
+        assert finding.untestable is None
+    else:
+        assert finding.label == "not testable here: floor"
+        assert reason in finding.untestable[1]
 
 
-def test_two_claims_of_one_name_are_refused(tmp_path: Path):
-    path = tmp_path / "claims.yaml"
-    path.write_text(GOOD + GOOD.removeprefix("claims:\n"))
-    with pytest.raises(UsageError, match="two claims are called 'a'"):
-        load_claims(path, real_table)
+def test_the_floor_of_an_error_is_above(table):
+    each = claim(MAE, floor={"test/mae": 5.0}, floor_is="a reason")
+    for ntl, at_floor in ((6.0, True), (5.0, True), (4.0, False)):
+        reports = made(mae=([9.0, 9.1, 9.2], [ntl] * 3))
+        assert (judge(each, table, "cpu", reports).untestable is not None) == at_floor
+
+
+def test_no_unexplained_difference_at_all_is_no_floor(table):
+    condition = Condition("test/mae", BETTER, margin=0.1)
+    each = claim(condition, kind="harmless", margin_is="a reason")
+    reports = made(mae=([0.0] * 3, [0.0] * 3))
+    assert judge(each, table, "cpu", reports).verdict is Verdict.REPRODUCED

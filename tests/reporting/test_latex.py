@@ -1,7 +1,8 @@
 import re
 
 from beyond_ce.reporting.latex import escape, to_latex
-from beyond_ce.reporting.tables import Column, Part, tabulate
+from beyond_ce.reporting.numbers import tabulate
+from beyond_ce.reporting.tables import Column, Part
 
 
 def test_environments_braces_and_columns_balance(table, reports):

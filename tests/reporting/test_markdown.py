@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.tables import Column, Job, Part, Row, tabulate
+from beyond_ce.reporting.numbers import tabulate
+from beyond_ce.reporting.tables import Column, Job, Part, Row
 
 SNAPSHOT = Path(__file__).with_name("toy.md")
 

@@ -7,19 +7,16 @@ from scipy import stats
 
 from beyond_ce.configuration import compose, experiments
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.reporting.numbers import CSV_COLUMNS, cells, tabulate, write_csv
 from beyond_ce.reporting.tables import (
-    CSV_COLUMNS,
     PAPER_DIR,
     Column,
     Job,
     Part,
     Row,
-    cells,
     jobs,
     load_table,
     read_reports,
-    tabulate,
-    write_csv,
 )
 
 # Read from the recipes: nothing in them varies.

@@ -23,6 +23,8 @@ def test_arguments_name_tables_scale_seeds_and_overrides(monkeypatch, capsys):
     plans(argument_parser("").parse_intermixed_args(arguments))
     assert planned == [(each, "gpu", [4, 5], ["a.b=3"]) for each in ("ntl-2", "ntl-1")]
     assert "no table mtp-2" in capsys.readouterr().out
+    plans(argument_parser("").parse_intermixed_args(["ntl-2", "--seeds", "auto"]))
+    assert planned[-1] == ("ntl-2", "cpu", None, [])
     for wrong in (["a.b=3"], ["ntl-2", "--seeds", "a"]):
         with pytest.raises(UsageError):
             plans(argument_parser("").parse_intermixed_args(wrong))

@@ -8,8 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.reporting.numbers import cells, tabulate
 from beyond_ce.reporting.paper import Paper
-from beyond_ce.reporting.tables import Table, cells, jobs, load_table, read_reports, tabulate
+from beyond_ce.reporting.tables import Table, jobs, load_table, read_reports
 from beyond_ce.reproduction.measurement import measure
 from beyond_ce.reproduction.plan import plan
 from beyond_ce.reproduction.recipes import RecipeSettings, architecture, hyperparameters

@@ -159,7 +159,7 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
         (tmp_path / name / "toy.yaml").write_text(text)
     results = tmp_path / "results"
     results.mkdir()
-    assert "## Scale" not in write_claims(results).read_text()
+    assert "## Scale" not in write_claims(results)[0].read_text()
     made = plan("toy", "cpu", overrides=[f"results_dir={results}"])
     for job in made.configs:
         accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
@@ -169,7 +169,21 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
         (made.folder(job) / "report.json").write_text(json.dumps(report))
     (results / "tables" / "cpu").mkdir(parents=True)
     (results / "tables" / "cpu" / "toy.csv").touch()
-    text = write_claims(results).read_text()
+    path, undecided = write_claims(results)
+    text = path.read_text()
     assert "## Scale cpu" in text
-    assert "| `ntl-wins`: NTL wins. | reproduced | **+0.810 [+0.785, +0.835]** |     3 |" in text
+    line = "| `ntl-wins`: NTL wins. | reproduced | – | **+0.810 [+0.785, +0.835]** | 3 | 0.033 |"
+    assert line in " ".join(text.split())
     assert "## Scale gpu" not in text
+    assert undecided == []
+    # A fourth seed is a second stage: the mean of four, the spread of the first three.
+    for job in [job for job in made.configs if job.seed == 0]:
+        config = made.configs[job].copy()
+        config.seed = 3
+        folder = Plan(made.table, "cpu", {job: config}, "").folder(job)
+        folder.mkdir(parents=True)
+        metrics = {"interpolate/accuracy": 0.902 if job.row == "NTL" else 0.1}
+        (folder / "report.json").write_text(json.dumps({"run": folder.name, "metrics": metrics}))
+    text = " ".join(write_claims(results)[0].read_text().split())
+    mean, half = (0.8 + 0.81 + 0.82 + 0.802) / 4, 4.302653 * 0.01 / 4**0.5
+    assert f"**{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]** | 4 |" in text

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
-from beyond_ce.reporting.statistics import NAN, summarize
-from beyond_ce.reporting.tables import Reports, Table, TableNumbers
+from beyond_ce.reporting.numbers import TableNumbers
+from beyond_ce.reporting.statistics import NAN, contrast
+from beyond_ce.reporting.tables import Reports, Table
 
 COLUMNS = ("row", "split", "task", "metric", "mean", "std", "ci_low", "ci_high", "n_seeds")
 
 
-def break_down(table: Table, reports: Reports) -> pd.DataFrame:
+def break_down(
+    table: Table, reports: Reports, first: Collection[int] | None = None
+) -> pd.DataFrame:
     """`table.breakdown` for each task of each split, columns `COLUMNS`.
 
     The tasks come from the reports, whose metrics are named `<split>/<metric>@<task>`.
+
+    Args:
+        first: the seeds of the first stage (see `statistics.summarize`); None for all.
     """
     numbers = TableNumbers(table, reports)
     names = sorted({name for report in reports.values() for name in report["metrics"]})
@@ -23,7 +31,8 @@ def break_down(table: Table, reports: Reports) -> pd.DataFrame:
             for metric in table.breakdown:
                 prefix = f"{split}/{metric}@"
                 for name in (name for name in names if name.startswith(prefix)):
-                    summary = summarize(list(numbers.by_seed(row.label, name).values()))
+                    by_seed = {row.label: numbers.by_seed(row.label, name)}
+                    summary = contrast(by_seed, {row.label: 1.0}, first)
                     key = (row.label, split, name.removeprefix(prefix), metric)
                     spread = (summary.std, summary.low, summary.high, summary.n or NAN)
                     lines.append((*key, summary.mean, *spread))

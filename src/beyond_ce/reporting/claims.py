@@ -1,7 +1,7 @@
-"""A paper's claims, each tested on the reports behind our tables, and the ledger of verdicts.
+"""A paper's claims, each tested on the reports behind our tables.
 
 `conf/claims/<paper>.yaml` -> `Claim` -> one `Effect` per condition, a number with a 95% interval
-that is above zero where the claim holds -> a verdict -> results/claims.md.
+that is above zero where the claim holds -> a `Finding` with its verdict; `ledger` writes them down.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -18,20 +18,26 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
-from beyond_ce.reporting.markdown import NOTHING, grid, interval
-from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import Reports, Table, TableNumbers
+from beyond_ce.reporting.numbers import TableNumbers
+from beyond_ce.reporting.power import holm, p_value, seeds_for_power, seeds_for_width
+from beyond_ce.reporting.statistics import NAN, Summary
+from beyond_ce.reporting.tables import Reports, Table
 
 KINDS = ("better", "harmless", "equivalent")
+# Why a claim cannot be judged at a scale, as it says itself; a third reason is missing reports.
+SIZE, FLOOR, MISSING = "size", "floor", "missing"
+# An effect within half of the paper's is none of the paper's size, unless the claim says otherwise.
+MARGIN_SHARE = 0.5
 
 
 class Verdict(Enum):
-    """What the seeds say about a claim, ordered from against it to for it."""
+    """What the seeds say about a claim, or about one of its conditions."""
 
-    CONTRADICTED = "contradicted"
-    NOT_RUN = "not run"
-    INCONCLUSIVE = "inconclusive"
     REPRODUCED = "reproduced"
+    NO_EFFECT = "no effect of the paper's size"
+    UNDECIDED = "undecided"
+    NOT_TESTABLE = "not testable here"
+    CONTRADICTED = "contradicted"
 
 
 @dataclass
@@ -42,7 +48,9 @@ class Condition:
         metric: `<split>/<metric>` of the table.
         weights: row label -> weight; {a: 1, b: -1} is a minus b.
         minus: another metric of the table, whose contrast is subtracted.
-        margin: for claims that something is harmless or equivalent, in units of the metric.
+        margin: in units of the metric. For claims that something is harmless or equivalent, what is
+            still harmless or equivalent. For the others, what is no effect of the paper's size;
+            null for half of the paper's effect.
     """
 
     metric: str
@@ -63,8 +71,10 @@ class Claim:
             equivalent: within the margin of zero on both sides.
         table: id of the table that tests it.
         conditions: all of them must hold.
-        margin_is: the reason for the margin, where the kind needs one.
-        untestable: scale -> why its runs say nothing about the claim, which then counts as not run.
+        margin_is: the reason for the margins, where the conditions have their own.
+        untestable: scale -> {size or floor: why its runs say nothing about the claim}.
+        floor: metric -> what the best row of the claim must be better than for it to be judged.
+        floor_is: the reason for the floor.
     """
 
     id: str
@@ -74,7 +84,9 @@ class Claim:
     table: str
     conditions: list[Condition]
     margin_is: str | None = None
-    untestable: dict[str, str] = field(default_factory=dict)
+    untestable: dict[str, dict[str, str]] = field(default_factory=dict)
+    floor: dict[str, float] = field(default_factory=dict)
+    floor_is: str | None = None
 
 
 @dataclass
@@ -91,50 +103,118 @@ class Effect:
     Attributes:
         ours: mean over seeds with its 95% interval.
         paper: the same effect in the paper's means; NaN where the paper has no number.
+        difference: ours without the margin that a harmless or equivalent condition allows.
+        margin: the condition's, or half of the paper's effect; NaN where there is neither.
+        within: the difference is within the margin on both sides.
+        tests: how many conditions of the claim are judged together.
     """
 
     condition: Condition
     ours: Summary
     paper: float
+    difference: Summary
+    margin: float
+    verdict: Verdict = Verdict.UNDECIDED
+    within: bool = False
+    tests: int = 1
 
     @property
-    def verdict(self) -> Verdict:
-        if self.ours.n == 0:
-            return Verdict.NOT_RUN
-        if self.ours.low > 0:
-            return Verdict.REPRODUCED
-        if self.ours.high < 0:
-            return Verdict.CONTRADICTED
-        return Verdict.INCONCLUSIVE  # one seed, which has no interval, included
-
-    @property
-    def strength(self) -> tuple[int, float]:
-        """Sorts effects, weakest first: by verdict, then by the lower end in interval widths."""
+    def strength(self) -> float:
+        """Sorts effects, weakest first: the lower end of the interval in its widths."""
         width = self.ours.high - self.ours.low
         lower = self.ours.low / width if width else math.copysign(math.inf, self.ours.low)
-        return list(Verdict).index(self.verdict), -math.inf if math.isnan(lower) else lower
+        return -math.inf if math.isnan(lower) else lower
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation between the seeds of the first stage; NaN for one seed."""
+        return self.difference.standard_error * self.difference.n**0.5
+
+    @property
+    def seeds_for_power(self) -> int | None:
+        """Seeds that would show the paper's effect, or no harm at all, with 80% probability."""
+        target = self.margin if math.isnan(self.paper) else self.paper
+        return seeds_for_power(self.spread, target)
+
+    @property
+    def seeds_to_decide(self) -> int | None:
+        """Seeds in all, first stage included, after which the interval is as wide as the margin.
+
+        Such an interval excludes zero or lies within the margin, whatever its mean: an effect, or
+        none of the paper's size. For harmless and equivalent claims it shows that there is no harm,
+        or no difference, with 95% probability where there is none at all. Depends on the spread
+        only and not on the mean. None where there is no spread or no margin.
+        """
+        if math.isnan(self.spread) or not self.margin > 0:
+            return None
+        first = self.difference.freedom + 1
+        return seeds_for_width(self.spread, first, self.margin / 2, self.tests)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim at one scale."""
+    """A claim at one scale.
+
+    Attributes:
+        runs: name -> seed of the runs that it rests on.
+        untestable: (size or floor, why), if the claim is not judged at this scale.
+    """
 
     claim: Claim
     effects: Sequence[Effect]
+    runs: Mapping[str, int] = field(default_factory=dict)
+    untestable: tuple[str, str] | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """Reproduced only if every condition is; contradicted if any of them is."""
+        """Contradicted if a condition is, reproduced if every one is.
+
+        No effect of the paper's size if every condition is decided. Where one is missing, the claim
+        as a whole cannot be tested.
+        """
         verdicts = {effect.verdict for effect in self.effects}
-        if len(verdicts) == 1:
-            return verdicts.pop()
-        if Verdict.CONTRADICTED in verdicts:
-            return Verdict.CONTRADICTED
-        return Verdict.INCONCLUSIVE
+        for verdict in (Verdict.CONTRADICTED, Verdict.NOT_TESTABLE, Verdict.UNDECIDED):
+            if verdict in verdicts:
+                return verdict
+        return Verdict.NO_EFFECT if Verdict.NO_EFFECT in verdicts else Verdict.REPRODUCED
+
+    @property
+    def label(self) -> str:
+        """The verdict with its reason."""
+        if self.verdict is Verdict.NOT_TESTABLE:
+            return f"{self.verdict.value}: {self.untestable[0] if self.untestable else MISSING}"
+        if self.weakest.within and self.verdict in (Verdict.REPRODUCED, Verdict.CONTRADICTED):
+            return f"{self.verdict.value}, by less than the margin"
+        return self.verdict.value
+
+    @property
+    def holding(self) -> int:
+        return sum(effect.verdict is Verdict.REPRODUCED for effect in self.effects)
 
     @property
     def weakest(self) -> Effect:
-        return min(self.effects, key=lambda effect: effect.strength)
+        """Of the conditions that make the verdict, the one that speaks least for the claim."""
+        deciding = [effect for effect in self.effects if effect.verdict is self.verdict]
+        return min(deciding, key=lambda effect: effect.strength)
+
+    @property
+    def seeds_to_decide(self) -> int | None:
+        """Seeds that would decide every condition that is undecided; None where unknown."""
+        return _largest([e.seeds_to_decide for e in self.undecided])
+
+    @property
+    def seeds_for_power(self) -> int | None:
+        """Seeds that would each find the paper's effect where it is undecided; None if unknown."""
+        return _largest([e.seeds_for_power for e in self.undecided])
+
+    @property
+    def undecided(self) -> list[Effect]:
+        return [effect for effect in self.effects if effect.verdict is Verdict.UNDECIDED]
+
+
+def _largest(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return max(known) if known and len(known) == len(numbers) else None
 
 
 def load_claims(path: Path, table_of: Callable[[str], Table]) -> list[Claim]:
@@ -167,11 +247,24 @@ def _problems(claim: Claim, table: Table) -> list[str]:
     rows = {row.label for row in table.rows if row.overrides is not None}
     metrics = TableNumbers(table, {}).metrics
     needs_margin = claim.kind != "better"
+    margins = [condition.margin for condition in claim.conditions]
     problems = [] if claim.conditions else ["it has no conditions"]
     if claim.kind not in KINDS:
         problems.append(f"kind '{claim.kind}': choose one of {', '.join(KINDS)}")
-    if needs_margin != (claim.margin_is is not None):
-        problems.append("only harmless and equivalent claims have a margin_is, and they need one")
+    if needs_margin and None in margins:
+        problems.append("harmless and equivalent claims need a margin in every condition")
+    if any(margin is not None and not margin > 0 for margin in margins):
+        problems.append("a margin must be above zero")
+    if any(margin is not None for margin in margins) != (claim.margin_is is not None):
+        problems.append("a margin needs its reason, margin_is, and the reason a margin")
+    if bool(claim.floor) != (claim.floor_is is not None):
+        problems.append("a floor needs its reason, floor_is, and the reason a floor")
+    for scale, reasons in claim.untestable.items():
+        if scale not in table.seeds or len(reasons) != 1 or not set(reasons) <= {SIZE, FLOOR}:
+            problems.append(f"untestable: write {{<scale>: {{{SIZE} or {FLOOR}: the reason}}}}")
+    for name in claim.floor:
+        if name not in metrics or metrics[name][1].better is None:
+            problems.append(f"floor: table {table.id} does not say which way {name} is better")
     for condition in claim.conditions:
         unknown = sorted(set(condition.weights) - rows)
         names = [condition.metric, *([condition.minus] if condition.minus else [])]
@@ -182,17 +275,72 @@ def _problems(claim: Claim, table: Table) -> list[str]:
             problems.append(f"table {table.id} has no metric '{missing[0]}'")
         elif metrics[condition.metric][1].better is None:
             problems.append(f"table {table.id} does not say which way {condition.metric} is better")
-        if needs_margin != (condition.margin is not None and condition.margin > 0):
-            problems.append("only harmless and equivalent claims have a margin, and they need one")
     return problems
 
 
 def judge(claim: Claim, table: Table, scale: str, reports: Reports) -> Finding:
-    """Tests a claim on the reports of its table at one scale."""
-    numbers = TableNumbers(table, {} if scale in claim.untestable else reports)
-    return Finding(
-        claim, [_effect(condition, claim.kind, numbers) for condition in claim.conditions]
-    )
+    """Tests a claim on the reports of its table at one scale.
+
+    The conditions are judged together, in each direction by Holm's procedure: the probability that
+    any of them is wrongly called reproduced is 2.5% at most, likewise contradicted, and likewise
+    without effect.
+    """
+    numbers = TableNumbers(table, reports, table.seeds.get(scale))
+    reasons = claim.untestable.get(scale)
+    untestable = next(iter(reasons.items())) if reasons else _at_floor(claim, numbers)
+    runs = {
+        run: seed
+        for condition in claim.conditions
+        for metric in filter(None, (condition.metric, condition.minus))
+        for row in condition.weights
+        for run, seed in numbers.runs(row, metric).items()
+    }
+    if untestable is not None:
+        numbers = TableNumbers(table, {})
+    effects = [_effect(condition, claim.kind, numbers) for condition in claim.conditions]
+    return Finding(claim, _judged(effects, claim.kind), runs, untestable)
+
+
+def _judged(effects: Sequence[Effect], kind: str) -> list[Effect]:
+    """The effects of a claim's conditions with their verdicts."""
+    tested = [effect for effect in effects if effect.ours.n > 0]
+    for_claim = holm([p_value(each.difference, each.ours.mean) for each in tested])
+    against = holm([p_value(each.difference, -each.ours.mean) for each in tested])
+    # A harmless or equivalent condition holds within its margin: there is nothing else to find.
+    rest = [e.margin - abs(e.difference.mean) if kind == "better" else NAN for e in tested]
+    none = holm([p_value(e.difference, excess) for e, excess in zip(tested, rest, strict=True)])
+    verdicts = zip(for_claim, against, none, strict=True)
+    judged = []
+    for effect in effects:
+        if effect.ours.n == 0:
+            judged.append(replace(effect, verdict=Verdict.NOT_TESTABLE))
+            continue
+        holds, fails, within = next(verdicts)
+        verdict = Verdict.NO_EFFECT if within else Verdict.UNDECIDED
+        if holds or fails:
+            verdict = Verdict.REPRODUCED if holds else Verdict.CONTRADICTED
+        judged.append(replace(effect, verdict=verdict, within=within, tests=len(tested)))
+    return judged
+
+
+def _at_floor(claim: Claim, numbers: TableNumbers) -> tuple[str, str] | None:
+    """(floor, why) if no row of the claim has learned enough for a difference to show."""
+    rows = list(dict.fromkeys(row for each in claim.conditions for row in each.weights))
+    for metric, floor in claim.floor.items():
+        column = numbers.metrics[metric][1]
+        means = [numbers.combine({row: 1.0}, metric)[0].mean for row in rows]
+        means = [mean for mean in means if not math.isnan(mean)]
+        best = max(means, default=NAN) if column.better == "higher" else min(means, default=NAN)
+        if best <= floor if column.better == "higher" else best >= floor:
+            spec = column.format
+            return FLOOR, f"{metric} is {best:{spec}} at best; the floor is {floor:{spec}}"
+    for condition in claim.conditions if claim.kind == "better" else ():
+        metric, spec = condition.metric, numbers.metrics[condition.metric][1].format
+        values = [numbers.by_seed(row, metric) for row in condition.weights]
+        distinct = {value for by_seed in values for value in by_seed.values()}
+        if len(distinct) == 1 and all(len(by_seed) > 1 for by_seed in values) and len(values) > 1:
+            return FLOOR, f"{metric} is {distinct.pop():{spec}} in every run"
+    return None
 
 
 def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
@@ -200,15 +348,18 @@ def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
     sign = 1.0 if column.better == "higher" else -1.0
     gain = {row: sign * weight for row, weight in condition.weights.items()}
     ours, paper = numbers.combine(gain, condition.metric, condition.minus)
+    if kind == "better":
+        margin = condition.margin or (MARGIN_SHARE * paper if paper > 0 else NAN)
+        return Effect(condition, ours, paper, ours, margin)
     margin = condition.margin or 0.0
     if kind == "equivalent":
-        return Effect(condition, _within(ours, margin), margin - abs(paper))
-    return Effect(condition, _shifted(ours, margin), paper + margin)
+        return Effect(condition, _within(ours, margin), margin - abs(paper), ours, margin)
+    return Effect(condition, _shifted(ours, margin), paper + margin, ours, margin)
 
 
 def _shifted(difference: Summary, margin: float) -> Summary:
     low, high = difference.low + margin, difference.high + margin
-    return Summary(difference.mean + margin, difference.std, low, high, difference.n)
+    return replace(difference, mean=difference.mean + margin, low=low, high=high)
 
 
 def _within(difference: Summary, margin: float) -> Summary:
@@ -221,91 +372,9 @@ def _within(difference: Summary, margin: float) -> Summary:
     low, high = difference.low, difference.high
     farthest = max(abs(low), abs(high))
     nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    return Summary(
-        margin - abs(difference.mean),
-        difference.std,
-        margin - farthest,
-        margin - nearest,
-        difference.n,
+    return replace(
+        difference,
+        mean=margin - abs(difference.mean),
+        low=margin - farthest,
+        high=margin - nearest,
     )
-
-
-def ledger(
-    claims: Sequence[Claim],
-    tables: Mapping[str, Table],
-    findings: Mapping[str, Sequence[Finding]],
-    folder: Path,
-) -> str:
-    """The ledger as markdown.
-
-    Args:
-        tables: id -> definition of every table that the claims name.
-        findings: scale -> one finding per claim.
-        folder: where the file goes; tables that exist below it are linked.
-    """
-    counts = [
-        [f"`{scale}`", *(str(_count(scale_findings, verdict)) for verdict in reversed(Verdict))]
-        for scale, scale_findings in findings.items()
-    ]
-    parts = [
-        "<!-- generated by make claims; do not edit -->\n# The papers' claims against our runs",
-        f"Generated by `make claims`; do not edit. {len(claims)} claims, each tested on the "
-        "reports behind the linked table, paired by seed. An effect is in units of its metric and "
-        "signed so that above zero speaks for the claim; for a claim that something is harmless or "
-        "equivalent it is the distance inside a margin, whose reason is given below. A claim is "
-        "*reproduced* when the 95% interval (Student t) is above zero, *contradicted* when it is "
-        "below, *inconclusive* when it includes zero or there is one seed alone. Where a claim has "
-        "several conditions, all must hold and the weakest is shown. The paper's figure is the "
-        "same effect in its own means.",
-        "The intervals are not corrected for the number of comparisons: of a hundred tests of "
-        "effects that do not exist, five would exclude zero on one side or the other.",
-        grid(["scale", *(verdict.value for verdict in reversed(Verdict))], counts),
-    ]
-    for scale, scale_findings in findings.items():
-        parts.append(f"## Scale {scale}")
-        parts.append(_section(tables, scale_findings, scale, folder))
-    margins = [f"- `{claim.id}`: {claim.margin_is}" for claim in claims if claim.margin_is]
-    if margins:
-        parts.append("## Margins\n\n" + "\n".join(margins))
-    left_out = [
-        f"- `{claim.id}` at scale {scale}: {reason}"
-        for claim in claims
-        for scale, reason in claim.untestable.items()
-        if scale in findings
-    ]
-    if left_out:
-        parts.append("## Not judged\n\n" + "\n".join(left_out))
-    return "\n\n".join(parts) + "\n"
-
-
-def _count(findings: Sequence[Finding], verdict: Verdict) -> int:
-    return sum(finding.verdict is verdict for finding in findings)
-
-
-def _section(
-    tables: Mapping[str, Table], findings: Sequence[Finding], scale: str, folder: Path
-) -> str:
-    lines = []
-    for finding in findings:
-        claim, effect = finding.claim, finding.weakest
-        column = TableNumbers(tables[claim.table], {}).metrics[effect.condition.metric][1]
-        page = f"tables/{scale}/{claim.table}.md"
-        lines.append(
-            [
-                f"`{claim.id}`: {claim.claim}",
-                finding.verdict.value,
-                interval(effect.ours, column.format),
-                str(effect.ours.n or NOTHING),
-                NOTHING if math.isnan(effect.paper) else f"{effect.paper:+{column.format}}",
-                effect.condition.metric + _weakest_of(len(finding.effects)),
-                f"{claim.source} ([{claim.table}]({page}))"
-                if (folder / page).is_file()
-                else f"{claim.source} ({claim.table})",
-            ]
-        )
-    header = ["claim", "verdict", "effect", "seeds", "paper's", "metric", "source"]
-    return grid(header, lines)
-
-
-def _weakest_of(n: int) -> str:
-    return f", weakest of {n}" if n > 1 else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from beyond_ce.reporting.markdown import heading, plus_minus
-from beyond_ce.reporting.tables import Table, cells
+from beyond_ce.reporting.numbers import cells
+from beyond_ce.reporting.tables import Table
 
 _ESCAPES = str.maketrans(
     {

@@ -8,19 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from beyond_ce.reporting.numbers import MINUS_BASELINE, SHARE, Cell, TableNumbers, cells
 from beyond_ce.reporting.paper import SPLIT_NAMES, Paper
+from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import (
-    MINUS_BASELINE,
-    SHARE,
-    Cell,
-    Column,
-    Part,
-    Reports,
-    Row,
-    Table,
-    cells,
-)
+from beyond_ce.reporting.tables import Column, Part, Reports, Row, Table
 
 NOTHING = "–"
 Cells = Mapping[tuple[str, str], Cell]
@@ -32,11 +24,12 @@ def to_markdown(
     """The md file of a table.
 
     Args:
-        frame: the numbers, from `tables.tabulate`.
+        frame: the numbers, from `numbers.tabulate`.
         expected: how many runs the table has when complete; rows may share one.
     """
     table = table.at(scale)
     numbers, paper = cells(frame), Paper(table.paper)
+    by_seed = TableNumbers(table, reports, table.seeds.get(scale))
     parts = [
         f"# {table.id}: {table.title}",
         f"{table.source}. Scale `{scale}`. Ours is mean ± standard deviation over seeds; "
@@ -46,6 +39,7 @@ def to_markdown(
         for split in part.splits:
             parts.append(f"## {heading(part, split)}")
             parts += _section(table, numbers, paper, part, split)
+            parts += _power(table, by_seed, part, split)
     if table.breakdown:
         parts.append(f"Task by task: [{table.id}-tasks.csv]({table.id}-tasks.csv).")
     parts.append("## Provenance\n\n" + _provenance(table, reports, scale, command, expected))
@@ -85,11 +79,11 @@ def plus_minus(summary: Summary, spec: str) -> str:
     """`mean ± std`, or as much of it as there is."""
     if math.isnan(summary.mean):
         return NOTHING
-    mean = _number(summary.mean, spec)
-    return mean if math.isnan(summary.std) else f"{mean} ± {_number(summary.std, spec)}"
+    mean = number(summary.mean, spec)
+    return mean if math.isnan(summary.std) else f"{mean} ± {number(summary.std, spec)}"
 
 
-def _number(value: float, spec: str) -> str:
+def number(value: float, spec: str) -> str:
     """`value` by `spec`; with an exponent if a runaway answer has made it huge."""
     if abs(value) >= 1e6:
         spec = "+.1e" if spec.startswith("+") else ".1e"
@@ -124,9 +118,9 @@ def interval(summary: Summary, spec: str) -> str:
     if math.isnan(summary.mean):
         return NOTHING
     spec = f"+{spec}"
-    text = _number(summary.mean, spec)
+    text = number(summary.mean, spec)
     if not math.isnan(summary.low):
-        text += f" [{_number(summary.low, spec)}, {_number(summary.high, spec)}]"
+        text += f" [{number(summary.low, spec)}, {number(summary.high, spec)}]"
     return f"**{text}**" if summary.excludes_zero else text
 
 
@@ -169,6 +163,34 @@ def _contrasts(table: Table, numbers: Cells, part: Part, split: str) -> str:
     return "Contrasts, formed within each seed, with 95% intervals:\n\n" + grid(header, lines)
 
 
+def _power(table: Table, by_seed: TableNumbers, part: Part, split: str) -> list[str]:
+    """What the seeds can show of each difference and contrast, beside the paper's effect."""
+    baseline = table.baseline
+    compared = {
+        f"{row.label} − {baseline}": {row.label: 1.0, baseline: -1.0}
+        for row in table.rows
+        if baseline is not None and row.label != baseline and row.overrides is not None
+    }
+    compared |= {c.label: c.weights for c in table.contrasts}
+    lines = []
+    for label, weights in compared.items():
+        fields = [label]
+        for column in _compared(part):
+            ours, paper = by_seed.combine(weights, f"{split}/{column.metric}")
+            smallest = detectable(ours)
+            text = NOTHING if math.isnan(smallest) else number(smallest, column.format)
+            fields.append(text if math.isnan(paper) else f"{text} (paper {paper:+.3g})")
+        lines.append(fields)
+    if all(text.startswith(NOTHING) for fields in lines for text in fields[1:]):
+        return []
+    header = ["", *(column.name for column in _compared(part))]
+    return [
+        "Detectable with these seeds: the true difference, in either direction, that they would "
+        "find with 80% probability (paired t test, the spread seen here), beside the paper's:\n\n"
+        + grid(header, lines)
+    ]
+
+
 def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
     runs = list({report["run"]: report for report in reports.values()}.values())
 
@@ -193,7 +215,7 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
     missing = f" **{expected - len(runs)} of {expected} missing.**"
     lines = [
         f"- Differs from the paper: {table.differs(scale) or NOTHING}",
-        f"- Runs: {len(runs)}, seeds {sorted({job.seed for job in reports})}; "
+        f"- Runs: {len(runs)}, seeds {_seeds(table, reports, scale)}; "
         f"each: {distinct(sizes)}.{missing if len(runs) < expected else ''}",
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
@@ -201,6 +223,16 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
         f"- Minutes: {minutes:.1f}, summed over the runs",
     ]
     return "\n".join(lines)
+
+
+def _seeds(table: Table, reports: Reports, scale: str) -> str:
+    """The seeds of the reports; those after the table's own apart, as a second stage."""
+    seeds = sorted({job.seed for job in reports})
+    own = [seed for seed in seeds if seed in table.seeds.get(scale, seeds)]
+    later = [seed for seed in seeds if seed not in own]
+    if len(own) < 2 or not later:
+        return str(seeds)
+    return f"{own} and, as a second stage of those rows that have them, {later}"
 
 
 def _size(report: dict[str, Any]) -> tuple[Any, ...]:

@@ -18,16 +18,22 @@ from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A table at one scale with the config of every run."""
+    """A table at one scale with the config of every run.
+
+    Attributes:
+        own_seeds: the seeds are those of the table, and none that the user asked for.
+    """
 
     table: Table
     scale: str
     configs: Mapping[Job, DictConfig]
     command: str
+    own_seeds: bool = False
     _memo: Memo = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -91,7 +97,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds",
         metavar="0,1,..",
-        help="comma-separated; default: the table's seeds at this scale",
+        help="comma-separated, or auto (see above); default: the table's seeds at this scale",
     )
     return parser
 
@@ -99,9 +105,12 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def plans(args: argparse.Namespace) -> list[Plan]:
     """The plans of the tables named in `args`; prints which table of a bare number is unknown."""
     try:
-        seeds = [int(seed) for seed in args.seeds.split(",")] if args.seeds else None
+        given = None if args.seeds == AUTO else args.seeds
+        seeds = [int(seed) for seed in given.split(",")] if given else None
     except ValueError as error:
-        raise UsageError(f"--seeds {args.seeds}: give integers, for example 0,1,2") from error
+        raise UsageError(
+            f"--seeds {args.seeds}: give integers, for example 0,1,2, or {AUTO}"
+        ) from error
     overrides = [name for name in args.names if "=" in name]
     ids: list[str] = []
     for name in args.names:
@@ -155,4 +164,4 @@ def plan(
     for job in todo:
         configs[job] = rows[job.overrides].copy()
         configs[job].seed = job.seed
-    return Plan(table, scale, configs, command)
+    return Plan(table, scale, configs, command, own_seeds=seeds is None)

@@ -8,17 +8,15 @@ from pathlib import Path
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.breakdown import break_down
-from beyond_ce.reporting.claims import judge, ledger, load_claims
+from beyond_ce.reporting.claims import judge, load_claims
+from beyond_ce.reporting.history import History
 from beyond_ce.reporting.latex import to_latex
+from beyond_ce.reporting.ledger import Evidence, ledger, undecided
 from beyond_ce.reporting.markdown import to_markdown
-from beyond_ce.reporting.tables import (
-    Reports,
-    Table,
-    load_table,
-    tabulate,
-    write_csv,
-)
+from beyond_ce.reporting.numbers import tabulate, write_csv
+from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import Plan, plan
+from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.runs.identity import kept_folder
 from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
@@ -29,17 +27,21 @@ SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
 def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str, Path]:
     """Writes the table's files from the reports that exist; returns suffix -> path.
 
+    Seeds after the table's own that have been run are in it, as a second stage.
+
     Args:
         only_done: leave out runs that did not end here, such as those that failed when they were
             repeated, instead of taking their kept reports.
     """
+    plan = with_later_seeds(plan)
     finished = [job for job in plan.configs if plan.is_finished(job)]
     reports = plan.reports(finished if only_done else list(plan.configs))
     if not reports:
         raise UsageError(
             f"no finished run of {plan.table.id} at scale {plan.scale}: run `{plan.command}` first"
         )
-    frame = tabulate(plan.table, reports)
+    first = plan.table.seeds[plan.scale]
+    frame = tabulate(plan.table, reports, first)
     expected = len({plan.folder(job) for job in plan.configs})
     texts = {"md": to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected)}
     if latex:
@@ -49,7 +51,7 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     frames = {"csv": frame}
     if plan.table.breakdown:
         paths["tasks"] = stem.with_name(f"{stem.name}-tasks.csv")
-        frames["tasks"] = break_down(plan.table, reports)
+        frames["tasks"] = break_down(plan.table, reports, first)
     # All together: a csv that says other than its page would be worse than an old one.
     with replacing(*paths.values(), place="set results_dir") as files:
         for suffix, file in zip(paths, files, strict=True):
@@ -67,7 +69,7 @@ def keep_reports(plan: Plan) -> list[Path]:
     run's predictions are kept already, since most tables need none.
     """
     copies = []
-    for job, config in plan.configs.items():
+    for job, config in with_later_seeds(plan).configs.items():
         own, kept = plan.folder(job), kept_folder(config)
         if not is_done(own):
             continue
@@ -82,10 +84,13 @@ def keep_reports(plan: Plan) -> list[Path]:
     return copies
 
 
-def write_claims(results: Path) -> Path:
-    """Judges every claim of conf/claims at every scale that has tables; returns claims.md.
+def write_claims(results: Path) -> tuple[Path, list[str]]:
+    """Judges every claim of conf/claims at every scale that has tables.
 
     Scale smoke is left out: its numbers mean nothing.
+
+    Returns:
+        The path of claims.md, and a line for each undecided claim on the seeds that it would take.
     """
     tables: dict[str, Table] = {}
 
@@ -96,19 +101,20 @@ def write_claims(results: Path) -> Path:
 
     files = sorted((CONF_DIR / "claims").glob("*.yaml"))
     claims = [claim for path in files for claim in load_claims(path, table_of)]
-    findings = {}
+    evidence = []
     for scale in SCALES:
         reports = {name: reports_behind(table, scale, results) for name, table in tables.items()}
         if any(reports.values()):
-            findings[scale] = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+            findings = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+            evidence.append(Evidence(scale, findings, reports))
     path = results / "claims.md"
-    write_atomically(path, ledger(claims, tables, findings, results))
-    return path
+    write_atomically(path, ledger(claims, tables, evidence, History(CONF_DIR.parent), results))
+    return path, undecided(evidence)
 
 
 def reports_behind(table: Table, scale: str, results: Path) -> Reports:
     """The reports of a table's runs at a scale; none if the table itself has not been written."""
     if scale not in table.seeds or not (results / "tables" / scale / f"{table.id}.csv").is_file():
         return {}
-    planned = plan(table.id, scale, overrides=[f"results_dir={results}"])
+    planned = with_later_seeds(plan(table.id, scale, overrides=[f"results_dir={results}"]))
     return planned.reports(list(planned.configs))

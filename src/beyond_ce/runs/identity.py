@@ -6,12 +6,14 @@ import functools
 import hashlib
 import importlib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from tqdm import TqdmWarning
 
 from beyond_ce.configuration import FORMER_NAMES
 from beyond_ce.errors import UsageError
@@ -78,7 +80,10 @@ def rules_of(target: str) -> dict[str, Rule]:
     """The rules of what a config names; none for what is no longer there."""
     module, _, name = _PRESENT_NAMES.get(target, target).rpartition(".")
     try:  # not Hydra's get_object, which prints what it does not find
-        return declared(getattr(importlib.import_module(module), name))[0]
+        with warnings.catch_warnings():
+            # In a notebook without widgets, some of what is imported warns that they are missing.
+            warnings.simplefilter("ignore", TqdmWarning)
+            return declared(getattr(importlib.import_module(module), name))[0]
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, loss_landscape, losses_at, table2_figure
-from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table, tabulate
+from beyond_ce.reporting.numbers import tabulate
+from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table
 
 digits = np.eye(10)
 

@@ -21,7 +21,7 @@ def test_every_claim_is_a_line_in_its_own_unit(table, reports, tmp_path):
     assert names == ["wins  (toy)", "loses  (toy)", "open  (toy)", "unrun  (toy)"]
     assert [text.get_text()[:3] for text in ax.texts] == ["+0.", "-0.", "+1.", "not"]
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["reproduced (1)", "inconclusive (1)", "contradicted (1)", "paper"]
+    assert shown == ["reproduced (1)", "undecided (1)", "contradicted (1)", "paper"]
     # The axis at zero, then interval, mean and paper of each claim.
     interval, mean, paper = ax.lines[1:4]
     ours = findings[0].weakest.ours

@@ -3,7 +3,8 @@ import pytest
 
 from beyond_ce.reporting.figures import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.heads import settings
-from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table, tabulate
+from beyond_ce.reporting.numbers import tabulate
+from beyond_ce.reporting.tables import PAPER_DIR, Job, load_table
 
 
 def made_up(table_id, **values):

@@ -35,7 +35,7 @@ def figure(table, reports):
 def test_claims_are_counted_by_verdict(figure):
     ntl, mtp = figure.axes[2:]
     assert [text.get_text() for text in ntl.texts] == ["2 reproduced", "1 contradicted"]
-    assert [text.get_text() for text in mtp.texts] == ["1 not run"]
+    assert [text.get_text() for text in mtp.texts] == ["1 not testable here"]
     assert ntl.get_title() == "The paper's 3 claims, tested at scale cpu"
     # The axis at zero, then interval, mean and paper of every claim, those for the claim first.
     means = [line.get_xdata()[0] for line in ntl.lines[2::3]]

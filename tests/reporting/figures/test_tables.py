@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from beyond_ce.reporting.figures import COLORS, dot_plot, task_map
-from beyond_ce.reporting.tables import Job, Part, Row, tabulate
+from beyond_ce.reporting.numbers import tabulate
+from beyond_ce.reporting.tables import Job, Part, Row
 
 
 def made(metrics, row="CE"):

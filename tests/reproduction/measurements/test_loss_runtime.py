@@ -19,7 +19,8 @@ from beyond_ce.benchmarks.ntl_runtime import PackageWasserstein, TorchCrossEntro
 from beyond_ce.configuration import CONF_DIR, build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import CrossEntropy, WassersteinLoss
-from beyond_ce.reporting.tables import cells, load_table, read_reports, tabulate
+from beyond_ce.reporting.numbers import cells, tabulate
+from beyond_ce.reporting.tables import load_table, read_reports
 from beyond_ce.reproduction.measurement import measure
 from beyond_ce.reproduction.measurements import loss_runtime
 from beyond_ce.reproduction.measurements.loss_runtime import Runtime
@@ -192,3 +193,9 @@ def test_the_script_measures_and_prints(tmp_path: Path) -> None:
     done = subprocess.run([*command, where], capture_output=True, text=True, check=True)
     assert "What a number token loss costs" in done.stdout
     assert len(list((tmp_path / "runs").iterdir())) == 12
+    # Two repeats of two iterations scatter so much that the cap ends the second stage.
+    more = [*command, where, "--seeds", "auto", "--max-seeds", "3"]
+    done = subprocess.run(more, capture_output=True, text=True, check=True)
+    assert "ntl-runtime: stopping at 3 seeds a row" in done.stdout
+    assert "seeds [0, 1] and, as a second stage of those rows that have them, [2]" in done.stdout
+    assert len(list((tmp_path / "runs").iterdir())) == 18

@@ -13,13 +13,15 @@ from matplotlib.lines import Line2D
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.style import PAPER, style
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.tables import Table, TableNumbers
+from beyond_ce.reporting.numbers import TableNumbers
+from beyond_ce.reporting.tables import Table
 
 VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
     Verdict.REPRODUCED: ("o", "#009E73"),
-    Verdict.INCONCLUSIVE: ("s", "#666666"),
+    Verdict.NO_EFFECT: ("D", "#0072B2"),
+    Verdict.UNDECIDED: ("s", "#666666"),
+    Verdict.NOT_TESTABLE: ("", "#8C8C8C"),
     Verdict.CONTRADICTED: ("X", "#D55E00"),
-    Verdict.NOT_RUN: ("", "#8C8C8C"),
 }
 
 
@@ -44,8 +46,8 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
             column = metrics[effect.condition.metric][1]
             _, color = VERDICT_STYLES[finding.verdict]
             text = interval(effect.ours, column.format).strip("*")
-            if finding.verdict is Verdict.NOT_RUN:
-                text = finding.verdict.value
+            if finding.verdict is Verdict.NOT_TESTABLE:
+                text = finding.label
             ax.text(1.12, y, text, color=color, va="center", fontsize=8)
             if y and finding.claim.table != findings[y - 1].claim.table:
                 ax.axhline(y - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0)
@@ -80,6 +82,6 @@ def _legend(findings: Sequence[Finding]) -> list[Line2D]:
     handles = [
         Line2D([], [], marker=marker, color=color, linewidth=2, label=f"{verdict.value} ({count})")
         for verdict, (marker, color) in VERDICT_STYLES.items()
-        if (count := verdicts.count(verdict)) and verdict is not Verdict.NOT_RUN
+        if (count := verdicts.count(verdict)) and verdict is not Verdict.NOT_TESTABLE
     ]
     return [*handles, Line2D([], [], label="paper", **PAPER)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,6 @@ from beyond_ce.reporting.figures.heads import settings
 from beyond_ce.reporting.figures.style import COLORS, PAPER, style
 
 _RIGHT_DIGIT = 4  # in the sketch of the losses
-_ORDER = (Verdict.REPRODUCED, Verdict.INCONCLUSIVE, Verdict.NOT_RUN, Verdict.CONTRADICTED)
 _POINTS: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
 OVERVIEW_TABLES = {  # table -> how its models decode, and the colour
     "mtp-decoding": ("linear heads", "#0072B2"),
@@ -117,7 +117,7 @@ def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
     ax.axvline(0, color="black", linewidth=0.8)
     right_of_axes = blended_transform_factory(ax.transAxes, ax.transData)
     y = 0
-    for verdict in _ORDER:
+    for verdict in Verdict:
         group = [finding for finding in findings if finding.verdict is verdict]
         if not group:
             continue
@@ -128,7 +128,7 @@ def _claims(ax: Axes, findings: Sequence[Finding]) -> None:
         ax.text(
             1.01,
             y + (len(group) - 1) / 2,
-            f"{len(group)} {verdict.value}",
+            textwrap.fill(f"{len(group)} {verdict.value}", 20),
             color=color,
             transform=right_of_axes,
             va="center",

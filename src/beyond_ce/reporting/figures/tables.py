@@ -44,7 +44,7 @@ def dot_plot(
     they have an axis of their own, at the top.
 
     Args:
-        frame: results/tables/<scale>/<id>.csv, as `tables.tabulate` makes it.
+        frame: results/tables/<scale>/<id>.csv, as `numbers.tabulate` makes it.
         metrics: names of the table's columns or checks; None for all of its columns.
         by_loss: rows that differ only in the loss share a line; the colour tells them apart.
     """

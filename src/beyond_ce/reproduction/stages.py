@@ -1,0 +1,132 @@
+"""Seeds beyond a table's own: the second stage of Stein's two-stage rule.
+
+The table's seeds are the first stage. Their spread alone says how many seeds there have to be, and
+makes the intervals of all; see `statistics.summarize`. Means play no part in it: seeds are added
+for every claim that can be tested, whatever the first stage says about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from omegaconf import DictConfig
+
+from beyond_ce.configuration import CONF_DIR
+from beyond_ce.reporting.claims import Claim, judge, load_claims
+from beyond_ce.reporting.tables import Job, Reports, Table, load_table, read_reports
+from beyond_ce.reproduction.plan import AUTO, Plan
+
+MAX_SEEDS = 20
+
+
+def with_later_seeds(plan: Plan) -> Plan:
+    """The plan and the seeds after the table's own whose reports exist; seeds follow without a gap.
+
+    A plan of seeds that the user asked for stays as it is.
+    """
+    if not plan.own_seeds:
+        return plan
+    found: dict[Job, DictConfig] = {}
+    seed = _next_seed(plan)
+    while True:
+        configs = _at_seeds(plan, {row: [seed] for row in _rows(plan)})
+        candidates = replace(plan, configs=configs)
+        reports = read_reports(list(candidates.configs), candidates.report_folder)
+        if not reports:
+            break
+        found |= {job: candidates.configs[job] for job in reports}
+        seed += 1
+    return _extended(plan, found) if found else plan
+
+
+def second_stage(plan: Plan, max_seeds: int = MAX_SEEDS) -> tuple[Plan, list[str]]:
+    """The plan with as many seeds as decide every claim about the table, and lines that say why.
+
+    Args:
+        plan: of the table's own seeds, all of which have been run.
+        max_seeds: of a row, first stage included.
+    """
+    reports = read_reports(list(plan.configs), plan.report_folder)
+    needed, lines = seeds_needed(plan.table, plan.scale, reports, _claims(plan.table))
+    if plan.table.measure and needed:  # rows are measured in turn, so all have the same repeats
+        needed = dict.fromkeys(_rows(plan), max(needed.values()))
+    first = len(plan.table.seeds[plan.scale])
+    capped = {row: max(first, min(n, max_seeds)) for row, n in needed.items()}
+    start = _next_seed(plan)
+    later = {row: range(start, start + n - first) for row, n in capped.items()}
+    told = [f"{plan.table.id}: {line}" for line in lines]
+    if capped != needed:
+        told.append(
+            f"{plan.table.id}: stopping at {max_seeds} seeds a row, so that some claims may stay "
+            "undecided; --max-seeds allows more"
+        )
+    return _extended(plan, _at_seeds(plan, later)), told
+
+
+def seeds_needed(
+    table: Table, scale: str, reports: Reports, claims: Sequence[Claim]
+) -> tuple[dict[str, int], list[str]]:
+    """Row -> seeds in all that decide every claim about it, and a line per claim.
+
+    Args:
+        reports: of the table's own seeds, the first stage, and no others.
+    """
+    needed: dict[str, int] = {}
+    lines = []
+    for claim in claims:
+        finding = judge(claim, table, scale, reports)
+        of_claim = [each.seeds_to_decide for each in finding.effects]
+        if finding.untestable is not None or not any(of_claim):
+            why = (
+                f"not testable here ({finding.untestable[1]})"
+                if finding.untestable
+                else ("its reports are missing, of one seed, or of an effect without a margin")
+            )
+            lines.append(f"{claim.id}: no further seeds, {why}")
+            continue
+        for effect, n in zip(finding.effects, of_claim, strict=True):
+            for row in effect.condition.weights if n is not None else ():
+                needed[row] = max(needed.get(row, 0), n or 0)
+        most = max(n for n in of_claim if n is not None)
+        lines.append(f"{claim.id}: {most:,} seeds decide it")
+    return needed, lines
+
+
+def _claims(table: Table) -> list[Claim]:
+    def table_of(table_id: str) -> Table:
+        return load_table(CONF_DIR / "table" / f"{table_id}.yaml")
+
+    files = sorted((CONF_DIR / "claims").glob("*.yaml"))
+    claims = [claim for path in files for claim in load_claims(path, table_of)]
+    return [claim for claim in claims if claim.table == table.id]
+
+
+def _rows(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(job.row for job in plan.configs))
+
+
+def _next_seed(plan: Plan) -> int:
+    return max(plan.table.seeds[plan.scale]) + 1
+
+
+def _at_seeds(plan: Plan, seeds: Mapping[str, Sequence[int]]) -> dict[Job, DictConfig]:
+    """The configs of other seeds: row -> seeds."""
+    of_row = {(job.row, job.overrides): config for job, config in plan.configs.items()}
+    configs = {}
+    for (row, overrides), config in of_row.items():
+        for seed in seeds.get(row, ()):
+            job = Job(row, seed, overrides)
+            configs[job] = config.copy()
+            configs[job].seed = seed
+    return configs
+
+
+def _extended(plan: Plan, later: Mapping[Job, DictConfig]) -> Plan:
+    if not later:
+        return plan
+    if 'ARGS="' in plan.command:
+        command = plan.command.replace('ARGS="', f'ARGS="--seeds {AUTO} ')
+    else:
+        command = f'{plan.command} ARGS="--seeds {AUTO}"'
+    return replace(plan, configs={**plan.configs, **later}, command=command)
