@@ -19,6 +19,7 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
+from beyond_ce.reporting.scales import Scaled, ScaledPart, table_at
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
 from beyond_ce.runs.store import is_done, read_report
 
@@ -28,7 +29,7 @@ SHARE = "_share"
 
 
 @dataclass
-class Row:
+class Row(Scaled):
     """One line of the table: a training recipe, run once per seed.
 
     Attributes:
@@ -53,7 +54,7 @@ class Row:
 
 
 @dataclass
-class Column:
+class Column(Scaled):
     """One metric of report.json, read as `<split>/<metric>` for every split of the table.
 
     Attributes:
@@ -84,7 +85,7 @@ class Contrast:
 
 
 @dataclass(kw_only=True)
-class Part:
+class Part(ScaledPart):
     """An experiment and the metrics that are read from the reports of its runs.
 
     Attributes:
@@ -147,10 +148,11 @@ class Table(Part):
 
     def at(self, scale: str) -> Table:
         """The table at one scale: rows that do not run there keep only the paper's numbers."""
+        at = table_at(self, scale)
         rows = [
-            r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in self.rows
+            r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in at.rows
         ]
-        return replace(self, rows=[row for row in rows if row.overrides is not None or row.paper])
+        return replace(at, rows=[row for row in rows if row.overrides is not None or row.paper])
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def jobs(
                 *overrides,
             ),
         )
-        for part in table.parts
+        for part in table.at(scale).parts
         for row in table.at(scale).rows
         if row.overrides is not None
         for seed in (table.seeds[scale] if seeds is None else seeds)
