@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from beyond_ce.reporting.tables import Part, Table
+    from beyond_ce.reporting.tables import Part, Row, Table
 
 
 @dataclass(kw_only=True)
 class Scaled:
-    """A row or a metric.
+    """A row, a metric, or a further experiment.
 
     Attributes:
         only: the scales at which it exists; null for all. Unlike a row's `scales`, it leaves no
@@ -23,7 +23,18 @@ class Scaled:
 
 
 @dataclass(kw_only=True)
-class ScaledPart:
+class ScaledRow(Scaled):
+    """A row.
+
+    Attributes:
+        variant_at: scale -> the variant that takes the place of `variant` there.
+    """
+
+    variant_at: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class ScaledPart(Scaled):
     """An experiment with its metrics.
 
     Attributes:
@@ -39,8 +50,17 @@ AnyScaled = TypeVar("AnyScaled", bound=Scaled)
 
 def table_at(table: Table, scale: str) -> Table:
     """The table without what only other scales have."""
-    also = [_part_at(part, scale) for part in table.also]
-    return replace(_part_at(table, scale), rows=_here(table.rows, scale), also=also)
+    also = [_part_at(part, scale) for part in _here(table.also, scale)]
+    rows = [
+        replace(row, variant=row.variant_at.get(scale, row.variant))
+        for row in _here(table.rows, scale)
+    ]
+    return replace(_part_at(table, scale), rows=rows, also=also)
+
+
+def runs_at(row: Row, scale: str) -> bool:
+    """Whether a row is run at a scale; otherwise it only shows the paper's numbers."""
+    return scale in (row.scales or [scale])
 
 
 def _part_at(part: AnyPart, scale: str) -> AnyPart:

@@ -19,7 +19,7 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR, Paper
-from beyond_ce.reporting.scales import Scaled, ScaledPart, table_at
+from beyond_ce.reporting.scales import Scaled, ScaledPart, ScaledRow, runs_at, table_at
 from beyond_ce.reporting.statistics import NAN, Summary, contrast
 from beyond_ce.runs.store import is_done, read_report
 
@@ -29,7 +29,7 @@ SHARE = "_share"
 
 
 @dataclass
-class Row(Scaled):
+class Row(ScaledRow):
     """One line of the table: a training recipe, run once per seed.
 
     Attributes:
@@ -149,9 +149,7 @@ class Table(Part):
     def at(self, scale: str) -> Table:
         """The table at one scale: rows that do not run there keep only the paper's numbers."""
         at = table_at(self, scale)
-        rows = [
-            r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in at.rows
-        ]
+        rows = [r if runs_at(r, scale) else replace(r, overrides=None) for r in at.rows]
         return replace(at, rows=[row for row in rows if row.overrides is not None or row.paper])
 
 
