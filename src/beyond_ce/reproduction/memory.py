@@ -2,8 +2,8 @@
 
 Counted are the weights, their gradients and AdamW's two moments in float32 (16 bytes for each),
 what FSDP gathers, and the activations of the step in `Objective`: the input of every trunk layer
-(with activation checkpointing; all activations otherwise), the activations of one head's block, and
-their gradients. The rest, a few percent, is not: chunks of logits, buffers, fragmentation.
+(with activation checkpointing; all activations otherwise), the activations of one layer, and four
+states for gradients. The rest, a few percent, is not: chunks of logits, buffers, fragmentation.
 """
 
 from __future__ import annotations
@@ -65,13 +65,16 @@ def estimate_memory(config: DictConfig, vocabulary: int) -> Memory:
     # of the feed-forward layer, the activated one and the product.
     layer = tokens * (2 * _FLOAT * dim + product * (7 * dim + 4 * inner))
     state = _FLOAT * tokens * dim
-    depth = len(model.layers)
-    kept = depth * state + layer if model.checkpoint_activations else depth * layer
-    head = model.head
-    takes_layers = isinstance(head, MultiTokenHead) and isinstance(head.blocks, TransformerBlocks)
-    heads = (layer if takes_layers else 0) + 4 * state
+    depth, head = len(model.layers), model.head
+    if model.checkpoint_activations:
+        kept = depth * state + layer  # one layer at a time, be it the head's or computed again
+    else:
+        takes_layers = isinstance(head, MultiTokenHead) and isinstance(
+            head.blocks, TransformerBlocks
+        )
+        kept = (depth + takes_layers) * layer
     return Memory(
         states=3 * _FLOAT * parameters / shards / _GIB,
         gradients=(_FLOAT * parameters / shards + gathered) / _GIB,
-        activations=(kept + heads) / _GIB,
+        activations=(kept + 4 * state) / _GIB,
     )
