@@ -18,6 +18,7 @@ from beyond_ce.errors import UsageError
 
 @command()
 def main() -> None:
+    from beyond_ce.reproduction.cost import estimate_line
     from beyond_ce.reproduction.launch import (
         check_configs,
         default_jobs,
@@ -48,6 +49,8 @@ def main() -> None:
     todo = plans(args)
     for plan in todo:
         check_configs(plan)
+        if line := estimate_line(plan):
+            print(line)
 
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run

@@ -296,3 +296,32 @@ def test_questions_that_would_take_for_ever_are_refused(tmp_path, operations):
         Arithmetic(**SIZES, operations=operations, cache_dir=tmp_path)
     assert "\n" not in str(error.value)
     Arithmetic(**SIZES, operations=[1, 20], cache_dir=tmp_path)
+
+
+def test_official_files_can_be_read_as_they_are(tmp_path, caplog):
+    """Every pair after the validation pairs is for training, test questions too, and they are
+    counted."""
+    folder = tmp_path / "mathematics_dataset-v1.0"
+    module = "arithmetic__add_sub_multiple"
+    for regime in ("train-easy", "train-medium", "train-hard", "interpolate", "extrapolate"):
+        name = f"{module}_longer" if regime == "extrapolate" else module
+        questions = [f"{regime} {i}" for i in range(8)]
+        if regime == "train-easy":
+            questions[:8] = ["same", "same", "same", *questions[3:7], "interpolate 1"]
+        (folder / regime).mkdir(parents=True)
+        text = "".join(f"{question}\n{i}\n" for i, question in enumerate(questions))
+        (folder / regime / f"{name}.txt").write_text(text)
+    sizes = {"train_per_difficulty": 6, "validation_per_difficulty": 2, "test_size": 8, "seed": 0}
+    options = {**sizes, "path": folder, "cache_dir": tmp_path / "cache"}
+    splits = rows(Arithmetic(**options, drop_overlap=False))
+    easy = prompts(splits, "train")[:6]
+    assert prompts(splits, "validation")[:2] == ["same", "same"]
+    assert easy == ["same", *(f"train-easy {i}" for i in range(3, 7)), "interpolate 1"]
+    assert len(splits["train"]) == 18
+    assert "2 of 18 training questions are test or validation questions" in caplog.text
+    clean = rows(Arithmetic(**options))
+    assert not {"same", "interpolate 1"} & set(prompts(clean, "train"))
+    assert (
+        Arithmetic(**options).fingerprint()
+        != Arithmetic(**options, drop_overlap=False).fingerprint()
+    )

@@ -221,3 +221,11 @@ def test_the_real_files(tmp_path: Path) -> None:
     tested = set(prompts(splits["test"]))
     assert tested.isdisjoint(prompts(splits["train"]))
     assert tested.isdisjoint(prompts(splits["validation"]))
+
+
+def test_the_cue_can_be_left_out(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", dev=DEV, test=TEST, train=TRAIN)
+    bare = load(folder, cue="")
+    assert [row["prompt"] + CUE for row in bare["test"]] == prompts(load(folder)["test"])
+    assert jokes(folder, cue="").fingerprint() != jokes(folder).fingerprint()
+    assert jokes(folder, cue=CUE).fingerprint() == jokes(folder).fingerprint()

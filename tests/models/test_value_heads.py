@@ -7,13 +7,14 @@ from math import nan
 
 import pytest
 import torch
+from transformers import T5Config, T5ForSequenceClassification
 
 from beyond_ce.batches.batch import Numbers
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import MeanSquaredError
 from beyond_ce.models import T5, Decoder, LanguageModel
 from beyond_ce.models.base import last_state, mean_state
-from beyond_ce.models.heads import RegressionHead
+from beyond_ce.models.heads import DecoderRegressionHead, RegressionHead
 from beyond_ce.training.objective import Objective
 
 PAD, EOS, VOCAB = 0, 1, 40
@@ -21,10 +22,10 @@ PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
 NUMBERS = Numbers([4.0, nan, -2.0])
 
 
-@pytest.fixture(params=["t5", "decoder"])
+@pytest.fixture(params=["t5", "t5 with its decoder", "decoder"])
 def model(request: pytest.FixtureRequest) -> LanguageModel:
     torch.manual_seed(0)
-    head = partial(RegressionHead)
+    head = partial(DecoderRegressionHead if "with" in request.param else RegressionHead)
     if request.param == "decoder":
         return Decoder(VOCAB, PAD, EOS, head, dim=16, num_layers=2, num_heads=2, max_length=16)
     return T5(
@@ -89,3 +90,26 @@ def test_the_decoder_refuses_an_empty_prompt() -> None:
     )
     with pytest.raises(UsageError, match="empty prompt"):
         model.make_batch([[]], [[EOS]], Numbers([1.0]))
+
+
+def test_the_decoder_reads_the_prompt_as_in_transformers() -> None:
+    """The same value as T5ForSequenceClassification with the same weights."""
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=VOCAB, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_layers=2, dropout_rate=0.0,
+        num_labels=1, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD,
+    )  # fmt: skip
+    theirs = T5ForSequenceClassification(config).eval()
+    head = partial(DecoderRegressionHead)
+    ours = T5(
+        VOCAB, PAD, EOS, head, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_layers=2, dropout=0.0
+    )
+    transformer, top = theirs.transformer, theirs.classification_head
+    ours.embedding.load_state_dict(transformer.shared.state_dict())
+    for mine, other in ((ours.encoder, transformer.encoder), (ours.decoder, transformer.decoder)):
+        mine.load_state_dict(other.state_dict(), strict=False)
+    ours.head.dense.load_state_dict(top.dense.state_dict())
+    ours.head.linear.load_state_dict(top.out_proj.state_dict())
+    batch = ours.make_batch(PROMPTS, [[EOS]] * 3, NUMBERS)
+    expected = theirs(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long()).logits
+    torch.testing.assert_close(ours.head.logits(ours.trunk(batch)), expected)

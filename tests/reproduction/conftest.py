@@ -54,7 +54,9 @@ def make_plan(tmp_path):
                     "results_dir": str(tmp_path / "results"),
                     "dataset": {"name": "sums"},
                     "tokenizer": {"name": "digit"},
-                    "trainer": {"progress": True, "num_threads": 1, "accelerator": "cpu"},
+                    "trainer": {
+                        **{"progress": True, "num_threads": 1, "accelerator": "cpu", "devices": 1}
+                    },
                     "loss": loss,
                     "seed": seed,
                 }

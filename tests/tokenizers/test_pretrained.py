@@ -220,3 +220,26 @@ def test_an_unknown_character_is_no_end_token(tmp_path):
     ours = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", unk_token="<end>")
     ours.save_pretrained(tmp_path)
     assert load(tmp_path).encode(["a b <end> a"]) == [[0, 0]]
+
+
+def test_digits_can_be_split(folders: dict[str, Path], tmp_path: Path) -> None:
+    plain = PretrainedTokenizer(str(folders["gpt2"])).fit((), tmp_path, "")
+    split = PretrainedTokenizer(str(folders["gpt2"]), split_digits=True).fit((), tmp_path, "")
+    values = split.number_values()
+    assert values[values.isfinite()].sort().values.tolist() == list(range(10))
+    text = "What is 1999 times -45.5 in 12?"
+    (ids,) = split.encode([text])
+    found = values[ids][values[ids].isfinite()].int().tolist()
+    assert found == [int(character) for character in text if character in "0123456789"]
+    assert split.decode(ids) == plain.decode(*plain.encode([text]))
+    assert split.fingerprint() != plain.fingerprint()
+    split.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved").encode([text]) == [ids]
+
+
+def test_digits_are_not_split_where_that_would_change_the_text(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    tokenizer = PretrainedTokenizer(str(folders["unigram"]), split_digits=True)
+    with pytest.raises(UsageError, match="choose tokenizer=digit"):
+        tokenizer.fit((), tmp_path, "")

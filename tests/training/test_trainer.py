@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 import torch
 from choices import choices
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import FSDPStrategy, Strategy
 from torch import Tensor, nn
 
 from beyond_ce.configuration import build, compose
@@ -157,6 +160,24 @@ def test_accumulated_micro_batches_equal_the_whole_batch(tmp_path: Path) -> None
     for objective, _, records in runs[1:]:
         torch.testing.assert_close(weights(objective), weights(runs[0][0]), rtol=1e-5, atol=1e-6)
         assert records[0][0]["train/loss"] == pytest.approx(runs[0][2][0][0]["train/loss"])
+
+
+@pytest.mark.parametrize(("sharded", "apart"), [(False, True), (True, False)])
+def test_micro_batches_share_their_gradients_at_once_if_they_are_sharded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool, apart: bool
+) -> None:
+    """FSDP would otherwise sum a gradient of the whole model on each device."""
+    asked: list[bool] = []
+
+    def no_backward_sync(self: Fabric, module: Any, enabled: bool) -> Any:
+        asked.append(enabled)
+        return nullcontext()
+
+    monkeypatch.setattr(Fabric, "no_backward_sync", no_backward_sync)
+    kind = Strategy if sharded else FSDPStrategy  # every strategy is a Strategy
+    monkeypatch.setattr("beyond_ce.training.trainer.FSDPStrategy", kind)
+    fit(tmp_path, accumulate=2, max_steps=1)
+    assert asked == [apart, False]
 
 
 def test_validation_is_a_mean_over_all_positions(tmp_path: Path) -> None:

@@ -19,7 +19,18 @@ from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import COUNT, PATH, SEED, TEXT, each, one_of, optional, takes, whole
+from beyond_ce.settings import (
+    COUNT,
+    FLAG,
+    PATH,
+    SEED,
+    TEXT,
+    each,
+    one_of,
+    optional,
+    takes,
+    whole,
+)
 from beyond_ce.storage.digests import bytes_digest
 
 log = logging.getLogger(__name__)
@@ -43,7 +54,8 @@ class Mathematics(PromptAnswerData):
     A category can have fewer distinct questions than requested (400,000 draws of easy place values
     gave 163,000). After five draws per requested pair we stop, and a warning gives the number.
 
-    NOTE: the paper trains on the files as they are, in which easy test questions reappear.
+    NOTE: the paper trains on the files as they are, in which easy test questions reappear:
+    `drop_overlap=false` does the same, and logs how many they are.
 
     Args:
         train_per_difficulty: training pairs of each category and difficulty.
@@ -53,6 +65,8 @@ class Mathematics(PromptAnswerData):
         seed: the generator's seed; independent of the run's.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
         path: the folder mathematics_dataset-v1.0 with the official files; null to generate.
+        drop_overlap: whether to skip training questions that are test or validation questions. If
+            not, the pairs after the validation pairs of each official file are all kept.
         num_workers: generator processes; null for one per core. Any number gives the same data.
     """
 
@@ -92,6 +106,7 @@ class Mathematics(PromptAnswerData):
         cache_dir=PATH,
         difficulties=each(one_of(*DIFFICULTIES)),
         path=optional(TEXT),
+        drop_overlap=FLAG,
         num_workers=optional(whole(1, 2**16)),
     )
     def __init__(
@@ -105,6 +120,7 @@ class Mathematics(PromptAnswerData):
         difficulties: Sequence[str] = DIFFICULTIES,
         path: str | Path | None = None,
         num_workers: int | None = None,
+        drop_overlap: bool = True,
     ) -> None:
         self.sizes = {
             "train_per_difficulty": train_per_difficulty,
@@ -114,6 +130,7 @@ class Mathematics(PromptAnswerData):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.num_workers = cores or 1 if num_workers is None else num_workers
         self.difficulties = tuple(difficulties)
+        self.drop_overlap = drop_overlap
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self.path = None if path is None else Path(path).expanduser()
@@ -128,6 +145,7 @@ class Mathematics(PromptAnswerData):
             "difficulties": self.difficulties,
             **self.sizes,
             "source": f"official {self._digest}" if self.path else f"seed {self.seed}",
+            **({} if self.drop_overlap else {"drop_overlap": False}),
         }
 
     @cached_property
@@ -168,6 +186,8 @@ class Mathematics(PromptAnswerData):
     def _examples(
         self, streams: Iterator[Stream], pairs_of: PairsOf, held_out: set[str], progress: tqdm
     ) -> Iterator[Example]:
+        total = overlap = 0
+        as_they_are = self.path is not None and not self.drop_overlap
         for stream in streams:
             training = stream.split == "train"
             repeats_allowed = training and self.path is not None
@@ -175,9 +195,14 @@ class Mathematics(PromptAnswerData):
             kept = 0
             # Without a bound, a category that runs out of questions would be drawn from forever.
             bound = None if self.path else _DRAWS_PER_PAIR * stream.wanted
-            for question, answer in itertools.islice(pairs_of(stream), bound):
-                if question in held_out or question in seen:
+            # Validation pairs come from the same files, before the training pairs.
+            first = self.sizes["validation_per_difficulty"] if training and as_they_are else 0
+            for question, answer in itertools.islice(pairs_of(stream), first, bound):
+                held = question in held_out
+                skipped = held and (self.drop_overlap or not training)
+                if not as_they_are and (skipped or question in seen):
                     continue
+                overlap += training and held
                 if not training:
                     held_out.add(question)
                 elif not repeats_allowed:
@@ -192,6 +217,13 @@ class Mathematics(PromptAnswerData):
                     "%s of %s (%s): found only %d of the %d questions requested",
                     *(stream.module, stream.split, stream.regime, kept, stream.wanted),
                 )
+            total += kept
+        if overlap:
+            log.warning(
+                "%d of %d training questions are test or validation questions as well: "
+                "dataset.drop_overlap=false keeps them",
+                *(overlap, total),
+            )
 
     def _source(self, plan: list[Stream]) -> AbstractContextManager[PairsOf]:
         if self.path is not None:

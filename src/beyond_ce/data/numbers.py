@@ -82,6 +82,11 @@ def exp_scale(value: float) -> float:
     return math.copysign(math.expm1(abs(value)), value)
 
 
+def rounded(number: str | None, decimals: int) -> str | None:
+    """The number rounded to so many decimals, half to even; None for None."""
+    return None if number is None else plain(round(float(number), decimals) + 0.0)  # no minus zero
+
+
 def plain(value: float) -> str:
     """A float as a decimal without exponent, with the fewest digits that parse back to it.
 

@@ -24,7 +24,7 @@ from beyond_ce.storage.writing import replacing
 log = logging.getLogger(__name__)
 
 CUE = "\nScore:"
-"""Ends every prompt, to tell a decoder-only model that the joke is over."""
+"""Ends every prompt by default, to tell a decoder-only model that the joke is over."""
 
 LARGEST_SCORE = 11
 
@@ -36,10 +36,14 @@ Row = tuple[str, int]
 """A joke and its score."""
 
 
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "give a text"
+
+
 class RJokes(PromptAnswerData):
     """Jokes of Reddit's r/Jokes and their scores (Weller and Seppi, LREC 2020).
 
-    Prompt: the joke and `CUE`. Answer: the natural logarithm of its upvotes, rounded down, 0 to 11.
+    Prompt: the joke and `cue`. Answer: the natural logarithm of its upvotes, rounded down, 0 to 11.
     The test split is "test"; "validation" is drawn from the file dev; "train" is the file train.
     If that file is missing, the rest of dev is used for training, with a warning.
 
@@ -54,6 +58,7 @@ class RJokes(PromptAnswerData):
         max_test: draw at most this many test jokes; null for all.
         max_characters: cut longer jokes at the end; null for no limit. T5's 512 tokens are about
             2000 characters; 99% of the jokes have fewer.
+        cue: ends every prompt; the paper has none, "".
         seed: seed of the draws; independent of the run's.
         cache_dir: where downloads and the Arrow files go, the latter in a folder named by
             `fingerprint`.
@@ -70,6 +75,7 @@ class RJokes(PromptAnswerData):
         max_train=NO_LIMIT,
         max_test=NO_LIMIT,
         max_characters=NO_LIMIT,
+        cue=_text,
         seed=SEED,
         cache_dir=PATH,
         path=optional(TEXT),
@@ -84,6 +90,7 @@ class RJokes(PromptAnswerData):
         seed: int,
         cache_dir: str | Path,
         path: str | Path | None = None,
+        cue: str = CUE,
     ) -> None:
         self.sizes = {
             "validation_size": validation_size,
@@ -95,6 +102,7 @@ class RJokes(PromptAnswerData):
         self.max_train = max_train
         self.max_test = max_test
         self.max_characters = max_characters
+        self.cue = cue
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self.folder = data_folder(path, self.name)
@@ -107,6 +115,7 @@ class RJokes(PromptAnswerData):
             "source": self._source,  # depends on whether there is a file train
             "seed": self.seed,
             **self.sizes,
+            **({} if self.cue == CUE else {"cue": self.cue}),
         }
 
     @cached_property
@@ -160,7 +169,7 @@ class RJokes(PromptAnswerData):
 
     def _examples(self, rows: Iterable[Row]) -> Iterator[Example]:
         for text, score in rows:
-            yield Example(text[: self.max_characters] + CUE, str(score), self.name)
+            yield Example(text[: self.max_characters] + self.cue, str(score), self.name)
 
 
 def _read(path: Path) -> Iterator[Row]:

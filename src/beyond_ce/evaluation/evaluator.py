@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from beyond_ce.tokenizers.base import Tokenizer
 
 _LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
+_ROOM = 10  # new tokens beyond the longest answer
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class AnswerEvaluator(Evaluator):
 
     Args:
         batch_size: prompts generated together; changes speed and memory only.
-        max_new_tokens: longest answer in tokens, the end-of-sequence token included.
+        max_new_tokens: longest answer in tokens, the end-of-sequence token included. None for ten
+            tokens more than the longest answer of the examples has, as in the NTL paper's code,
+            which counts from the longest answer of each batch.
         num_beams: width of the beam search, 1 for greedy. The paper generates with 4.
         max_examples: score only this many examples, spread evenly over the split to cover all
             tasks, and the same in every run; None for all.
@@ -98,14 +101,14 @@ class AnswerEvaluator(Evaluator):
     @takes(
         "evaluator",
         batch_size=COUNT,
-        max_new_tokens=COUNT,
+        max_new_tokens=NO_LIMIT,
         num_beams=COUNT,
         max_examples=NO_LIMIT,
     )
     def __init__(
         self,
         batch_size: int,
-        max_new_tokens: int,
+        max_new_tokens: int | None,
         num_beams: int = 1,
         max_examples: int | None = None,
     ) -> None:
@@ -118,12 +121,15 @@ class AnswerEvaluator(Evaluator):
         """A frame with prompt, answer and task of the (at most `max_examples`) examples, and the
         generated text as prediction."""
         examples = subsample(examples, self.max_examples)
+        longest = self.max_new_tokens
+        if longest is None:
+            longest = _ROOM + 1 + max(map(len, subject.tokenizer.encode(list(examples["answer"]))))
         answers = answer(
             subject.model,
             subject.tokenizer,
             list(examples["prompt"]),
             device=subject.device,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=longest,
             num_beams=self.num_beams,
             batch_size=self.batch_size,
         )

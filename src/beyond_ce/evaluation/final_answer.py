@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beyond_ce.data.gsm8k import MARKER
 from beyond_ce.data.numbers import CURRENCY, ascii_minus
 from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
-from beyond_ce.evaluation.number_answers import read_numbers, score
+from beyond_ce.evaluation.number_answers import read_numbers, reference_scores, score
+from beyond_ce.settings import FLAG, takes
 
 if TYPE_CHECKING:
     import datasets
@@ -29,13 +30,26 @@ class FinalAnswer(AnswerEvaluator):
 
     NOTE: the NTL paper's evaluation takes the last number of the text, marker or not. A text that
     was cut would then be scored by a number in one of its steps.
+
+    Args:
+        reference: also score as the NTL paper's code does (see `reference_scores`).
+        settings: as for `AnswerEvaluator`.
     """
 
+    @takes("evaluator", reference=FLAG)
+    def __init__(self, *, reference: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.reference = reference
+
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
-        predictions = read_numbers(self.answers(subject, examples), final_number)
+        answers = self.answers(subject, examples)
+        predictions = read_numbers(answers, final_number)
         predictions["no_marker"] = [MARKER not in text for text in predictions["prediction"]]
         no_marker = {"no_marker": float(predictions["no_marker"].mean())}
-        return Evaluation(score(predictions) | no_marker, predictions)
+        metrics = score(predictions) | no_marker
+        if self.reference:
+            metrics |= reference_scores(answers)
+        return Evaluation(metrics, predictions)
 
 
 def final_number(text: str) -> str | None:

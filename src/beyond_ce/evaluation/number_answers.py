@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from beyond_ce.data.numbers import CLIP, last_number, magnitude, same_number
+from beyond_ce.data.numbers import CLIP, last_number, magnitude, plain, rounded, same_number
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
 from beyond_ce.evaluation.metrics import DISTANCES
-from beyond_ce.settings import number, takes
+from beyond_ce.settings import FLAG, number, optional, takes, whole
 
 if TYPE_CHECKING:
     import datasets
@@ -24,6 +25,10 @@ class NumberAnswers(AnswerEvaluator):
     Args:
         clip: numbers are clipped to +-`clip`. The default, the paper's 1e10, is too small for
             larger answers.
+        decimals: round predicted numbers to so many decimals, for models that predict a number
+            instead of its digits; None does not round. The reference scoring rounds each to the
+            decimals of its answer then.
+        reference: also score as the NTL paper's code does (see `reference_scores`).
         settings: as for `AnswerEvaluator`.
     """
 
@@ -32,18 +37,35 @@ class NumberAnswers(AnswerEvaluator):
     @takes(
         "evaluator",
         clip=number(above=0),
+        decimals=optional(whole(0, 300)),
+        reference=FLAG,
     )
-    def __init__(self, *, clip: float = CLIP, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        clip: float = CLIP,
+        decimals: int | None = None,
+        reference: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
         self.clip = clip
+        self.decimals = decimals
+        self.reference = reference
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         return self.judge(self.answers(subject, examples))
 
     def judge(self, answers: pd.DataFrame) -> Evaluation:
         """Scores a frame like that of `answers`, which need not come from a model."""
-        predictions = read_numbers(answers, clip=self.clip)
-        return Evaluation(score(predictions), predictions)
+        texts = answers["prediction"]
+        if self.decimals is not None:
+            texts = texts.map(lambda text: rounded(last_number(text), self.decimals or 0) or text)
+        predictions = read_numbers(answers.assign(prediction=texts), clip=self.clip)
+        metrics = score(predictions)
+        if self.reference:
+            metrics |= reference_scores(answers, rounds=self.decimals is not None)
+        return Evaluation(metrics, predictions)
 
 
 def read_numbers(
@@ -119,3 +141,54 @@ def _metrics(predictions: pd.DataFrame) -> dict[str, float]:
     predicted = valid["predicted_number"].to_numpy()
     target = valid["target_number"].to_numpy()
     return scores | {name: distance(predicted, target) for name, distance in DISTANCES.items()}
+
+
+_REFERENCE_NUMBER = re.compile(r"[+-]?\s*[0-9]+(?:\.[0-9]+)?")
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
+
+
+def reference_scores(answers: pd.DataFrame, rounds: bool = False) -> dict[str, float]:
+    """The metrics of `score` by the rules of the NTL paper's own code, as `reference_<name>`.
+
+    It reads the last number of a text, where a sign right before the digits is always theirs:
+    "12-5" ends in -5. Predictions are clipped to +-1e10 and targets are not. A prediction is right
+    within a tolerance of 1e-8 + 1e-5 x |target|. Thousands separators are left out, as in the
+    paper's data.
+
+    Source: github.com/tum-ai/number-token-loss, src/ntl/evaluation.py and src/ntl/xval/eval.py.
+
+    Args:
+        answers: a frame like that of `AnswerEvaluator.answers`.
+        rounds: round predicted numbers to the decimals of their answers, as it does for xVal.
+
+    Raises:
+        UsageError: an answer holds no number.
+    """
+    predicted = np.array([_reference_number(text) for text in answers["prediction"]])
+    targets = np.array([_reference_number(text) for text in answers["answer"]])
+    if np.isnan(targets).any():
+        text = answers["answer"].iloc[int(np.isnan(targets).argmax())]
+        raise UsageError(f"the answer {text!r} holds no number: set evaluator.reference=false")
+    clipped = np.clip(predicted, -CLIP, CLIP)
+    if rounds:
+        digits = [len(plain(target).partition(".")[2]) for target in targets]
+        clipped = np.array([round(p, d) for p, d in zip(clipped, digits, strict=True)])
+    scores = score(
+        answers.assign(
+            predicted_number=clipped,
+            target_number=targets,
+            correct=np.isclose(clipped, targets),
+            invalid=np.isnan(predicted),
+            wrong_length=False,
+            clipped=np.abs(predicted) > CLIP,
+        )
+    )
+    return {  # the reference has no measure of lengths
+        f"reference_{name}": value for name, value in scores.items() if "wrong_length" not in name
+    }
+
+
+def _reference_number(text: str) -> float:
+    """The last number of a text as the reference reads it, NaN if there is none."""
+    numbers = _REFERENCE_NUMBER.findall(_THOUSANDS.sub("", text))
+    return float("".join(numbers[-1].split())) if numbers else float("nan")

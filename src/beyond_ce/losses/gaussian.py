@@ -20,8 +20,10 @@ class GaussianCrossEntropy(NumberLoss):
     that are not numbers keep their one-hot target, and the mean runs over all labels. `sigma` is in
     the unit of the values. Term "gce".
 
-    NOTE: the authors' development code smooths over token indices, not values (which is the same
-    for digits), and divides by the number positions alone. This follows the paper's text.
+    NOTE: the authors' development code first smoothed over token indices and divided by the number
+    positions alone. Its later versions smooth over values and divide by all labels, as here, but
+    take log p from the first K columns of the vocabulary instead of those of the number tokens.
+    Here log p is that of the number tokens, as in the paper's text.
     """
 
     smoothed: Tensor  # float [K, K], one row per label

@@ -29,7 +29,7 @@ from beyond_ce.batches.batch import (
     value_batch,
 )
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DecodingState, LanguageModel, mean_state
+from beyond_ce.models.base import DecodingState, LanguageModel, last_state, mean_state
 from beyond_ce.models.heads import Head, RegressionHead
 from beyond_ce.settings import DROPOUT, LAYERS, SIZE, SOURCE, optional, takes
 
@@ -68,8 +68,9 @@ class T5(LanguageModel):
     the checkpoint's own (v1.1, Flan).
 
     Prompts get an EOS at their end, as in T5's pretraining; decoding starts from the padding token.
-    With a head that predicts a value there is no decoder: the head reads the mean of the encoder's
-    states.
+    With a head that predicts a value there is no decoder, and the head reads the mean of the
+    encoder's states. For a head with `reads_decoder`, the decoder reads the prompt, shifted by one
+    as an answer is, and the head its state at the prompt's end.
 
     Args:
         vocab_size, pad_id, eos_id: the tokenizer's. If the tokenizer has more tokens than a
@@ -137,7 +138,7 @@ class T5(LanguageModel):
         self.hidden_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         self.head = head(dim=config.d_model, vocab_size=config.vocab_size)
         self.head.share(model.lm_head.weight)
-        if isinstance(self.head, RegressionHead):
+        if isinstance(self.head, RegressionHead) and not self.head.reads_decoder:
             del self.decoder
 
     def make_batch(
@@ -153,13 +154,20 @@ class T5(LanguageModel):
 
     def trunk(self, batch: Batch) -> Tensor:
         memory, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
+        inputs = batch.decoder_input_ids
         if isinstance(self.head, RegressionHead):
-            return mean_state(memory, batch.attention_mask)
-        if batch.decoder_input_ids is None:
+            if not self.head.reads_decoder:
+                return mean_state(memory, batch.attention_mask)
+            start = torch.full_like(batch.input_ids[:, :1], self.pad_id)
+            inputs = torch.cat((start, batch.input_ids[:, :-1]), dim=1)
+        if inputs is None:
             raise ValueError("T5 needs an encoder-decoder batch: build it with make_batch")
-        bias = _position_bias(self.decoder, batch.decoder_input_ids.shape[1])
+        bias = _position_bias(self.decoder, inputs.shape[1])
         bias = bias + _causal_bias(bias)
-        return self._decode(batch.decoder_input_ids, bias, memory, memory_bias)
+        if isinstance(self.head, RegressionHead):  # its map learns its own scale
+            hidden = self._run(self.decoder, inputs, bias, memory, memory_bias)
+            return last_state(hidden, batch.attention_mask)
+        return self._decode(inputs, bias, memory, memory_bias)
 
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[T5State, Tensor]:
         device = self.embedding.weight.device

@@ -17,11 +17,12 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR
+from beyond_ce.reporting.scales import Scaled, ScaledPart, ScaledRow, runs_at, table_at
 from beyond_ce.runs.store import is_done, read_report
 
 
 @dataclass
-class Row:
+class Row(ScaledRow):
     """One line of the table: a training recipe, run once per seed.
 
     Attributes:
@@ -46,7 +47,7 @@ class Row:
 
 
 @dataclass
-class Column:
+class Column(Scaled):
     """One metric of report.json, read as `<split>/<metric>` for every split of the table.
 
     Attributes:
@@ -77,7 +78,7 @@ class Contrast:
 
 
 @dataclass(kw_only=True)
-class Part:
+class Part(ScaledPart):
     """An experiment and the metrics that are read from the reports of its runs.
 
     Attributes:
@@ -140,10 +141,9 @@ class Table(Part):
 
     def at(self, scale: str) -> Table:
         """The table at one scale: rows that do not run there keep only the paper's numbers."""
-        rows = [
-            r if scale in (r.scales or [scale]) else replace(r, overrides=None) for r in self.rows
-        ]
-        return replace(self, rows=[row for row in rows if row.overrides is not None or row.paper])
+        at = table_at(self, scale)
+        rows = [r if runs_at(r, scale) else replace(r, overrides=None) for r in at.rows]
+        return replace(at, rows=[row for row in rows if row.overrides is not None or row.paper])
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def jobs(
                 *overrides,
             ),
         )
-        for part in table.parts
+        for part in table.at(scale).parts
         for row in table.at(scale).rows
         if row.overrides is not None
         for seed in (table.seeds[scale] if seeds is None else seeds)

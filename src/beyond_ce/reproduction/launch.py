@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan
-from beyond_ce.reproduction.workers import Task, error_line, run_tasks
+from beyond_ce.reproduction.workers import Task, error_line, run_command, run_tasks
 from beyond_ce.runs.checks import check_settings
 
 Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it in the tests
@@ -50,15 +52,15 @@ def prepare_once(plan: Plan, prepare: Run) -> None:
 
 
 def default_jobs(plan: Plan) -> int:
-    """Runs at a time: as many as the cores allow, but one on a GPU or if the runs measure time."""
+    """Runs at a time: as many as the cores or the GPUs allow, but one if the runs measure time."""
     if plan.table.alone:
         return 1
-    import torch
     from joblib import cpu_count  # honours CPU quotas of containers, os.cpu_count does not
 
     config = next(iter(plan.configs.values()))
-    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
-        return 1
+    if gpus := _gpus(config):
+        most = max(_devices(config) for config in plan.configs.values())
+        return max(1, len(gpus) // most)
     threads = config.trainer.num_threads or cpu_count()
     return max(1, cpu_count() // threads)
 
@@ -66,21 +68,59 @@ def default_jobs(plan: Plan) -> int:
 def run_local(plan: Plan, run: Run, max_jobs: int) -> list[str]:
     """Runs what is missing in `max_jobs` processes; returns one line per failed run.
 
-    Each run prints into `output.log` of its folder.
+    Each run prints into `output.log` of its folder. On a machine with several GPUs, each process
+    has one of them. A run on several devices is a command of its own, as Fabric starts its other
+    processes by repeating the command.
     """
     missing = plan.missing()
-    tasks = []
+    tasks, gpus = [], []
     for folder, job in missing.items():
         config = plan.configs[job].copy()
         config.trainer.progress = False
-        tasks.append(Task(run, config, folder / "output.log"))
+        log = folder / "output.log"
+        if _devices(config) > 1:
+            tasks.append(Task(run_command, _command(job), log))
+        else:
+            tasks.append(Task(run, config, log))
+            gpus = _gpus(config)
+    if any(task.function is run_command for task in tasks):
+        gpus = []  # such a run sees all GPUs
     with _Progress(plan, len(tasks)) as progress:
         run_tasks(
             tasks,
             max_jobs,
             on_done=lambda task, error: progress.finish(missing[task.log.parent], error, task.log),
+            gpus=gpus,
         )
     return progress.failures
+
+
+def _command(job: Job) -> list[str]:
+    """The command that trains one run of a table."""
+    script = str(CONF_DIR.parent / "scripts" / "train.py")
+    return [sys.executable, script, *job.overrides, f"seed={job.seed}", "trainer.progress=false"]
+
+
+def _devices(config: DictConfig) -> int:
+    """How many devices of this machine a run takes."""
+    if "baseline" in config:
+        return 1
+    devices = config.trainer.devices
+    if isinstance(devices, int) and devices != -1:
+        return devices
+    if OmegaConf.is_list(devices):
+        return len(devices)
+    return max(1, len(_gpus(config)))  # -1 and "auto" are all
+
+
+def _gpus(config: DictConfig) -> list[str]:
+    """The GPUs that a run of this config may use; none for one on a CPU."""
+    import torch
+
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else list(map(str, range(torch.cuda.device_count())))
 
 
 def run_slurm(

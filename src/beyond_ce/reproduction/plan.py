@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
+from beyond_ce.reporting.scales import table_at
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
@@ -142,7 +143,7 @@ def plan(
     table_id: str, scale: str, seeds: Sequence[int] | None = None, overrides: Sequence[str] = ()
 ) -> Plan:
     """Composes the config of every row and seed, so that a wrong one fails before any run."""
-    table = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
+    table = table_at(load_table(CONF_DIR / "table" / f"{table_id}.yaml"), scale)
     fixed = [o for o in overrides if o.split("=")[0].lstrip("+") in ("seed", "scale", "experiment")]
     if fixed:
         # With seed=3 for every seed, one run would look like several that agree.

@@ -9,17 +9,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from beyond_ce.errors import one_line
+from beyond_ce.errors import RunError, one_line
 from beyond_ce.sweeps import handling
 
 
@@ -33,13 +35,19 @@ class Task:
 
 
 def run_tasks(
-    tasks: Iterable[Task], max_workers: int, on_done: Callable[[Task, str | None], None]
+    tasks: Iterable[Task],
+    max_workers: int,
+    on_done: Callable[[Task, str | None], None],
+    gpus: Sequence[str] = (),
 ) -> None:
     """Runs every task and calls `on_done` with its error as one line, or None.
 
     Each process runs many tasks, so it imports their modules only once. A process that dies (killed
     for memory, say) breaks the pool: the tasks that were running start again in a new pool, and a
     task that was running both times a pool broke has failed.
+
+    Args:
+        gpus: to deal out: each process sees one of them. Empty to let all see all.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, SIGTERM or another signal to stop, after all running tasks
@@ -51,7 +59,7 @@ def run_tasks(
         while waiting:
             running: dict[Future, Task] = {}
             try:
-                with _pool(min(max_workers, len(waiting))) as pool:
+                with _pool(min(max_workers, len(waiting)), gpus) as pool:
                     while waiting or running:
                         # Submit no more tasks than there are workers, so that exactly the
                         # submitted ones were running if the pool breaks.
@@ -72,15 +80,36 @@ def run_tasks(
                 waiting = retried + waiting
 
 
+def run_command(command: Sequence[str]) -> None:
+    """Runs a command in a process of its own and waits; a SIGTERM is passed on to it.
+
+    Raises:
+        RunError: it failed.
+    """
+    with subprocess.Popen(command) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            code = child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if code:
+        raise RunError(f"its command ended with exit code {code}")
+
+
 def error_line(error: BaseException) -> str:
     """An error as one line, without a traceback."""
     return f"{type(error).__name__}: {one_line(error)}"
 
 
 @contextlib.contextmanager
-def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(size: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(size, mp_context=context, initializer=_start_worker) as pool:
+    dealt = context.SimpleQueue()
+    for index in range(size):
+        dealt.put(gpus[index % len(gpus)] if gpus else None)
+    with ProcessPoolExecutor(
+        size, mp_context=context, initializer=_start_worker, initargs=(dealt,)
+    ) as pool:
         try:
             yield pool
         except KeyboardInterrupt:
@@ -89,7 +118,9 @@ def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _start_worker() -> None:
+def _start_worker(dealt: SimpleQueue[str | None]) -> None:
+    if (gpu := dealt.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA starts later, at its first use
     # Ctrl-C reaches the whole foreground group. Only the parent acts on it: it sends SIGTERM to the
     # workers, on which a run saves and stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -19,6 +19,9 @@ from beyond_ce.tokenizers.base import Tokenizer
 _SPACES = "Ġ▁ "
 """How a token writes its leading space: byte-level BPE, SentencePiece, plain."""
 
+_DIGITS = "0123456789"
+_SAMPLE = "1 23.4"
+
 _FOLDER = "pretrained"  # transformers' own tokenizer.json would overwrite our settings
 
 
@@ -37,6 +40,9 @@ class PretrainedTokenizer(Tokenizer):
         model: a folder, or a model's name on the Hugging Face hub; read on first use.
         digits_only: whether only single digits count as numbers. If the tokenizer has longer
             numbers, few labels are numbers then.
+        split_digits: whether every digit is a token of its own, by which longer numbers are split
+            before anything else, and only "0" to "9" are numbers. A digit that the vocabulary lacks
+            is added to it. For byte-level vocabularies such as GPT-2's.
         vocab_size: ignored, as by all tokenizers with a `model`; experiments set it for those that
             learn their vocabulary.
     """
@@ -47,13 +53,19 @@ class PretrainedTokenizer(Tokenizer):
         "tokenizer",
         model=SOURCE,
         digits_only=FLAG,
+        split_digits=FLAG,
         vocab_size=NO_LIMIT,
     )
     def __init__(
-        self, model: str, digits_only: bool = False, vocab_size: int | None = None
+        self,
+        model: str,
+        digits_only: bool = False,
+        vocab_size: int | None = None,
+        split_digits: bool = False,
     ) -> None:
         self.model = model
         self.digits_only = digits_only
+        self.split_digits = split_digits
         self._loaded: PreTrainedTokenizerFast | None = None
         self._spelled: dict[int, list[int]] = {}
 
@@ -79,6 +91,8 @@ class PretrainedTokenizer(Tokenizer):
         def or_end(token_id: int | None) -> int:
             return tokenizer.eos_token_id if token_id is None else token_id
 
+        if self.split_digits:  # added tokens are found before text is split into others
+            tokenizer.add_tokens(list(_DIGITS))
         # A file may switch these on. Encoding would switch them off and change the fingerprint.
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
@@ -88,6 +102,11 @@ class PretrainedTokenizer(Tokenizer):
         self.unk_id = or_end(tokenizer.unk_token_id)
         self.bos_id = or_end(tokenizer.bos_token_id)
         self._spelled = self._spell_special(tokenizer)
+        if self.split_digits and self.decode(*self.encode([_SAMPLE])) != _SAMPLE:
+            raise UsageError(
+                f"tokenizer.split_digits=true: that of {self.model} would add spaces to a text "
+                "around its digits: choose tokenizer=digit"
+            )
 
     def _spell_special(self, tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
         """The ids of each special token's spelling, character by character.
@@ -156,6 +175,9 @@ class PretrainedTokenizer(Tokenizer):
 
     def number_values(self) -> torch.Tensor:
         values = torch.full((self.vocab_size,), torch.nan)
+        if self.split_digits:
+            values[self._tokenizer.convert_tokens_to_ids(list(_DIGITS))] = torch.arange(10.0)
+            return values
         for i, text in enumerate(self._texts()):
             if text.isascii() and text.isdecimal() and (len(text) == 1 or not self.digits_only):
                 values[i] = float(text)
@@ -179,7 +201,11 @@ class PretrainedTokenizer(Tokenizer):
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _settings(self) -> dict[str, Any]:
-        return {"model": self.model, "digits_only": self.digits_only}
+        return {
+            "model": self.model,
+            "digits_only": self.digits_only,
+            "split_digits": self.split_digits,
+        }
 
     def _save_vocabulary(self, folder: Path) -> None:
         self._tokenizer.save_pretrained(folder / _FOLDER)

@@ -308,7 +308,9 @@ class Trainer:
         counts = self._counts(session.objective, parts)
         sums: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
-            with fabric.no_backward_sync(module, enabled=index < len(parts) - 1):
+            # FSDP would keep a whole gradient on each device, and sum it in half precision.
+            apart = index < len(parts) - 1 and not isinstance(fabric.strategy, FSDPStrategy)
+            with fabric.no_backward_sync(module, enabled=apart):
                 with naming_batch(
                     lambda: f"the batch of step {step + 1} ({batches.describe(step)})"
                 ):

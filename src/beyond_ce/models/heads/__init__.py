@@ -11,12 +11,17 @@ from beyond_ce.models.heads.multi_token import (
     SharedUnembedding,
     TransformerBlocks,
 )
-from beyond_ce.models.heads.regression import LogRegressionHead, RegressionHead
+from beyond_ce.models.heads.regression import (
+    DecoderRegressionHead,
+    LogRegressionHead,
+    RegressionHead,
+)
 from beyond_ce.models.heads.xval import XValHead
 
 __all__ = [
     "AnticausalMultiTokenHead",
     "CausalMultiTokenHead",
+    "DecoderRegressionHead",
     "Head",
     "LMHead",
     "LinearBlocks",

@@ -5,6 +5,8 @@ Shapes: B examples, D hidden size.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,8 @@ class RegressionHead(Head):
     """
 
     target = "value"
+    reads_decoder: ClassVar[bool] = False
+    """Whether an encoder-decoder model runs its decoder over the prompt for this head."""
 
     @takes(
         "head",
@@ -40,9 +44,7 @@ class RegressionHead(Head):
         super().__init__()
         self.shift = shift
         self.scale = scale
-        self.linear = nn.Linear(dim, 1)
-        nn.init.normal_(self.linear.weight, std=dim**-0.5)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = _linear(dim, 1)
 
     def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
         """Predictions [B, 1] of `targets`, from [B, 1, D]."""
@@ -76,3 +78,30 @@ class LogRegressionHead(RegressionHead):
 
     def _to_value(self, target: float) -> float:
         return exp_scale(super()._to_value(target))
+
+
+class DecoderRegressionHead(RegressionHead):
+    """A regression head as in transformers' T5ForSequenceClassification, the NTL paper's choice.
+
+    The decoder reads the prompt once more, and its state at the end of the prompt goes through a
+    linear map, tanh, and the map to one value. In a decoder-only model the state is the last one.
+
+    Source: github.com/tum-ai/number-token-loss, src/ntl/run_language_modeling.py
+    (T5ForSequenceClassification with one label).
+    """
+
+    reads_decoder = True
+
+    def __init__(self, dim: int, vocab_size: int, shift: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__(dim, vocab_size, shift, scale)
+        self.dense = _linear(dim, dim)
+
+    def logits(self, hidden: Tensor, offset: int = 0) -> Tensor:
+        return super().logits(torch.tanh(self.dense(hidden)), offset)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, outputs)
+    nn.init.normal_(linear.weight, std=inputs**-0.5)
+    nn.init.zeros_(linear.bias)
+    return linear
