@@ -20,7 +20,8 @@ from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
-from beyond_ce.storage.writing import replacing, write_atomically
+from beyond_ce.storage.reading import read_numbers
+from beyond_ce.storage.writing import check_writable, replacing, write_atomically
 
 
 def score(
@@ -37,7 +38,7 @@ def score(
         if not path.exists():
             result = evaluator(subject, prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_numbers(path, "delete it and start the same command again")
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 
@@ -65,6 +66,7 @@ def score_again(
         UsageError: there is no such run, checkpoint, split or override.
     """
     saved = read_config(folder)
+    check_writable(folder / "evaluation", "copy the run's folder to a place of yours")
     config = reconfigure(saved, overrides, "evaluator")
     kind = get_object(config.evaluator._target_)
     config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.digests import check_archive
 from beyond_ce.storage.writing import flush
 
 
@@ -63,13 +63,22 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint; modules and optimizers in `state` are restored in place.
 
+    The file is first compared with the checksums that torch has written into it.
+
+    Returns:
+        What is not in `state`: the `progress` of the training and its `random` states.
+
     Raises:
-        RunError: the file is truncated, corrupt or from another model.
+        RunError: the file is truncated, corrupt, of another model, or no checkpoint of a run.
     """
     try:
-        return fabric.load(path, state, weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = one_line(error)[:160]
+        check_archive(path)
+        rest = fabric.load(path, state, weights_only=True)
+        if type(rest["progress"]["step"]) is not int:
+            raise ValueError("it does not say at which step it was saved")
+        return rest
+    except Exception as error:  # whatever a file can hold instead of a checkpoint
+        reason = one_line(error)[:160] or type(error).__name__
         raise RunError(
             f"cannot load checkpoint {path}: {reason}; "
             "delete that file and start the same command again to train from the start"

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from beyond_ce.errors import RunError
+from beyond_ce.storage.reading import is_number, parse_json
 from beyond_ce.storage.writing import GO_ON, write_atomically
 
 _START_OVER = "delete the run's folder and start the same command again"
@@ -36,7 +37,7 @@ class Records:
         if not enabled:
             return
         self._path = path
-        old = path.read_bytes() if path.exists() else b""
+        old = _content(path) if path.exists() else b""
         kept = b"".join(line + b"\n" for line in _lines_up_to(step, old, path))
         if kept != old or not path.exists():
             write_atomically(path, kept.decode())
@@ -78,15 +79,19 @@ def read_records(path: Path) -> list[dict[str, float]]:
     Raises:
         RunError: a line is damaged, or the file is missing.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}; {_START_OVER}") from error
+    lines = _content(path).splitlines()
     records = [_record(line) for line in lines]
     for number, record in enumerate(records, 1):
         if record is None:
             raise RunError(f"line {number} of {path} is damaged: {_START_OVER}")
     return [record for record in records if record is not None]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}; {_START_OVER}") from error
 
 
 def _lines_up_to(step: int, content: bytes, path: Path) -> list[bytes]:
@@ -106,10 +111,12 @@ def _lines_up_to(step: int, content: bytes, path: Path) -> list[bytes]:
 def _record(line: bytes) -> dict[str, float] | None:
     """The values of a line, or None if it is damaged."""
     try:
-        record = json.loads(line)
-        return record if isinstance(record["step"], int) else None
-    except (ValueError, KeyError, TypeError):
+        record = parse_json(line)
+    except ValueError:
         return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    return record if all(is_number(value) for value in record.values()) else None
 
 
 def peak_memory_mb() -> float:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
+from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.training.checkpoint import (
     load_checkpoint,
     random_state,
@@ -238,9 +239,10 @@ class Trainer:
         if not path.exists():
             return Progress()
         rest = load_checkpoint(self.fabric, path, state)
-        states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
-        set_random_state(states[self.fabric.global_rank % len(states)])
-        return Progress(**rest["progress"])
+        with refusing_damage(path, "delete that file and start the same command again"):
+            states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
+            set_random_state(states[self.fabric.global_rank % len(states)])
+            return Progress(**rest["progress"])
 
     def _due(self, every: int, progress: Progress) -> bool:
         """Whether the step is a multiple of `every`, or the last."""
