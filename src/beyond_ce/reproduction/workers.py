@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from beyond_ce.errors import one_line
+from beyond_ce.errors import RunError, UsageError, one_line, report_fault
 from beyond_ce.sweeps import handling
 
 
@@ -77,6 +76,14 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
+def print_error(error: Exception) -> None:
+    """Print a user's error as one line, and any other with its traceback, to report it."""
+    if isinstance(error, UsageError | RunError):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    else:
+        report_fault(error)
+
+
 @contextlib.contextmanager
 def _pool(size: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
@@ -106,15 +113,18 @@ def _start_worker() -> None:
 
 def _run(task: Task) -> str | None:
     try:
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        sys.stdout.flush()
-        with task.log.open("a", encoding="utf-8") as log:
-            # File descriptors and not sys.stdout, to catch the output of C libraries as well.
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+        try:
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            sys.stdout.flush()
+            with task.log.open("a", encoding="utf-8") as log:
+                # File descriptors and not sys.stdout, to catch the output of C libraries as well.
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+        except OSError as error:
+            return f"cannot write {task.log}: {error.strerror}"
         task.function(task.argument)
     except Exception as error:
-        traceback.print_exc()
+        print_error(error)
         return error_line(error)
     finally:
         parent = multiprocessing.parent_process()
