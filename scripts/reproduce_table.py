@@ -40,8 +40,12 @@ def main() -> None:
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run
     from beyond_ce.runs.preparation import prepare
+    from beyond_ce.storage.writing import check_writable
 
     failures = []
+    for plan in todo:
+        if plan.missing():
+            check_writable(plan.results / "runs", "set results_dir to a writable folder")
     for plan in todo:
         if plan.table.measure:
             measure(plan)  # by one process on this machine, whatever the launcher

@@ -84,7 +84,7 @@ def check_writable(folder: Path, place: str) -> None:
     """
     with _one_line(folder, GO_ON, place):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile("w+b", dir=folder):
             pass
 
 
