@@ -178,7 +178,9 @@ def _read_files(folder: Path) -> dict[str, Tensor]:
 
 def _read_index(path: Path) -> dict[str, Tensor]:
     files = JsonFile(path).get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(file, str) and Path(file).name for file in files.values()
+    ):
         raise RunError(f"{path} has no weight_map of files: download the checkpoint again")
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):

@@ -180,8 +180,12 @@ class RowSource:
     def read(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields each row's location for messages, such as "train.jsonl, line 3", and the row."""
         if self.files:
-            for number, row in read_json_lines(self.files[split]):
-                yield f"{self.files[split]}, line {number}", row
+            path = self.files[split]
+            number = 0
+            for number, row in read_json_lines(path):
+                yield f"{path}, line {number}", row
+            if not number:
+                raise RunError(f"{path} is empty: fetch it again")
         else:
             for number, row in enumerate(load_hub(*self.hub)[split], start=1):
                 yield f"{self.hub[0]}, {split} row {number}", row

@@ -20,8 +20,10 @@ from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
-from beyond_ce.storage.reading import read_numbers
+from beyond_ce.storage.reading import damaged, read_numbers
 from beyond_ce.storage.writing import check_writable, replacing, write_atomically
+
+_SCORE_AGAIN = "delete it and start the same command again"
 
 
 def score(
@@ -38,7 +40,9 @@ def score(
         if not path.exists():
             result = evaluator(subject, prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
-        values = read_numbers(path, "delete it and start the same command again")
+        values = read_numbers(path, _SCORE_AGAIN)
+        if not values:
+            raise damaged(path, "it has no metrics", _SCORE_AGAIN)
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 

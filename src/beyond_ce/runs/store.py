@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.errors import RunError, UsageError
+from beyond_ce.errors import RunError, UsageError, keeping
 from beyond_ce.runs.identity import definition, run_folder
 from beyond_ce.storage.digests import check_digest, digest_lines
 from beyond_ce.storage.reading import check_numbers, damaged, read_json
@@ -106,7 +106,8 @@ def open_run(config: DictConfig) -> Iterator[Path]:
         ) from error
     try:
         _check_config(folder, config)
-        yield folder
+        with keeping(f"{folder} keeps what was computed: start the same command again to continue"):
+            yield folder
     finally:
         lock.release()
 

@@ -14,7 +14,11 @@ from lightning_fabric.plugins import TorchCheckpointIO
 
 from beyond_ce.errors import RunError, one_line
 from beyond_ce.storage.digests import check_archive
+from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import flush
+from beyond_ce.training.session import Progress
+
+_FROM_THE_START = "delete that file and start the same command again to train from the start"
 
 
 class _StraightToFile(TorchCheckpointIO):
@@ -79,10 +83,20 @@ def load_checkpoint(
         return rest
     except Exception as error:  # whatever a file can hold instead of a checkpoint
         reason = one_line(error)[:160] or type(error).__name__
-        raise RunError(
-            f"cannot load checkpoint {path}: {reason}; "
-            "delete that file and start the same command again to train from the start"
-        ) from error
+        raise RunError(f"cannot load checkpoint {path}: {reason}; {_FROM_THE_START}") from error
+
+
+def resume(fabric: Fabric, path: Path, state: dict[str, Any]) -> Progress:
+    """Restore `state` and the random generators from a checkpoint.
+
+    Raises:
+        RunError: as `load_checkpoint`.
+    """
+    rest = load_checkpoint(fabric, path, state)
+    with refusing_damage(path, _FROM_THE_START):
+        states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
+        set_random_state(states[fabric.global_rank % len(states)])
+        return Progress(**rest["progress"])
 
 
 def random_state() -> dict[str, Any]:

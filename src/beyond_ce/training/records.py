@@ -25,20 +25,37 @@ class Records:
     last checkpoint, or left half-written, are dropped, since those steps run again. The file that
     remains takes the old one's place whole: a kill at that moment loses nothing.
 
+    Args:
+        step: of the checkpoint.
+        lines: how many there were when the checkpoint was saved; 0 if it does not say.
+
     Raises:
-        RunError: a line before the checkpoint is damaged, or the disk is full.
+        RunError: a line before the checkpoint is damaged or missing, or the disk is full.
     """
 
     def __init__(
-        self, path: Path, step: int, log: Callable[[dict[str, float], int], None], enabled: bool
+        self,
+        path: Path,
+        step: int,
+        log: Callable[[dict[str, float], int], None],
+        enabled: bool,
+        lines: int = 0,
     ) -> None:
         self.log = log
+        self.lines = 0
         self.enabled = enabled
         if not enabled:
             return
         self._path = path
         old = _content(path) if path.exists() else b""
-        kept = b"".join(line + b"\n" for line in _lines_up_to(step, old, path))
+        known = _lines_up_to(step, old, path)
+        self.lines = len(known)
+        if self.lines < lines:
+            raise RunError(
+                f"{path} is damaged (of {lines} lines up to step {step}, {self.lines} are left): "
+                f"{_START_OVER}"
+            )
+        kept = b"".join(line + b"\n" for line in known)
         if kept != old or not path.exists():
             write_atomically(path, kept.decode())
         # Without a buffer: a line is in the file once it is written, or an error says why not.
@@ -52,15 +69,17 @@ class Records:
                     line = line[self._file.write(line) :]
             except OSError as error:
                 raise self._cannot_write(error) from error
+            self.lines += 1
             self.log(values, step)
 
-    def flush(self) -> None:
-        """Wait until the lines are on disk, before a checkpoint relies on them."""
+    def flush(self) -> int:
+        """Wait until the lines are on disk, before a checkpoint relies on them; their number."""
         if self.enabled:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 raise self._cannot_write(error) from error
+        return self.lines
 
     def _cannot_write(self, error: OSError) -> RunError:
         return RunError(f"cannot write {self._path}: {error.strerror}; {GO_ON}")
