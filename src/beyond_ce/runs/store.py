@@ -18,7 +18,7 @@ from beyond_ce.storage.reading import check_numbers, damaged, read_json
 from beyond_ce.storage.untrusted import read_yaml
 from beyond_ce.storage.writing import write_atomically
 
-_RUN_AGAIN = "delete the folder and run again"
+RUN_AGAIN = "delete the folder and run again"
 _REPEAT = (
     "put the right one back, or delete DONE and start the run again, which repeats only what is "
     "missing"
@@ -51,26 +51,29 @@ def read_report(folder: Path) -> dict[str, Any]:
             f"{folder} is marked as DONE but has no report.json: delete DONE and start the run "
             "again, which repeats only what is missing"
         )
-    report = read_json(path, _RUN_AGAIN)
+    report = read_json(path, RUN_AGAIN)
     if not isinstance(report, dict) or not isinstance(report.get("metrics"), dict):
-        raise damaged(path, "it has no metrics", _RUN_AGAIN)
-    check_numbers(report["metrics"], path, _RUN_AGAIN)
+        raise damaged(path, "it has no metrics", RUN_AGAIN)
+    check_numbers(report["metrics"], path, RUN_AGAIN)
     if report.get("run") != folder.name:
         raise RunError(
             f"{path} is the report of run {report.get('run')}, not of {folder.name}: put the right "
             "one back, or delete the folder and run again"
         )
-    check_file(path)
+    check_file(path, _REPEAT)
     return report
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, remedy: str) -> None:
     """Compare a file of a run with its digest in DONE, if the run is finished.
+
+    Args:
+        remedy: what to do about another file; the end of the message.
 
     Raises:
         RunError: it is not the file that the finished run has left.
     """
-    check_digest(path, path.with_name("DONE"), _REPEAT)
+    check_digest(path, path.with_name("DONE"), remedy)
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -83,7 +86,7 @@ def read_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     if not path.exists():
         raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
-    return read_yaml(path, remedy="delete the folder and run again")
+    return read_yaml(path, remedy=RUN_AGAIN)
 
 
 @contextmanager
