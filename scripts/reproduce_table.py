@@ -55,6 +55,7 @@ def main() -> None:
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run
     from beyond_ce.runs.preparation import prepare
+    from beyond_ce.storage.writing import check_writable
 
     def run_missing(plan: Plan) -> list[str]:
         if plan.table.measure:
@@ -65,6 +66,9 @@ def main() -> None:
             return run_slurm(plan, run, [name for name in args.names if "=" in name])
         return run_local(plan, run, args.jobs or default_jobs(plan))
 
+    for plan in todo:
+        if plan.missing():
+            check_writable(plan.results / "runs", "set results_dir to a writable folder")
     failures = []
     for plan in todo:
         failed = run_missing(plan)

@@ -140,3 +140,49 @@ main()
         capture_output=True,
     )
     assert (done.returncode, done.stdout) == (0, b"a ? b\n"), done.stderr
+
+
+FAULT = """
+from beyond_ce.command_line import command
+from beyond_ce.errors import keeping
+
+@command(config="train")
+def main(config):
+    with keeping("it keeps the work"), keeping(f"the folder of seed {config.seed} is kept"):
+        raise KeyError("ours")
+
+main()
+"""
+PLEASE = "error: this is a fault of beyond-ce: please report it with the lines above, see "
+
+
+def test_a_fault_of_ours_says_where_to_report_it(capsys: pytest.CaptureFixture[str]) -> None:
+    @command()
+    def main() -> None:
+        raise KeyError("ours")
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    errors = capsys.readouterr().err
+    assert errors.count("Traceback") == 1 and "KeyError: 'ours'" in errors
+    line = errors.splitlines()[-1]
+    assert line.startswith(PLEASE)
+    section = re.findall("'(.*?)' in README.md", line)
+    readme = (SCRIPTS.parent / "README.md").read_text(encoding="utf-8")
+    assert section and f"\n## {section[0]}\n" in readme
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"], ["-m", *LOCAL]], ids=["run", "sweep", "local"])
+def test_a_fault_of_a_run_says_what_is_kept(sweep: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fault.py").write_text(FAULT)
+    arguments = [*sweep, "experiment=ntl/arithmetic/smoke", "seed=3,4" if sweep else "seed=3"]
+    done = call(str(tmp_path / "fault.py"), *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    pleas = [line for line in done.stderr.splitlines() if line.startswith(PLEASE)]
+    kept = [line.partition("; ")[2] for line in pleas]
+    seeds = "34" if sweep else "3"
+    assert sorted(kept) == [f"the folder of seed {seed} is kept" for seed in seeds], done.stderr
+    assert done.stderr.count("main(config)") == len(seeds)  # a traceback for each
+    failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == (2 if sweep else 0)

@@ -33,10 +33,12 @@ from beyond_ce.configuration import (
     experiments,
     explain_missing,
 )
-from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.errors import RunError, UsageError, one_line, report_fault
 from beyond_ce.sweeps import is_sweep, stopping_jobs, sweep_job
 
 Main = Callable[..., None]
+
+_ONE_LINE = (UsageError, RunError, HydraException, OmegaConfBaseException)
 
 
 def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
@@ -80,7 +82,7 @@ def _job(main: Main) -> Main:
     @functools.wraps(main)
     def job(config: DictConfig) -> None:
         single = HydraConfig.get().mode == RunMode.RUN
-        with one_line_errors() if single else sweep_job():
+        with one_line_errors() if single else _sweep_job():
             check_scale(HydraConfig.get())
             main(config)
 
@@ -88,11 +90,25 @@ def _job(main: Main) -> Main:
 
 
 @contextmanager
+def _sweep_job() -> Iterator[None]:
+    """As `sweep_job`; a fault of ours is reported here, as the parent gets no traceback of it."""
+    with sweep_job():
+        try:
+            yield
+        except _ONE_LINE:
+            raise
+        except Exception as error:
+            report_fault(error)
+            raise
+
+
+@contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show user errors as one line without a traceback, and exit.
 
-    Exit code 2 for a wrong config or path, 1 for a broken run, 130 for Ctrl-C;
-    `BEYOND_CE_TRACEBACK=1` shows the traceback instead.
+    Any other error is a fault of ours: below its traceback stands where to report it. Exit code 2
+    for a wrong config or path, 1 for a broken run or a fault, 130 for Ctrl-C;
+    `BEYOND_CE_TRACEBACK=1` raises the error instead.
     """
     # Otherwise Hydra prints several lines of its own and exits.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -106,6 +122,11 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("BEYOND_CE_TRACEBACK") == "1":
+            raise
+        report_fault(error)
+        sys.exit(1)
 
 
 @contextmanager

@@ -1,8 +1,14 @@
-"""The two kinds of failure a user meets; both are shown as one line without a traceback."""
+"""The two kinds of failure a user meets, shown as one line; any other is a fault of ours."""
 
 from __future__ import annotations
 
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_KEPT, _REPORTED = "_beyond_ce_kept", "_beyond_ce_reported"  # attributes of an error
 
 
 class UsageError(Exception):
@@ -22,6 +28,33 @@ class RunError(Exception):
 def one_line(error: BaseException) -> str:
     """An error's text without line breaks, to quote in our own messages."""
     return " ".join(str(error).split())
+
+
+@contextmanager
+def keeping(what: str) -> Iterator[None]:
+    """Errors that leave the block say what was kept, should they be a fault of ours.
+
+    The innermost of several blocks counts.
+    """
+    try:
+        yield
+    except Exception as error:
+        setattr(error, _KEPT, getattr(error, _KEPT, what))
+        raise
+
+
+def report_fault(error: BaseException) -> None:
+    """Print the traceback of an error of ours, where to report it, and what was kept; only once."""
+    if getattr(error, _REPORTED, False):
+        return
+    setattr(error, _REPORTED, True)  # a sweep's job passes it on to the parent
+    traceback.print_exception(error)
+    kept = getattr(error, _KEPT, None)
+    print(
+        "error: this is a fault of beyond-ce: please report it with the lines above, see 'If "
+        f"something goes wrong' in README.md{f'; {kept}' if kept else ''}",
+        file=sys.stderr,
+    )
 
 
 def check_no_device(path: Path) -> None:

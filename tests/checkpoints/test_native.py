@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("beyond_ce.checkpoints.native.save_file", fail)
+    monkeypatch.setattr("beyond_ce.checkpoints.files.save_file", fail)
     with pytest.raises(RunError, match="cannot write .*No space left"):
         write_checkpoint(make("+head=lm"), tmp_path / "native", "native")
     assert not list(tmp_path.iterdir())

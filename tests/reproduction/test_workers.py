@@ -18,6 +18,10 @@ def note(folder):
 def broken(folder):
     raise ValueError("first line\\nsecond line")
 
+def refused(folder):
+    from beyond_ce.errors import UsageError
+    raise UsageError("do\\nthat")
+
 def killed(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -109,3 +113,21 @@ def wait_until(condition):
 
 def test_errors_are_one_line():
     assert error_line(ValueError("a\n  b")) == "ValueError: a b"
+
+
+def test_a_log_that_cannot_be_written_is_one_line(stand_in, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    task = Task(stand_in.note, tmp_path, tmp_path / "file" / "log")
+    errors = []
+    run_tasks([task], 1, on_done=lambda task, error: errors.append(error))
+    assert len(errors) == 1 and errors[0].startswith(f"cannot write {task.log}: ")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_says_where_to_report_a_fault(stand_in, tmp_path):
+    for name, function in (("ours", stand_in.broken), ("theirs", stand_in.refused)):
+        run_tasks([Task(function, tmp_path, tmp_path / name)], 1, on_done=lambda task, error: None)
+    ours, theirs = ((tmp_path / name).read_text() for name in ("ours", "theirs"))
+    assert "Traceback" in ours
+    assert ours.splitlines()[-1].startswith("error: this is a fault of beyond-ce: please report it")
+    assert theirs == "error: do that\n"

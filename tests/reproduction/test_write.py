@@ -92,6 +92,43 @@ def test_git_ignores_what_runs_write():
     assert tracked.stdout == ""
 
 
+def test_a_page_names_the_runs_that_are_missing(make_plan, run):
+    plan = make_plan("ce", "ntl", seeds=(0, 1))
+    for job, config in plan.configs.items():
+        if job.row == "ce 0" and job.seed == 0:
+            run(config)
+    text = write(plan)["md"].read_text()
+    assert "**3 of 4 missing.**\n- Missing: ce 0 (seed 1); ntl 1 (seeds 0, 1)\n" in text
+    for config in plan.configs.values():
+        run(config)
+    assert "issing" not in write(plan)["md"].read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda report: {**report, "hardware": "a CPU"}, "damaged \\(its hardware is missing or"),
+        (lambda report: {k: v for k, v in report.items() if k != "steps"}, "its steps is missing"),
+        (lambda report: {**report, "metrics": {"a": "b"}}, r"report\.json is damaged \(a='b'"),
+        (lambda report: {}, r"report\.json is damaged"),
+    ],
+)
+def test_a_damaged_report_ends_a_table_in_one_line(make_plan, run, damage, message):
+    """And leaves the page as it was: its row does not disappear."""
+    plan = make_plan("ce", seeds=(0, 1))
+    for config in plan.configs.values():
+        run(config)
+    page = write(plan)["md"]
+    before = page.read_text()
+    job = next(iter(plan.configs))
+    path = plan.folder(job) / "report.json"
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(RunError, match=message) as error:
+        write(plan)
+    assert plan.folder(job).name in str(error.value) and "\n" not in str(error.value)
+    assert page.read_text() == before
+
+
 def test_a_breakdown_is_a_second_csv(make_plan, run):
     plan = make_plan("ce")
     plan.table.breakdown = ["accuracy"]

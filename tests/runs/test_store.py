@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reporting.tables import Job, read_reports
 from beyond_ce.runs import provenance as module
+from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.provenance import provenance
@@ -64,6 +65,54 @@ def test_what_says_it_is_done_must_have_its_report(
         with pytest.raises(RunError, match=message) as error:
             read(folder)
         assert "\n" not in str(error.value)
+
+
+def test_a_changed_report_is_noticed(tmp_path: Path) -> None:
+    """Another number in it, or the whole report of a run of the same name."""
+    folder = tmp_path / "abc"
+    write_report(folder, {"run": "abc", "metrics": {"loss": 0.5}})
+    report = folder / "report.json"
+    text = report.read_text()
+    for other in (text.replace("0.5", "0.4"), text.replace("\n", " ")):
+        report.write_text(other)
+        for read in (is_done, read_report):
+            with pytest.raises(
+                RunError, match=r"report\.json was damaged or changed.*DONE"
+            ) as error:
+                read(folder)
+            assert "\n" not in str(error.value)
+    report.write_text(text)
+    assert is_done(folder)
+    report.write_text(text.replace("0.5", "0.4"))
+    for done in (folder / "DONE").write_text, (folder / "DONE").unlink:
+        done(*([""] if done.__name__ == "write_text" else []))
+        assert read_report(folder)["metrics"] == {"loss": 0.4}  # as committed and older ones
+
+
+def test_done_can_be_checked_by_others(tmp_path: Path) -> None:
+    folder = tmp_path / "abc"
+    (folder / "evaluation").mkdir(parents=True)
+    names = ["evaluation/test.json", "last.ckpt"]
+    for name in names:
+        (folder / name).write_text(name)
+    write_report(folder, {"run": "abc", "metrics": {}})
+    check = ["sha256sum", "--check", "--strict", "DONE"]
+    done = subprocess.run(check, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"{n}: OK" for n in sorted([*names, "report.json"])]
+
+
+def test_other_weights_in_a_finished_run_are_noticed(smoke_config: Compose) -> None:
+    """Such as those of another seed, or changed and saved again, with right checksums."""
+    folder = run(smoke_config("trainer.max_steps=2"))
+    path = folder / "last.ckpt"
+    load_run(folder, "last")
+    content = torch.load(path, weights_only=True)
+    next(value for value in content["module"].values() if value.ndim == 2)[0, 0] += 1
+    torch.save(content, path)
+    with pytest.raises(RunError, match=r"last\.ckpt was damaged or changed"):
+        load_run(folder, "last")
+    load_run(folder, "best")
 
 
 def test_a_run_without_its_report_is_not_skipped(smoke_config: Compose) -> None:

@@ -69,6 +69,24 @@ def test_a_damaged_line_that_counts_is_named(path: Path, damage: bytes) -> None:
             read()
 
 
+@pytest.mark.parametrize("damage", [b"", b"{\n", b'{"step": 4, "loss": "x"}\n'])
+def test_lines_that_are_gone_are_missed(path: Path, damage: bytes) -> None:
+    """At the end of the file, where a killed process may leave half a line."""
+    with records(path, step=5) as written:
+        assert written.flush() == 5
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], damage]))
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged \(of 5 lines up to step 5, 3"):
+        Records(path, 5, lambda values, step: None, enabled=True, lines=5)
+    records(path, step=5).__exit__()  # a checkpoint that does not say how many there were
+
+
+def test_a_folder_in_its_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunError, match=r"cannot read .*metrics\.jsonl: Is a directory"):
+        records(tmp_path / "metrics.jsonl")
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*metrics\.jsonl: No such file"):
         read_records(tmp_path / "metrics.jsonl")

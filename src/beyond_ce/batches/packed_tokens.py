@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.reading import parse_json
 from beyond_ce.storage.writing import write_atomically
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _SHARD_CHARACTERS = 2**22
 _TOKENS, _MANIFEST = "tokens.bin", "index.json"
+_DTYPES = ("uint16", "uint32")
 
 
 @dataclass
@@ -51,7 +53,13 @@ class _Manifest:
     @classmethod
     def read(cls, folder: Path) -> _Manifest:
         """Raises OSError, ValueError or TypeError if the file is missing or incomplete."""
-        return cls(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+        manifest = cls(**parse_json((folder / _MANIFEST).read_bytes()))
+        counts = (manifest.documents, manifest.tokens, manifest.bytes)
+        if any(type(count) is not int or count < 0 for count in counts):
+            raise ValueError(f"{_MANIFEST} has counts that are no whole numbers")
+        if manifest.dtype not in _DTYPES:
+            raise ValueError(f"{_MANIFEST} has an unknown dtype")
+        return manifest
 
     def write(self, folder: Path) -> None:
         write_atomically(folder / _MANIFEST, json.dumps(asdict(self)) + "\n")
@@ -131,7 +139,7 @@ def pack(
     from filelock import FileLock
 
     partial = folder.with_name(f"{folder.name}.partial")
-    dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+    dtype = _DTYPES[vocab_size > 2**16]
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):

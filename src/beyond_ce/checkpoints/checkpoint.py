@@ -100,7 +100,7 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
     except KeyError as error:
         raise RunError(f"{source} has no {error.args[0]}: convert the checkpoint again") from error
     except Exception as error:  # wrong values in a file can make constructors raise anything
-        reason = one_line(error)
+        reason = one_line(error)[:300]
         raise RunError(f"{source} does not describe a model: {reason}") from error
     if not isinstance(model, Decoder):
         raise RunError(f"{source} describes a {type(model).__name__}, expected a Decoder")

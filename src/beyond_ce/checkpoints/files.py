@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from beyond_ce.errors import RunError, check_no_device, one_line
+from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.digests import check_archive
+from beyond_ce.storage.reading import is_number, read_object
 
-_ADVICE = "download or convert the checkpoint again"
+ADVICE = "download or convert the checkpoint again"
+"""What to do about a damaged file."""
+_DIGEST = "beyond_ce.sha256"  # key in the header of a .safetensors file
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
@@ -29,16 +34,7 @@ class JsonFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_no_device(path)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunError(f"{path} is missing: {_ADVICE}") from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({one_line(error)}): {_ADVICE}") from error
-        if not isinstance(values, dict):
-            raise RunError(f"{path} is not a JSON object: {_ADVICE}")
-        self.values: dict[str, Any] = values
+        self.values = read_object(path, ADVICE)
 
     def get(self, key: str) -> Any:
         """The value, or None."""
@@ -56,9 +52,9 @@ class JsonFile:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive number. Raises like `integer`."""
+        """A positive, finite number. Raises like `integer`."""
         value = self._value(key, default)
-        if type(value) not in (int, float) or not value > 0:
+        if not is_number(value) or not 0 < value < math.inf:
             raise RunError(f"{self.path}: {key}={value!r} is not a positive number")
         return float(value)
 
@@ -67,36 +63,39 @@ class JsonFile:
         if value is None:
             value = default
         if value is None:
-            raise RunError(f"{self.path} has no {key}: {_ADVICE}")
+            raise RunError(f"{self.path} has no {key}: {ADVICE}")
         return value
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a state dict that torch has saved.
 
-    They are memory-mapped and only read from disk on use. No code in the file is executed. Training
-    code often saves a state dict below "model" or "state_dict", with other things beside it, which
-    are left out.
+    They are memory-mapped, and read from disk once to be compared with the checksums that torch
+    writes or with our digest (see `write_tensors`), if the file has any. No code in the file is
+    executed. Training code often saves a state dict below "model" or "state_dict", with other
+    things beside it, which are left out.
 
     Raises:
-        RunError: the file is missing, truncated, or has something other than tensors.
+        RunError: the file is missing, damaged, or has something other than tensors.
     """
     content: Any
     try:
         if path.suffix == ".safetensors":
             content = load_file(path)
+            _check_digest(path, content)
         else:
+            check_archive(path)
             content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: {_ADVICE}") from error
+        raise RunError(f"{path} is missing: {ADVICE}") from error
     except pickle.UnpicklingError as error:
-        raise RunError(f"{path} is damaged or holds more than tensors: {_ADVICE}") from error
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise RunError(f"{path} is damaged or holds more than tensors: {ADVICE}") from error
+    except Exception as error:  # each format has its own errors, and Python's on top
         raise RunError(
-            f"{path} is truncated or damaged ({one_line(error)[:100]}): {_ADVICE}"
+            f"{path} is truncated or damaged ({one_line(error)[:100]}): {ADVICE}"
         ) from error
     if not isinstance(content, Mapping):
-        raise RunError(f"{path} holds a {type(content).__name__}, not named tensors: {_ADVICE}")
+        raise RunError(f"{path} holds a {type(content).__name__}, not named tensors: {ADVICE}")
     for key in _WRAPPERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
@@ -110,6 +109,31 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a .safetensors file with a digest of its content, which `read_tensors` checks.
+
+    Other programs ignore the digest, and leave it out when they write the file again.
+    """
+    save_file(tensors, path, metadata={"format": "pt", _DIGEST: tensors_digest(tensors)})
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, as hex digits; about 1 s per GB."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {_dtype(value)} {[*value.shape]}\n".encode())
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(content.numpy().data)
+    return digest.hexdigest()
+
+
+def _check_digest(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get(_DIGEST)
+    if expected is not None and tensors_digest(tensors) != expected:
+        raise ValueError("its content does not have the digest that it was written with")
+
+
 def check_tensors(
     tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: Path
 ) -> None:
@@ -121,13 +145,11 @@ def check_tensors(
     """
     for name, shape in expected.items():
         if name not in tensors:
-            raise RunError(
-                f"{source}: {name} is missing, expected with shape {[*shape]}: {_ADVICE}"
-            )
+            raise RunError(f"{source}: {name} is missing, expected with shape {[*shape]}: {ADVICE}")
         tensor = tensors[name]
         if tensor.shape != shape:
             raise RunError(
-                f"{source}: {name} has shape {[*tensor.shape]}, expected {[*shape]}: {_ADVICE}"
+                f"{source}: {name} has shape {[*tensor.shape]}, expected {[*shape]}: {ADVICE}"
             )
         if not tensor.is_floating_point():
             raise RunError(
@@ -138,7 +160,7 @@ def check_tensors(
         if name not in expected:
             raise RunError(
                 f"{source}: {name} of shape {[*tensor.shape]} is not in the model that the "
-                f"settings describe: {_ADVICE}"
+                f"settings describe: {ADVICE}"
             )
 
 

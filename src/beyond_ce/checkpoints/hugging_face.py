@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from beyond_ce.checkpoints.checkpoint import (
@@ -24,12 +23,13 @@ from beyond_ce.checkpoints.checkpoint import (
     llama_config,
     load_weights,
 )
-from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.files import ADVICE, JsonFile, read_tensors, write_tensors
 from beyond_ce.checkpoints.generation_config import end_ids, one_or_several, read_generation
 from beyond_ce.checkpoints.hugging_face_config import decoder_keys, read_decoder_settings
 from beyond_ce.checkpoints.llama import EOS_ID, PAD_ID, llama_parameters
 from beyond_ce.errors import RunError
 from beyond_ce.models.decoder import Decoder
+from beyond_ce.storage.reading import refusing_damage
 
 _LAYER_NAMES = {
     "attention.wq": "self_attn.q_proj",
@@ -64,9 +64,10 @@ def read_hugging_face(folder: Path, dtype: torch.dtype | None = None) -> Checkpo
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     settings = JsonFile(folder / "config.json")
-    arguments = read_decoder_settings(settings)
-    generation = read_generation(folder, settings.values)
-    vocab_size = settings.integer("vocab_size")
+    with refusing_damage(settings.path, ADVICE):
+        arguments = read_decoder_settings(settings)
+        generation = read_generation(folder, settings.values)
+        vocab_size = settings.integer("vocab_size")
     config = llama_config(
         vocab_size,
         _token(generation.get("pad_token_id"), vocab_size, PAD_ID),
@@ -114,7 +115,7 @@ def write_hugging_face(checkpoint: Checkpoint, folder: Path) -> None:
         "pad_token_id": model.pad_id,
         "torch_dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -177,7 +178,9 @@ def _read_files(folder: Path) -> dict[str, Tensor]:
 
 def _read_index(path: Path) -> dict[str, Tensor]:
     files = JsonFile(path).get("weight_map")
-    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(file, str) and Path(file).name for file in files.values()
+    ):
         raise RunError(f"{path} has no weight_map of files: download the checkpoint again")
     tensors: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):

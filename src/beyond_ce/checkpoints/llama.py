@@ -27,10 +27,11 @@ from beyond_ce.checkpoints.checkpoint import (
     load_weights,
     multiple_of,
 )
-from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.files import ADVICE, JsonFile, read_tensors
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import LMHead, MultiTokenHead, SharedUnembedding, TransformerBlocks
+from beyond_ce.storage.reading import refusing_damage
 
 PAD_ID, EOS_ID = 0, 2
 """Llama 2's. Its tokenizer has no padding token; we pad with the unknown token, which byte fallback
@@ -69,8 +70,28 @@ def read_llama(
         RunError: a file or tensor is missing, damaged or unexpected.
     """
     params = JsonFile(folder / "params.json")
+    tensors = _read_parts(folder, params.integer("dim"))
+    with refusing_damage(params.path, ADVICE):
+        config = _config(params, tensors, max_length, pad_id, eos_id)
+    model = empty_decoder(config, params.path)
+    load_weights(model, llama_parameters(model), tensors, folder, dtype)
+    return Checkpoint(config, model)
+
+
+def _config(
+    params: JsonFile,
+    tensors: Mapping[str, Tensor],
+    max_length: int | None,
+    pad_id: int,
+    eos_id: int,
+) -> dict[str, Any]:
+    """The config that builds the model of `params.json`.
+
+    Raises:
+        UsageError: `Decoder` does not support the architecture.
+        RunError: a number is missing or makes no sense.
+    """
     dim, n_layers = params.integer("dim"), params.integer("n_layers")
-    tensors = _read_parts(folder, dim)
     n = params.integer("n_future_tokens", _count_heads(tensors, n_layers))
     # `n_layers` should be L; if it only counts `layers`, add the blocks of the other heads.
     if _count(tensors, "layers") == n_layers:
@@ -80,7 +101,7 @@ def read_llama(
         embedding = tensors.get(_EMBEDDING)
         if embedding is None:
             raise RunError(
-                f"{folder}: {_EMBEDDING} is missing, expected with {dim} columns: "
+                f"{params.path.parent}: {_EMBEDDING} is missing, expected with {dim} columns: "
                 "download the checkpoint again"
             )
         vocab_size = embedding.shape[0]
@@ -93,7 +114,7 @@ def read_llama(
         "num_kv_heads": groups if groups != heads else None,
         "rope_scaling": _scaling(params),
     }
-    config = llama_config(
+    return llama_config(
         vocab_size,
         pad_id,
         eos_id,
@@ -107,9 +128,6 @@ def read_llama(
         rope_theta=params.number("rope_theta", ROPE_THETA),
         **{key: value for key, value in special.items() if value},
     )
-    model = empty_decoder(config, params.path)
-    load_weights(model, llama_parameters(model), tensors, folder, dtype)
-    return Checkpoint(config, model)
 
 
 def write_llama(checkpoint: Checkpoint, folder: Path) -> None:

@@ -10,10 +10,9 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from beyond_ce.checkpoints.checkpoint import Checkpoint, empty_decoder, load_weights
-from beyond_ce.checkpoints.files import JsonFile, read_tensors
+from beyond_ce.checkpoints.files import JsonFile, read_tensors, write_tensors
 
 
 def read_native(folder: Path, dtype: torch.dtype | None = None) -> Checkpoint:
@@ -37,6 +36,6 @@ def write_native(checkpoint: Checkpoint, folder: Path) -> None:
     weights = {
         name: value.detach().contiguous() for name, value in checkpoint.model.named_parameters()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(weights, folder / "model.safetensors")
     text = json.dumps(checkpoint.config, indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.reading import parse_json
 from beyond_ce.storage.writing import new_folder
 
 if TYPE_CHECKING:
@@ -84,11 +85,10 @@ def _write_split(
 
 def _read(folder: Path) -> dict[str, datasets.Dataset]:
     import datasets
-    import pyarrow as pa
 
     try:
         splits = {}
-        sizes = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+        sizes = parse_json((folder / "splits.json").read_bytes())
         for name, size in sizes.items():
             path = folder / f"{name}.arrow"
             # An Arrow stream that was cut between two batches reads without an error.
@@ -98,7 +98,7 @@ def _read(folder: Path) -> dict[str, datasets.Dataset]:
             if len(splits[name]) != size["rows"]:
                 raise ValueError(f"{path.name} does not have as many rows as were written")
         return splits
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+    except Exception as error:  # Arrow has many errors for a file that is no Arrow
         raise RunError(
             f"the cached data in {folder} is damaged ({one_line(error)}); "
             "delete that folder and run again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beyond_ce.errors import RunError, UsageError, check_no_device, one_line
-from beyond_ce.storage.digests import remembered
+from beyond_ce.storage.content import remembered
 from beyond_ce.storage.hub import hub_revision
+from beyond_ce.storage.reading import parse_json
 
 if TYPE_CHECKING:
     import datasets
@@ -82,11 +82,14 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in read_lines(path):
         if line.strip():
             try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise RunError(f"{path}, line {number} is not a JSON object: fetch the file again")
+                row = parse_json(line)
+                if not isinstance(row, dict):
+                    raise ValueError("it is another value")
+            except ValueError as error:
+                raise RunError(
+                    f"{path}, line {number} is not a JSON object ({one_line(error)[:160]}): "
+                    "fetch the file again"
+                ) from error
             yield number, row
 
 
@@ -178,8 +181,12 @@ class RowSource:
     def read(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields each row's location for messages, such as "train.jsonl, line 3", and the row."""
         if self.files:
-            for number, row in read_json_lines(self.files[split]):
-                yield f"{self.files[split]}, line {number}", row
+            path = self.files[split]
+            number = 0
+            for number, row in read_json_lines(path):
+                yield f"{path}, line {number}", row
+            if not number:
+                raise RunError(f"{path} is empty: fetch it again")
         else:
             for number, row in enumerate(load_hub(*self.hub)[split], start=1):
                 yield f"{self.hub[0]}, {split} row {number}", row

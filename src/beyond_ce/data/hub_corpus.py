@@ -12,7 +12,7 @@ from beyond_ce.data import files
 from beyond_ce.data.corpus import Corpus, Document
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import NO_LIMIT, TEXT, optional, takes
-from beyond_ce.storage.digests import remembered
+from beyond_ce.storage.content import remembered
 
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
+from beyond_ce.data.files import read_lines
 from beyond_ce.data.generation import Generator, Pair, Stream
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import (
@@ -31,7 +32,7 @@ from beyond_ce.settings import (
     takes,
     whole,
 )
-from beyond_ce.storage.digests import bytes_digest
+from beyond_ce.storage.content import bytes_digest
 
 log = logging.getLogger(__name__)
 
@@ -252,8 +253,11 @@ class Mathematics(PromptAnswerData):
     def _official_pairs(self, stream: Stream) -> Iterator[Pair]:
         assert self.path is not None
         file = self._official_file(self.path, stream)
-        with file.open(encoding="utf-8") as lines:
-            for question, answer in itertools.zip_longest(lines, lines):
-                if answer is None:
-                    raise UsageError(f"{file} ends in a question without answer: fetch it again")
-                yield question.rstrip("\n"), answer.rstrip("\n")
+        lines = (line for _, line in read_lines(file))
+        question = None
+        for question, answer in itertools.zip_longest(lines, lines):
+            if answer is None:
+                raise UsageError(f"{file} ends in a question without answer: fetch it again")
+            yield question, answer
+        if question is None:
+            raise UsageError(f"{file} is empty: fetch it again")

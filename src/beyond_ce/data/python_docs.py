@@ -11,7 +11,7 @@ from pathlib import Path
 
 from beyond_ce.data.corpus import Corpus, Document
 from beyond_ce.data.python_source import library_files, library_paths, text_digest
-from beyond_ce.storage.digests import remembered
+from beyond_ce.storage.content import remembered
 
 _MIN_CHARACTERS = 80  # of a docstring; shorter ones are single lines and mostly not sentences
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

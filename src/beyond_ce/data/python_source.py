@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from beyond_ce.data.corpus import Corpus, Document
-from beyond_ce.storage.digests import remembered
+from beyond_ce.storage.content import remembered
 
 # Test suites (lib2to3's and idlelib's among them) are half of the library and full of
 # near-duplicates. encodings has generated tables and a hundred codecs from one template; pydoc_data

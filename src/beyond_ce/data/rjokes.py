@@ -174,6 +174,7 @@ class RJokes(PromptAnswerData):
 
 def _read(path: Path) -> Iterator[Row]:
     """The lines `score<TAB>joke` of a file; errors give a line's number but not its text."""
+    number = 0
     for number, line in read_lines(path):
         score, tab, text = line.partition("\t")
         if not tab:
@@ -184,6 +185,8 @@ def _read(path: Path) -> Iterator[Row]:
             yield text.strip(), _SCORES[score]
             continue
         raise UsageError(f"{path}, line {number} {problem}: use the files of orionw/rJokesData")
+    if not number:
+        raise RunError(f"{path} is empty: fetch it again")
 
 
 def _download(stem: str, folder: Path) -> Path:

@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from beyond_ce.errors import RunError
 from beyond_ce.reporting.numbers import MINUS_BASELINE, SHARE, Cell, TableNumbers, cells
 from beyond_ce.reporting.paper import SPLIT_NAMES, Paper
 from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.statistics import Summary
-from beyond_ce.reporting.tables import Column, Part, Reports, Row, Table
+from beyond_ce.reporting.tables import Column, Job, Part, Reports, Row, Table
+from beyond_ce.storage.reading import is_number
 
 NOTHING = "–"
 Cells = Mapping[tuple[str, str], Cell]
 
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "commit": lambda value: value is None or isinstance(value, str),
+    "dirty": lambda value: value is None or isinstance(value, bool),
+    "hardware": lambda value: isinstance(value, dict) and {"cpu", "cores"} <= value.keys(),
+    **dict.fromkeys(("parameters", "steps", "samples", "wall_clock_s"), is_number),
+}
+"""What a page says about a run, and what it may be in report.json."""
+
 
 def to_markdown(
-    table: Table, frame: pd.DataFrame, reports: Reports, scale: str, command: str, expected: int
+    table: Table,
+    frame: pd.DataFrame,
+    reports: Reports,
+    scale: str,
+    command: str,
+    expected: int,
+    missing: Sequence[Job] = (),
 ) -> str:
     """The md file of a table.
 
     Args:
         frame: the numbers, from `numbers.tabulate`.
         expected: how many runs the table has when complete; rows may share one.
+        missing: the runs that have no report.
+
+    Raises:
+        RunError: a report lacks what the page says about its run.
     """
     table = table.at(scale)
     numbers, paper = cells(frame), Paper(table.paper)
@@ -42,7 +62,9 @@ def to_markdown(
             parts += _power(table, by_seed, part, split)
     if table.breakdown:
         parts.append(f"Task by task: [{table.id}-tasks.csv]({table.id}-tasks.csv).")
-    parts.append("## Provenance\n\n" + _provenance(table, reports, scale, command, expected))
+    parts.append(
+        "## Provenance\n\n" + _provenance(table, reports, scale, command, expected, missing)
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -191,8 +213,17 @@ def _power(table: Table, by_seed: TableNumbers, part: Part, split: str) -> list[
     ]
 
 
-def _provenance(table: Table, reports: Reports, scale: str, command: str, expected: int) -> str:
+def _provenance(
+    table: Table,
+    reports: Reports,
+    scale: str,
+    command: str,
+    expected: int,
+    missing: Sequence[Job],
+) -> str:
     runs = list({report["run"]: report for report in reports.values()}.values())
+    for run in runs:
+        _check_fields(run)
 
     def distinct(values: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(values)) or NOTHING
@@ -212,11 +243,12 @@ def _provenance(table: Table, reports: Reports, scale: str, command: str, expect
         for r in sorted(runs, key=_size)
     ]
     minutes = sum(r["wall_clock_s"] for r in runs) / 60
-    missing = f" **{expected - len(runs)} of {expected} missing.**"
+    incomplete = f" **{expected - len(runs)} of {expected} missing.**"
     lines = [
         f"- Differs from the paper: {table.differs(scale) or NOTHING}",
         f"- Runs: {len(runs)}, seeds {_seeds(table, reports, scale)}; "
-        f"each: {distinct(sizes)}.{missing if len(runs) < expected else ''}",
+        f"each: {distinct(sizes)}.{incomplete if len(runs) < expected else ''}",
+        *_missing_line(missing),
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
         f"- Hardware: {distinct(sorted(machines))}",
@@ -233,6 +265,24 @@ def _seeds(table: Table, reports: Reports, scale: str) -> str:
     if len(own) < 2 or not later:
         return str(seeds)
     return f"{own} and, as a second stage of those rows that have them, {later}"
+
+
+def _missing_line(missing: Sequence[Job]) -> list[str]:
+    seeds: dict[str, list[str]] = {}
+    for job in missing:
+        seeds.setdefault(job.row, []).append(str(job.seed))
+    runs = [f"{row} (seed{'s' * (len(n) > 1)} {', '.join(n)})" for row, n in seeds.items()]
+    return [f"- Missing: {'; '.join(runs)}"] if runs else []
+
+
+def _check_fields(report: Mapping[str, Any]) -> None:
+    """Raises RunError if the report lacks what `_provenance` reads."""
+    for key, fits in _FIELDS.items():
+        if key not in report or not fits(report[key]):
+            raise RunError(
+                f"the report of run {report['run']} is damaged (its {key} is missing or makes no "
+                "sense): delete the run's folder and run again"
+            )
 
 
 def _size(report: dict[str, Any]) -> tuple[Any, ...]:

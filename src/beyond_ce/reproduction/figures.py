@@ -13,9 +13,11 @@ from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.claims import Finding, judge, load_claims
 from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
+from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import PAPERS
 from beyond_ce.reproduction.write import SCALES, reports_behind
+from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import replacing
 
 
@@ -40,7 +42,7 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     tables = {path.stem: load_table(path) for path in sorted((CONF_DIR / "table").glob("*.yaml"))}
     findings = _findings(results, scale, tables)
     frames = {
-        name: pd.read_csv(csvs / f"{name}.csv")
+        name: read_csv(csvs / f"{name}.csv")
         for name in OVERVIEW_TABLES
         if (csvs / f"{name}.csv").is_file()
     }
@@ -51,6 +53,22 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
         path = folder / f"claims-{paper}.png"
         paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
     return paths
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table's numbers, as `make_table.py` has written them.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    remedy = f"write it again with scripts/make_table.py {path.stem}"
+    with refusing_damage(path, remedy):
+        frame = pd.read_csv(path)
+        if list(frame.columns) != list(CSV_COLUMNS) or frame.empty:
+            raise ValueError("it is no table's csv")
+        for column in CSV_COLUMNS[2:]:
+            frame[column] = pd.to_numeric(frame[column])
+    return frame
 
 
 def _findings(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,13 @@ from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan
-from beyond_ce.reproduction.workers import Task, error_line, run_command, run_tasks
+from beyond_ce.reproduction.workers import (
+    Task,
+    error_line,
+    print_error,
+    run_command,
+    run_tasks,
+)
 from beyond_ce.runs.checks import check_settings
 
 Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it in the tests
@@ -184,7 +189,7 @@ class _Resumable(submitit.helpers.Checkpointable):
         try:
             self.run(config)
         except Exception as error:
-            traceback.print_exc()
+            print_error(error)
             return error_line(error)
         return None
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from beyond_ce.errors import RunError, one_line
+from beyond_ce.errors import RunError, UsageError, one_line, report_fault
 from beyond_ce.sweeps import handling
 
 
@@ -101,6 +100,14 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
 
+def print_error(error: Exception) -> None:
+    """Print a user's error as one line, and any other with its traceback, to report it."""
+    if isinstance(error, UsageError | RunError):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    else:
+        report_fault(error)
+
+
 @contextlib.contextmanager
 def _pool(size: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
@@ -137,15 +144,18 @@ def _start_worker(dealt: SimpleQueue[str | None]) -> None:
 
 def _run(task: Task) -> str | None:
     try:
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        sys.stdout.flush()
-        with task.log.open("a", encoding="utf-8") as log:
-            # File descriptors and not sys.stdout, to catch the output of C libraries as well.
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+        try:
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            sys.stdout.flush()
+            with task.log.open("a", encoding="utf-8") as log:
+                # File descriptors and not sys.stdout, to catch the output of C libraries as well.
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+        except OSError as error:
+            return f"cannot write {task.log}: {error.strerror}"
         task.function(task.argument)
     except Exception as error:
-        traceback.print_exc()
+        print_error(error)
         return error_line(error)
     finally:
         parent = multiprocessing.parent_process()

@@ -43,7 +43,9 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     first = plan.table.seeds[plan.scale]
     frame = tabulate(plan.table, reports, first)
     expected = len({plan.folder(job) for job in plan.configs})
-    texts = {"md": to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected)}
+    missing = [job for job in plan.configs if job not in reports]
+    page = to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected, missing)
+    texts = {"md": page}
     if latex:
         texts["tex"] = to_latex(plan.table, frame)
     stem = plan.results / "tables" / plan.scale / plan.table.id

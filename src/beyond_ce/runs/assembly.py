@@ -15,7 +15,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.losses import Loss
 from beyond_ce.models import Decoder, LanguageModel
 from beyond_ce.runs.compatibility import check_parts
-from beyond_ce.runs.store import read_config
+from beyond_ce.runs.store import RUN_AGAIN, check_file, read_config
 from beyond_ce.tokenizers import Tokenizer
 from beyond_ce.training import load_checkpoint
 from beyond_ce.training.objective import Objective
@@ -101,4 +101,5 @@ def load_run(folder: Path, checkpoint: str) -> tuple[LanguageModel, Tokenizer, i
         raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     model, step = load_model(config, tokenizer, path)
+    check_file(path, f"put the right one back, or {RUN_AGAIN}")
     return model, tokenizer, step

@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import build
 from beyond_ce.data.base import DataSet
-from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.identity import definition, rules_of, run_folder
 from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.settings import is_read
-from beyond_ce.storage.digests import bytes_digest
+from beyond_ce.storage.content import bytes_digest
 from beyond_ce.storage.hub import hub_revision
+from beyond_ce.storage.reading import read_json
 from beyond_ce.storage.writing import write_atomically
 
 log = logging.getLogger(__name__)
@@ -158,13 +159,7 @@ def report_inputs(report: Mapping[str, Any]) -> Inputs:
 
 
 def _read(path: Path) -> Inputs:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} is damaged ({one_line(error)}): delete the folder and run again"
-        ) from error
-    return _checked(values, str(path))
+    return _checked(read_json(path, "delete the folder and run again"), str(path))
 
 
 def _checked(values: Any, where: str) -> Inputs:

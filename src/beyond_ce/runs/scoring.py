@@ -21,7 +21,10 @@ from beyond_ce.runs.inputs import compare, current_data, recorded_inputs
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
-from beyond_ce.storage.writing import replacing, write_atomically
+from beyond_ce.storage.reading import damaged, read_numbers
+from beyond_ce.storage.writing import check_writable, replacing, write_atomically
+
+_SCORE_AGAIN = "delete it and start the same command again"
 
 
 def score(
@@ -38,7 +41,9 @@ def score(
         if not path.exists():
             result = evaluator(subject, prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_numbers(path, _SCORE_AGAIN)
+        if not values:
+            raise damaged(path, "it has no metrics", _SCORE_AGAIN)
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 
@@ -67,6 +72,7 @@ def score_again(
             what it was trained on.
     """
     saved = read_config(folder)
+    check_writable(folder / "evaluation", "copy the run's folder to a place of yours")
     config = reconfigure(saved, overrides, "evaluator")
     place = "or give its place with dataset.path=..."
     compare(recorded_inputs(folder), current_data(config), f"{folder} was trained", place)

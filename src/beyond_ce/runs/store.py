@@ -11,10 +11,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.errors import RunError, UsageError, one_line
+from beyond_ce.errors import RunError, UsageError, keeping
 from beyond_ce.runs.identity import definition, run_folder
+from beyond_ce.storage.digests import check_digest, digest_lines
+from beyond_ce.storage.reading import check_numbers, damaged, read_json
 from beyond_ce.storage.untrusted import read_yaml
 from beyond_ce.storage.writing import write_atomically
+
+RUN_AGAIN = "delete the folder and run again"
+_REPEAT = (
+    "put the right one back, or delete DONE and start the run again, which repeats only what is "
+    "missing"
+)
+_DIGESTED = ("report.json", "*.ckpt", "evaluation/*")
 
 
 def is_done(folder: Path) -> bool:
@@ -33,28 +42,38 @@ def read_report(folder: Path) -> dict[str, Any]:
     """The run's report.json.
 
     Raises:
-        RunError: it is missing, not valid JSON, or the report of another run.
+        RunError: it is missing, not valid JSON, the report of another run, or not the file that
+            DONE names.
     """
     path = folder / "report.json"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise RunError(
             f"{folder} is marked as DONE but has no report.json: delete DONE and start the run "
             "again, which repeats only what is missing"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} is damaged ({one_line(error)}): delete the folder and run again"
-        ) from error
+        )
+    report = read_json(path, RUN_AGAIN)
     if not isinstance(report, dict) or not isinstance(report.get("metrics"), dict):
-        raise RunError(f"{path} is damaged (it has no metrics): delete the folder and run again")
+        raise damaged(path, "it has no metrics", RUN_AGAIN)
+    check_numbers(report["metrics"], path, RUN_AGAIN)
     if report.get("run") != folder.name:
         raise RunError(
             f"{path} is the report of run {report.get('run')}, not of {folder.name}: put the right "
             "one back, or delete the folder and run again"
         )
+    check_file(path, _REPEAT)
     return report
+
+
+def check_file(path: Path, remedy: str) -> None:
+    """Compare a file of a run with its digest in DONE, if the run is finished.
+
+    Args:
+        remedy: what to do about another file; the end of the message.
+
+    Raises:
+        RunError: it is not the file that the finished run has left.
+    """
+    check_digest(path, path.with_name("DONE"), remedy)
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -67,7 +86,7 @@ def read_config(folder: Path) -> DictConfig:
     path = folder / "config.yaml"
     if not path.exists():
         raise UsageError(f"{folder} is no run folder: give one such as results/runs/<hash>")
-    return read_yaml(path, remedy="delete the folder and run again")
+    return read_yaml(path, remedy=RUN_AGAIN)
 
 
 @contextmanager
@@ -90,7 +109,8 @@ def open_run(config: DictConfig) -> Iterator[Path]:
         ) from error
     try:
         _check_config(folder, config)
-        yield folder
+        with keeping(f"{folder} keeps what was computed: start the same command again to continue"):
+            yield folder
     finally:
         lock.release()
 
@@ -113,6 +133,11 @@ def _check_config(folder: Path, config: DictConfig) -> None:
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
-    """Write report.json and then DONE, which marks the run as finished."""
+    """Write report.json and then DONE, which marks the run as finished.
+
+    DONE has the digests of the report, the checkpoints and the predictions, as `sha256sum` writes
+    them.
+    """
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
-    write_atomically(folder / "DONE", "")
+    files = [path for pattern in _DIGESTED for path in sorted(folder.glob(pattern))]
+    write_atomically(folder / "DONE", digest_lines(folder, files))

@@ -1,89 +1,97 @@
-"""Digests of files, computed once for as long as the files stay as they are."""
+"""Digests that tell whether a file still is what was written.
+
+A folder's list of digests has the format of `sha256sum`, which can check it as well. Files of
+`torch.save` are zip archives with a checksum for every tensor, which torch writes and does not
+compare.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import re
-import time
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from beyond_ce.errors import RunError, UsageError, check_no_device, one_line
-from beyond_ce.storage.writing import write_atomically
+from beyond_ce.errors import RunError, one_line
 
 _BLOCK = 2**20  # bytes read at once
-_REMEMBERED = 2**20  # bytes; what is smaller is hashed about as fast as it is looked up
-_SETTLED_S = 2  # a file written this recently may change again within its time stamp
+_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
-def remembered(
-    paths: Iterable[Path], what: str, digest: Callable[[], str], cache_dir: Path | None
-) -> str:
-    """`digest()` of large files, from `cache_dir` if it was computed before and no file changed.
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex digits; about 1 s per GB. OSError is the caller's."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
-    A file is taken for unchanged if its path, size, inode and times of change are the same. What
-    cannot be remembered, as in a read-only cache, is computed each time.
+
+def digest_lines(folder: Path, files: Iterable[Path]) -> str:
+    """A line `<digest>  <name>` for every file in `folder`."""
+    return "".join(f"{file_digest(f)}  {f.relative_to(folder).as_posix()}\n" for f in files)
+
+
+def check_digest(path: Path, listed_in: Path, remedy: str) -> None:
+    """Compare a file with the digest that a list in its folder has for it.
+
+    Passes if there is no such list, or if it is empty, as older versions wrote it.
 
     Args:
-        what: everything besides the files that the digest depends on.
-        digest: gives 64 hex digits.
-        cache_dir: null to remember nothing.
-    """
-    paths = list(paths)
-    key = None if cache_dir is None else _state(paths, what)
-    if cache_dir is None or key is None:
-        return digest()
-    file = cache_dir / "digests" / key
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        known = file.read_text(encoding="utf-8")
-        if re.fullmatch("[0-9a-f]{64}", known):
-            return known
-    value = digest()
-    if _state(paths, what) == key:  # unchanged while they were read
-        with contextlib.suppress(UsageError, RunError):
-            write_atomically(file, value)
-    return value
-
-
-def _state(paths: list[Path], what: str) -> str | None:
-    """Identifies the files as they are now; None if they are small, new or not to be found."""
-    try:
-        files = [(str(path.resolve()), path.stat()) for path in paths]
-    except OSError:
-        return None
-    newest = max((max(stat.st_mtime, stat.st_ctime) for _, stat in files), default=0)
-    if sum(s.st_size for _, s in files) < _REMEMBERED or newest > time.time() - _SETTLED_S:
-        return None
-    state = [
-        (path, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
-        for path, stat in files
-    ]
-    return hashlib.sha256(json.dumps([what, state]).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def bytes_digest(paths: Iterable[Path], cache_dir: Path | None = None) -> str:
-    """Hex digest of the files' bytes; independent of their paths.
+        remedy: what to do about another file, or a damaged list.
 
     Raises:
-        UsageError: a path is a pipe or a device.
-        RunError: a file cannot be read.
+        RunError: the file is another one than the list says, or the list is damaged.
     """
-    paths = list(paths)
-    return remembered(paths, "bytes", lambda: _bytes_digest(paths), cache_dir)
+    try:
+        lines = listed_in.read_bytes().decode("utf-8").splitlines()
+        listed = dict(_split(line) for line in lines)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise RunError(f"{listed_in} is damaged ({one_line(error)}): {remedy}") from error
+    expected = listed.get(path.name)
+    if expected is None:
+        return
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    if found != expected:
+        raise RunError(
+            f"{path} was damaged or changed: it is not the file whose digest is in "
+            f"{listed_in.name}; {remedy}"
+        )
 
 
-def _bytes_digest(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        part = hashlib.sha256()
-        check_no_device(path)
-        try:
-            with path.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    part.update(block)
-        except OSError as error:
-            raise RunError(f"{path} cannot be read ({one_line(error)}): fetch it again") from error
-        digest.update(part.digest())
-    return digest.hexdigest()
+def _split(line: str) -> tuple[str, str]:
+    """The name and the digest in a line."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ValueError("a line is no digest with a name")
+    return match[2], match[1]
+
+
+def check_archive(path: Path) -> None:
+    """Compare every part of a file of `torch.save` with its checksum; about 1 s per GB.
+
+    Passes for files in torch's older format and for those that were written without checksums.
+
+    Raises:
+        ValueError: a part is not what was written.
+        OSError: the file cannot be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not any(part.CRC for part in archive.infolist()):
+                return
+            part_name = archive.testzip()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged directory of the archive can raise almost anything
+        raise ValueError(one_line(error)) from error
+    if part_name is not None:
+        raise ValueError(f"the checksum of {part_name} is wrong")

@@ -59,11 +59,15 @@ def read_yaml(path: Path, remedy: str) -> DictConfig:
 
 
 def _check_events(text: str) -> None:
-    """Raises ValueError for YAML that grows when it is read: aliases, depth, sheer number."""
+    """Raises ValueError for YAML that is no mapping, or grows when it is read: aliases, depth,
+    sheer number."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it has aliases (*name)")
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        if isinstance(event, yaml.NodeEvent) and not depth and not is_mapping:
+            raise ValueError("it is no mapping with keys")  # OmegaConf makes {word: None} of a word
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST or count > _MOST_NODES:
@@ -88,12 +92,23 @@ def check_plain(values: Any, source: Path, trusted: Callable[[str], bool] | None
         if depth > _DEEPEST or count > _MOST_NODES:
             raise RunError(f"{source} is nested too deep or has too many values: get it again")
         name = key.rpartition(".")[2]
+        if not _is_text(key) or (isinstance(value, str) and not _is_text(value)):
+            raise _refused(source, ascii(key), value, "text with half a character")
         if "${" in key or (isinstance(value, str) and "${" in value):
             raise _refused(source, key, value, "an interpolation, and only plain values are read")
         if name == "_target_" and not (isinstance(value, str) and trusted(value)):
             raise _refused(source, key, value, foreign)
         if name.startswith("_") and name not in _SPECIAL:
             raise _refused(source, key, value, "a setting for Hydra that no config here has")
+
+
+def _is_text(text: str) -> bool:
+    """Whether a file can hold it: it has no half of a surrogate pair, which YAML can escape."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(values: Any) -> Iterator[tuple[str, Any, int]]:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def write_atomically(path: Path, text: str, remedy: str = GO_ON) -> None:
     """
     with replacing(path, remedy=remedy) as (new,):
         new.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path, place: str) -> None:
+    """Make a folder, and a file in it for a moment, before anything is computed for it.
+
+    Args:
+        place: the end of the message, if the folder is read-only.
+
+    Raises:
+        UsageError: it cannot be written.
+        RunError: the disk is full, say.
+    """
+    with _one_line(folder, GO_ON, place):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile("w+b", dir=folder):
+            pass
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from beyond_ce.errors import RunError, check_no_device
+from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.reading import read_object
 from beyond_ce.storage.writing import replacing_in
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ class Tokenizer(ABC):
             RunError: the folder has no complete tokenizer, or not one of this class.
         """
         try:
-            check_no_device(folder / _SETTINGS_FILE)
-            settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+            settings = read_object(folder / _SETTINGS_FILE, "it holds the settings")
             saved_class = Tokenizer._classes[settings.pop("class")]
             fingerprint = settings.pop("fingerprint")
             tokenizer = saved_class(**settings)
@@ -148,8 +148,9 @@ class Tokenizer(ABC):
             if tokenizer.fingerprint() != fingerprint:
                 raise ValueError("the vocabulary is not the one that was saved")
         except Exception as error:  # a damaged file can raise almost anything
+            reason = one_line(error)[:160] or type(error).__name__
             raise RunError(
-                f"{folder} has no readable tokenizer: delete it and start the run again"
+                f"{folder} has no readable tokenizer ({reason}): delete it and start the run again"
             ) from error
         if not isinstance(tokenizer, cls):
             raise RunError(f"{folder} has a {saved_class.__name__}, not a {cls.__name__}")

@@ -138,7 +138,9 @@ class PretrainedTokenizer(Tokenizer):
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
         # Each file format raises its own errors; for the user they all mean the same.
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
+            self._set_tokenizer(AutoTokenizer.from_pretrained(self.model))
+        except UsageError:
+            raise
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise UsageError(
@@ -146,7 +148,6 @@ class PretrainedTokenizer(Tokenizer):
                 "of transformers or, with network, a model's name on the Hugging Face hub "
                 f"({reason})"
             ) from error
-        self._set_tokenizer(tokenizer)
         return self
 
     def encode(self, texts: list[str]) -> list[list[int]]:

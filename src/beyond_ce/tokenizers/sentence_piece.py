@@ -216,15 +216,16 @@ class SentencePieceTokenizer(Tokenizer):
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         root = Path(cache_dir) / "tokenizers"
         folder = root / digest
-        with _cache_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(root / f"{digest}.lock").acquire()
-        with lock:
-            if not folder.exists():
-                self.train(texts)
-                with _cache_errors(root), new_folder(folder) as new:
-                    self.save(new)
-                return self
+        if not folder.exists():  # it appears whole, and reading it needs no lock
+            with _cache_errors(root):
+                root.mkdir(parents=True, exist_ok=True)
+                lock = filelock.FileLock(root / f"{digest}.lock").acquire()
+            with lock:
+                if not folder.exists():
+                    self.train(texts)
+                    with _cache_errors(root), new_folder(folder) as new:
+                        self.save(new)
+                    return self
         self._set_model(type(self).load(folder)._pieces.serialized_model_proto())
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,12 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.storage.digests import check_archive
+from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import flush
+from beyond_ce.training.session import Progress
+
+_FROM_THE_START = "delete that file and start the same command again to train from the start"
 
 
 class _StraightToFile(TorchCheckpointIO):
@@ -63,17 +67,36 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Read a checkpoint; modules and optimizers in `state` are restored in place.
 
+    The file is first compared with the checksums that torch has written into it.
+
+    Returns:
+        What is not in `state`: the `progress` of the training and its `random` states.
+
     Raises:
-        RunError: the file is truncated, corrupt or from another model.
+        RunError: the file is truncated, corrupt, of another model, or no checkpoint of a run.
     """
     try:
-        return fabric.load(path, state, weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = one_line(error)[:160]
-        raise RunError(
-            f"cannot load checkpoint {path}: {reason}; "
-            "delete that file and start the same command again to train from the start"
-        ) from error
+        check_archive(path)
+        rest = fabric.load(path, state, weights_only=True)
+        if type(rest["progress"]["step"]) is not int:
+            raise ValueError("it does not say at which step it was saved")
+        return rest
+    except Exception as error:  # whatever a file can hold instead of a checkpoint
+        reason = one_line(error)[:160] or type(error).__name__
+        raise RunError(f"cannot load checkpoint {path}: {reason}; {_FROM_THE_START}") from error
+
+
+def resume(fabric: Fabric, path: Path, state: dict[str, Any]) -> Progress:
+    """Restore `state` and the random generators from a checkpoint.
+
+    Raises:
+        RunError: as `load_checkpoint`.
+    """
+    rest = load_checkpoint(fabric, path, state)
+    with refusing_damage(path, _FROM_THE_START):
+        states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
+        set_random_state(states[fabric.global_rank % len(states)])
+        return Progress(**rest["progress"])
 
 
 def random_state() -> dict[str, Any]:

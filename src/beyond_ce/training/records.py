@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from beyond_ce.errors import RunError
+from beyond_ce.storage.reading import is_number, parse_json
 from beyond_ce.storage.writing import GO_ON, write_atomically
 
 _START_OVER = "delete the run's folder and start the same command again"
@@ -24,20 +25,37 @@ class Records:
     last checkpoint, or left half-written, are dropped, since those steps run again. The file that
     remains takes the old one's place whole: a kill at that moment loses nothing.
 
+    Args:
+        step: of the checkpoint.
+        lines: how many there were when the checkpoint was saved; 0 if it does not say.
+
     Raises:
-        RunError: a line before the checkpoint is damaged, or the disk is full.
+        RunError: a line before the checkpoint is damaged or missing, or the disk is full.
     """
 
     def __init__(
-        self, path: Path, step: int, log: Callable[[dict[str, float], int], None], enabled: bool
+        self,
+        path: Path,
+        step: int,
+        log: Callable[[dict[str, float], int], None],
+        enabled: bool,
+        lines: int = 0,
     ) -> None:
         self.log = log
+        self.lines = 0
         self.enabled = enabled
         if not enabled:
             return
         self._path = path
-        old = path.read_bytes() if path.exists() else b""
-        kept = b"".join(line + b"\n" for line in _lines_up_to(step, old, path))
+        old = _content(path) if path.exists() else b""
+        known = _lines_up_to(step, old, path)
+        self.lines = len(known)
+        if self.lines < lines:
+            raise RunError(
+                f"{path} is damaged (of {lines} lines up to step {step}, {self.lines} are left): "
+                f"{_START_OVER}"
+            )
+        kept = b"".join(line + b"\n" for line in known)
         if kept != old or not path.exists():
             write_atomically(path, kept.decode())
         # Without a buffer: a line is in the file once it is written, or an error says why not.
@@ -51,15 +69,17 @@ class Records:
                     line = line[self._file.write(line) :]
             except OSError as error:
                 raise self._cannot_write(error) from error
+            self.lines += 1
             self.log(values, step)
 
-    def flush(self) -> None:
-        """Wait until the lines are on disk, before a checkpoint relies on them."""
+    def flush(self) -> int:
+        """Wait until the lines are on disk, before a checkpoint relies on them; their number."""
         if self.enabled:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 raise self._cannot_write(error) from error
+        return self.lines
 
     def _cannot_write(self, error: OSError) -> RunError:
         return RunError(f"cannot write {self._path}: {error.strerror}; {GO_ON}")
@@ -78,15 +98,19 @@ def read_records(path: Path) -> list[dict[str, float]]:
     Raises:
         RunError: a line is damaged, or the file is missing.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}; {_START_OVER}") from error
+    lines = _content(path).splitlines()
     records = [_record(line) for line in lines]
     for number, record in enumerate(records, 1):
         if record is None:
             raise RunError(f"line {number} of {path} is damaged: {_START_OVER}")
     return [record for record in records if record is not None]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}; {_START_OVER}") from error
 
 
 def _lines_up_to(step: int, content: bytes, path: Path) -> list[bytes]:
@@ -106,10 +130,12 @@ def _lines_up_to(step: int, content: bytes, path: Path) -> list[bytes]:
 def _record(line: bytes) -> dict[str, float] | None:
     """The values of a line, or None if it is damaged."""
     try:
-        record = json.loads(line)
-        return record if isinstance(record["step"], int) else None
-    except (ValueError, KeyError, TypeError):
+        record = parse_json(line)
+    except ValueError:
         return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    return record if all(is_number(value) for value in record.values()) else None
 
 
 def peak_memory_mb() -> float:

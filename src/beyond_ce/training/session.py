@@ -60,12 +60,14 @@ class Progress:
         seconds: wall-clock of training, over all parts of a resumed run.
         best_loss: lowest validation loss (NaN before the first).
         last_loss: the latest validation loss (NaN before the first).
+        lines: of metrics.jsonl, when the checkpoint was saved; 0 if it does not say.
     """
 
     step: int = 0
     seconds: float = 0.0
     best_loss: float = math.nan
     last_loss: float = math.nan
+    lines: int = 0
 
 
 class Clock:

@@ -19,12 +19,7 @@ from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
-from beyond_ce.training.checkpoint import (
-    load_checkpoint,
-    random_state,
-    save_checkpoint,
-    set_random_state,
-)
+from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
 from beyond_ce.training.faults import FirstNonFinite, naming_batch
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import Records, peak_memory_mb
@@ -228,7 +223,9 @@ class Trainer:
             batches=batches,
             folder=folder,
             progress=progress,
-            records=Records(folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero),
+            records=Records(
+                folder / "metrics.jsonl", progress.step, log, fabric.is_global_zero, progress.lines
+            ),
             clock=Clock(progress),
             non_finite=FirstNonFinite(fabric),
         )
@@ -237,10 +234,7 @@ class Trainer:
         """Restore `state` and the random generators from a checkpoint, if it exists."""
         if not path.exists():
             return Progress()
-        rest = load_checkpoint(self.fabric, path, state)
-        states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
-        set_random_state(states[self.fabric.global_rank % len(states)])
-        return Progress(**rest["progress"])
+        return resume(self.fabric, path, state)
 
     def _due(self, every: int, progress: Progress) -> bool:
         """Whether the step is a multiple of `every`, or the last."""
@@ -276,7 +270,7 @@ class Trainer:
         session.non_finite.check(session.batches.describe)
         self._finite_values(session.terms, session.progress.step)
         session.clock.update()
-        session.records.flush()
+        session.progress.lines = session.records.flush()
         progress = asdict(session.progress)
         full = {**session.state, "progress": progress, "random": self._random_states()}
         save_checkpoint(self.fabric, session.folder / name, full)

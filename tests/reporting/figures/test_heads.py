@@ -62,7 +62,7 @@ def test_a_table_without_runs_draws_the_axes(tmp_path):
     table = load_table(PAPER_DIR.parents[1] / "conf" / "table" / "mtp-s2.yaml")
     figure = head_curves(table, tabulate(table, {}), ["speedup"])
     figure.savefig(tmp_path / "empty.png")
-    assert [ax.get_title() for ax in figure.axes] == ["Code: code", "Prose: prose"]
+    assert [ax.get_title() for ax in figure.axes] == ["Code: code", "Prose: prose", "Books: books"]
 
 
 def test_a_heads_share_is_what_it_adds_to_the_tokens(tmp_path):

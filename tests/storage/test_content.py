@@ -9,8 +9,8 @@ import pytest
 
 from beyond_ce.data.files import content_digest
 from beyond_ce.errors import UsageError
-from beyond_ce.storage import digests
-from beyond_ce.storage.digests import bytes_digest, remembered
+from beyond_ce.storage import content
+from beyond_ce.storage.content import bytes_digest, remembered
 
 
 def written(path: Path, text: bytes, seconds_ago: int = 60) -> Path:
@@ -23,7 +23,7 @@ def written(path: Path, text: bytes, seconds_ago: int = 60) -> Path:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if files were written long ago: their time of change cannot be set."""
-    monkeypatch.setattr(digests, "_SETTLED_S", -1)
+    monkeypatch.setattr(content, "_SETTLED_S", -1)
 
 
 @pytest.mark.usefixtures("settled")
