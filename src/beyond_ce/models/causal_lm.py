@@ -30,7 +30,18 @@ from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.heads import Head
-from beyond_ce.settings import DROPOUT, FLAG, TEXT, Rule, number, optional, shown, takes, whole
+from beyond_ce.settings import (
+    DROPOUT,
+    FLAG,
+    LAYERS_MOST,
+    TEXT,
+    Rule,
+    number,
+    optional,
+    shown,
+    takes,
+    whole,
+)
 
 
 def _check_numbers(config: Any) -> str | None:
@@ -62,7 +73,8 @@ def _rule(key: str, default: Any) -> Rule:
     if isinstance(default, bool):
         return FLAG
     if isinstance(default, int):
-        return whole(0, 2**24)
+        # Every layer and every expert is a module, and torch takes milliseconds to make one.
+        return whole(0, LAYERS_MOST if "layer" in key or "expert" in key else 2**24)
     if isinstance(default, float):
         return DROPOUT if "drop" in key else number(above=0, high=1e6)
     return lambda value: None
@@ -109,8 +121,10 @@ class CausalLM(CausalModel):
             model = _build(config, vocab_size, eos_id)
         else:
             model = _load(pretrained, vocab_size)
-        self.hidden_scale = _logit_scale(model)
-        _check_hidden(model)
+        self.hidden_scale = 1.0
+        if model.device.type != "meta":  # there are no weights to measure anything with
+            self.hidden_scale = _logit_scale(model)
+            _check_hidden(model)
         embedding: Any = model.get_input_embeddings()
         unembedding: Any = model.get_output_embeddings().weight
         self.max_length: int | None = getattr(model.config, "max_position_embeddings", None)
