@@ -27,9 +27,10 @@ from beyond_ce.configuration import build, choices
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.settings import PATH, TEXT, Rule, check_value, check_values, one_of, whole
 
+# First those whose modules are imported fast, so that a wrong value there is told at once.
 _REQUIRED = (
-    *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),
-    *("evaluator", "logger"),
+    *("loss", "optimizer", "scheduler", "trainer", "logger"),
+    *("dataset", "tokenizer", "model", "head", "evaluator"),
 )
 _OPTIONAL = ("baseline", "probe")
 _TOP: dict[str, Rule] = {

@@ -119,7 +119,7 @@ class PretrainedTokenizer(Tokenizer):
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
         # Each file format raises its own errors; for the user they all mean the same.
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model)
+            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise UsageError(
@@ -185,4 +185,5 @@ class PretrainedTokenizer(Tokenizer):
         self._tokenizer.save_pretrained(folder / _FOLDER)
 
     def _load_vocabulary(self, folder: Path) -> None:
-        self._set_tokenizer(AutoTokenizer.from_pretrained(folder / _FOLDER))
+        tokenizer = AutoTokenizer.from_pretrained(folder / _FOLDER, trust_remote_code=False)
+        self._set_tokenizer(tokenizer)
