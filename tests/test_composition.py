@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from choices import choices, settings
+from choices import CONF, choices, settings
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import check, compose, experiments
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.runs.checks import check_settings, try_parts
 from beyond_ce.runs.compatibility import check_parts
+from beyond_ce.runs.experiment import run
 
 TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 RECIPES = sorted(name for name, scales in experiments().items() if "smoke" in scales)
@@ -86,15 +90,13 @@ def test_what_the_same_class_takes_stays() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_recipes_own_choice_by_name_changes_nothing(recipe: str) -> None:
-    config = compose([f"experiment={recipe}/smoke"])
-    for group in ("optimizer", "scheduler", "evaluator", "head"):
-        for name in choices(group):
-            alone = compose([f"{group}={name}"])[group]
-            if alone._target_ == config[group]._target_ and keys(alone) == keys(config[group]):
-                named = compose([f"experiment={recipe}/smoke", f"{group}={name}"])
-                assert keys(named[group]) == keys(config[group])
-    assert compose([f"experiment={recipe}/smoke", "seed=0"]) == config
+def test_the_recipes_own_choices_by_name_change_nothing(recipe: str) -> None:
+    overrides = [f"experiment={recipe}/smoke"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra_compose("train", overrides, return_hydra_config=True)
+    own = composed.hydra.runtime.choices
+    named = [f"{group}={own[group]}" for group in GROUPS if own.get(group) is not None]
+    assert compose([*overrides, *named]) == compose(overrides)
 
 
 def test_a_part_that_a_class_takes_beyond_its_file_stays_with_the_choice() -> None:
@@ -187,3 +189,23 @@ def test_every_choice_over_every_recipe_fits_or_is_refused_for_what_it_is(recipe
     for group in ("optimizer", "scheduler", "trainer", "logger"):  # they go with everything
         assert taken[group] == options(group)
     assert all(taken[group] for group in ("dataset", "tokenizer", "model", "head", "evaluator"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_sample_of_choices_over_a_recipe_trains_or_is_refused(
+    recipe: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    """Without other data sets: they come in their own size, which takes minutes to prepare."""
+    every = [f"{group}={name}" for group in GROUPS if group != "dataset" for name in options(group)]
+    small = ["trainer.max_steps=2", "trainer.progress=false"]
+    places = [f"results_dir={tmp_path}", f"cache_dir={cache_dir}"]
+    for choice in random.Random(recipe).sample(every, 8):
+        needed = NEEDED.get(choice, [])
+        config = compose([f"experiment={recipe}/smoke", choice, *needed, *small, *places])
+        try:
+            folder = run(config)
+        except (UsageError, RunError) as error:
+            assert "\n" not in str(error) and "has no such setting" not in str(error), choice
+        else:
+            assert (folder / "DONE").exists(), choice

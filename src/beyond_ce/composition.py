@@ -117,7 +117,7 @@ def _overrides(choices: DictConfig, groups: set[str]) -> list[str]:
     """Overrides that choose the same in these groups, at the same scale."""
     return [
         f"{key}={choice}"
-        for key, choice in choices.items()
+        for key, choice in ((str(key), choice) for key, choice in choices.items())
         if choice is not None and "@" not in key and _group(key) in {*groups, "scale"}
     ]
 
