@@ -11,7 +11,6 @@ head, in fewer forwards.
 """
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
@@ -113,5 +112,4 @@ def read_prompts(prompt: str | None, file: Path | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when `| head` has read enough
     main()

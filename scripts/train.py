@@ -7,7 +7,10 @@ from beyond_ce.command_line import command
 
 @command(config="train")
 def main(config: DictConfig) -> None:
-    # Slow to import: --help and config errors come first.
+    # Slow to import: --help and errors in the config come first, then wrong values.
+    from beyond_ce.runs.checks import check_settings
+
+    check_settings(config)
     from lightning_fabric.utilities import rank_zero_only
 
     from beyond_ce.runs.experiment import run

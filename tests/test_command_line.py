@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,32 @@ def test_hydras_own_flags_go_on_working(tmp_path: Path) -> None:
     assert "== Flags ==" in call("train.py", "--hydra-help", cwd=tmp_path).stdout
     shown = call("train.py", "--cfg", "all", "--resolve", "experiment=mtp/code/gpu", cwd=tmp_path)
     assert "scale: gpu" in shown.stdout and "${choices:}" not in shown.stdout
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_a_reader_that_leaves_is_no_error(name: str, buffered: bool, tmp_path: Path) -> None:
+    """As in `train.py --help | head -1`: here the reader is gone before anything is written."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPTS / name), "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) in (0, -signal.SIGPIPE)  # argparse catches the error itself
+
+
+def test_another_pipe_that_breaks_is_an_error() -> None:
+    @command()
+    def main() -> None:
+        raise BrokenPipeError("of a worker")
+
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        main()
 
 
 @pytest.mark.parametrize(

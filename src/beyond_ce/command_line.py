@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import os
+import select
 import shutil
+import signal
 import sys
 import textwrap
 import time
@@ -63,7 +65,7 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
                 sys.stdout.reconfigure(errors="replace")
             sweep = config is not None and is_sweep()
             jobs = stopping_jobs() if sweep else nullcontext()
-            with one_line_errors(), _failures_at_the_end(), jobs:
+            with _ending_with_the_reader(), one_line_errors(), _failures_at_the_end(), jobs:
                 if config is not None:
                     check_overrides(sys.argv[1:])
                 run()
@@ -103,6 +105,23 @@ def _sweep_job() -> Iterator[None]:
 
 
 @contextmanager
+def _ending_with_the_reader() -> Iterator[None]:
+    """End quietly when nobody reads the output any more, as in `train.py --help | head -1`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout, 0)  # asks for errors alone
+        if not output.poll(0):
+            raise  # it was another pipe
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)  # as the pipe itself does to other programs
+
+
+@contextmanager
 def one_line_errors() -> Iterator[None]:
     """Show user errors as one line without a traceback, and exit.
 
@@ -122,6 +141,8 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        raise  # `_ending_with_the_reader` knows what it means
     except Exception as error:
         if os.environ.get("BEYOND_CE_TRACEBACK") == "1":
             raise

@@ -191,7 +191,8 @@ NO_LIMIT = optional(COUNT)
 """A limit of at least 1; null for none."""
 SIZE = whole(1, 2**20)
 """The size of one of a model's dimensions."""
-LAYERS = whole(1, 1000)
+LAYERS_MOST = 1000
+LAYERS = whole(1, LAYERS_MOST)
 SEED = whole(0, 2**63 - 1)
 SHARE = number(above=0, below=1)
 DROPOUT = number(0, below=1)

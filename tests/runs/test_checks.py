@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -225,6 +226,7 @@ BEFORE_THE_DATA = [
     ("+model.foo=1", "model.foo: T5 has no such setting"),
     ("+logger.foo=1", "logger.foo: NoLogger has no such setting; it takes none"),
 ]
+TOO_LARGE = "^model: its weights would take more than the 16 GB of memory of this machine: "
 WITH_PARTS = [
     (["head=regression", "loss=mse", "head.shift=inf"], "head.shift=inf: give a finite number"),
     (["loss=gce", "loss.sigma=-1"], "loss.sigma=-1: give at least 1e-06"),
@@ -242,6 +244,19 @@ WITH_PARTS = [
     (["model=decoder_smallest", "model.num_heads=7"], "does not divide into 7 heads"),
     (["model=gpt2_tiny", "model.config.n_embd=63"], "model.config does not give a gpt2 model"),
     (["model=gpt2_tiny", "model.config.n_layer=-1"], "model.config.n_layer=-1: give at least 0"),
+    (["model=gpt2_tiny", "model.config.n_layer=1000000000"], "n_layer=1000000000: give at most"),
+    (["model=gpt2_tiny", "model.config.n_embd=1048576"], TOO_LARGE),
+    (["model.d_model=1048576", "model.d_ff=1048576"], TOO_LARGE),
+    (["model=decoder_tiny", "model.dim=1048576"], TOO_LARGE),
+    (["model=decoder_13b", "model.num_layers=1000"], TOO_LARGE),
+    (["model=decoder_tiny", "model.max_length=16777216", "model.dim=65536"], TOO_LARGE),
+    (
+        [
+            *("model=decoder_tiny", "model.dim=65536", "model.num_layers=1", "head=multi_token"),
+            *("head/block=linear", "head.n=1000"),
+        ],
+        TOO_LARGE,
+    ),
     (
         ["evaluator=number_answers_and_mass", "evaluator.batch_size=0"],
         "^evaluator.batch_size=0: give at least 1",
@@ -262,11 +277,23 @@ def test_it_is_refused_before_the_data(
     monkeypatch.setattr(
         "beyond_ce.data.Arithmetic.load", lambda self: pytest.fail("the data were made")
     )
+    memory = SimpleNamespace(total=16 * 10**9)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     if not any(o.startswith("loss=") for o in overrides):
         overrides = ["loss=ntl_was", *overrides]
     with pytest.raises(UsageError, match=message):
         run(smoke_config(*overrides))
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_is_tried_without_its_weights(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that have sizes are taken, whatever the machine; published weights are not looked at."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=10**15))
+    xval = ["tokenizer=xval", "head=xval", "loss=xval"] if model.startswith("xval") else []
+    try_parts(compose([f"model={model}", *xval]))
 
 
 def test_a_choice_that_is_missing(smoke_config: Callable[..., DictConfig]) -> None:

@@ -105,7 +105,7 @@ def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "model"
         write_checkpoint(Checkpoint(config, model), place, "hf")
-        peer: Any = LlamaForCausalLM.from_pretrained(place).eval()
+        peer: Any = LlamaForCausalLM.from_pretrained(place, trust_remote_code=False).eval()
     peer.generation_config.eos_token_id = None
     count = options.new_tokens
     figures = {}

@@ -198,7 +198,9 @@ def _build(config: Mapping[str, Any], vocab_size: int, eos_id: int) -> PreTraine
     try:
         full_config = AutoConfig.for_model(model_type, **{**settings, **special, **sizes})
         _check_type(full_config, f"model.config.model_type={model_type}")
-        return AutoModelForCausalLM.from_config(full_config, dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(
+            full_config, dtype=torch.float32, trust_remote_code=False
+        )
     except UsageError:
         raise
     except Exception as error:  # the library often crashes on wrong values instead of checking them
@@ -212,9 +214,11 @@ def _load(pretrained: str, vocab_size: int) -> PreTrainedModel:
     # transformers raises OSError, ValueError and the file formats' own errors. For the user they
     # all mean that the weights cannot be loaded.
     try:
-        config = AutoConfig.from_pretrained(pretrained)
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
         _check_type(config, name)
-        model = AutoModelForCausalLM.from_pretrained(pretrained, config=config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            pretrained, config=config, dtype=torch.float32, trust_remote_code=False
+        )
     except UsageError:
         raise
     except Exception as error:

@@ -277,11 +277,11 @@ def _load(pretrained: str, vocab_size: int, dropout: float) -> T5ForConditionalG
     # transformers raises OSError, ValueError and the file formats' own errors. For the user they
     # all mean that the weights cannot be loaded.
     try:
-        config = AutoConfig.from_pretrained(pretrained)
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
         if config.model_type == "t5":
             config.dropout_rate = dropout
             model = T5ForConditionalGeneration.from_pretrained(
-                pretrained, config=config, dtype=torch.float32
+                pretrained, config=config, dtype=torch.float32, trust_remote_code=False
             )
     except Exception as error:
         reason = str(error).strip().split("\n")[0]

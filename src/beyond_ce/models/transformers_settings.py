@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from beyond_ce.settings import (
     DROPOUT,
     FLAG,
+    LAYERS_MOST,
     Rule,
     in_one_form,
     number,
@@ -67,7 +68,8 @@ def _rule(key: str, default: Any) -> Rule:
     if isinstance(default, bool):
         return FLAG
     if isinstance(default, int):
-        return whole(0, 2**24)
+        # Every layer and every expert is a module, and torch takes milliseconds to make one.
+        return whole(0, LAYERS_MOST if "layer" in key or "expert" in key else 2**24)
     if isinstance(default, float):
         return DROPOUT if "drop" in key else number(above=0, high=1e6)
     return lambda value: None

@@ -8,21 +8,29 @@ divide into its heads, or an optimizer of torch's that refuses its arguments.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from beyond_ce.configuration import build, choices
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.settings import PATH, TEXT, Rule, check_value, check_values, one_of, whole
 
+# First those whose modules are imported fast, so that a wrong value there is told at once.
 _REQUIRED = (
-    *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),
-    *("evaluator", "logger"),
+    *("loss", "optimizer", "scheduler", "trainer", "logger"),
+    *("dataset", "tokenizer", "model", "head", "evaluator"),
 )
 _OPTIONAL = ("baseline", "probe")
 _TOP: dict[str, Rule] = {
@@ -117,10 +125,42 @@ def _try_model(config: DictConfig) -> None:
         return
     ids = {"vocab_size": _TOKENS, "pad_id": 0, "eos_id": 1}
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _within_memory():
             build(config.model, "model", **ids, head=build(config.head, "head"))
     except (InstantiationException, NotImplementedError, RuntimeError):
         return  # not every model can be built without weights; its own build tells
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Refuse a model as soon as the tensors made for it would not fit this machine's memory.
+
+    A model is built on the CPU, wherever it is trained later.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    memory = psutil.virtual_memory().total
+    size = 0
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal size
+        size += 0 if tensor is None else tensor.numel() * tensor.element_size()
+        if size > memory:
+            raise UsageError(
+                f"model: its weights would take more than the {memory / 1e9:.3g} GB of memory of "
+                "this machine: choose a smaller model, or lower its sizes or those of the head"
+            )
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _call(make: Any, what: str, *args: Any, **kwargs: Any) -> Any:

@@ -138,7 +138,8 @@ class PretrainedTokenizer(Tokenizer):
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
         # Each file format raises its own errors; for the user they all mean the same.
         try:
-            self._set_tokenizer(AutoTokenizer.from_pretrained(self.model))
+            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
+            self._set_tokenizer(tokenizer)
         except UsageError:
             raise
         except Exception as error:
@@ -212,4 +213,5 @@ class PretrainedTokenizer(Tokenizer):
         self._tokenizer.save_pretrained(folder / _FOLDER)
 
     def _load_vocabulary(self, folder: Path) -> None:
-        self._set_tokenizer(AutoTokenizer.from_pretrained(folder / _FOLDER))
+        tokenizer = AutoTokenizer.from_pretrained(folder / _FOLDER, trust_remote_code=False)
+        self._set_tokenizer(tokenizer)
