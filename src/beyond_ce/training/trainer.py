@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.ranks import launch
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
 from beyond_ce.training.checkpoint import (
     load_checkpoint,
@@ -138,7 +139,7 @@ class Trainer:
             strategy=_strategy(strategy),
             precision=precision,  # type: ignore[arg-type]
         )
-        self.fabric.launch()
+        launch(self.fabric)
         shares = self.fabric.world_size * accumulate
         if batch_size % shares:
             raise UsageError(
