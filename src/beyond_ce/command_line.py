@@ -32,7 +32,7 @@ from beyond_ce.configuration import (
     explain_missing,
 )
 from beyond_ce.errors import RunError, UsageError, one_line
-from beyond_ce.ranks import only_first_reports
+from beyond_ce.ranks import end_with_first, only_first_reports
 from beyond_ce.sweeps import is_sweep, stopping_jobs, sweep_job
 
 Main = Callable[..., None]
@@ -55,6 +55,7 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
+            end_with_first()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 # What a locale other than UTF-8 lacks is shown as "?" and does not end the command.
                 sys.stdout.reconfigure(errors="replace")

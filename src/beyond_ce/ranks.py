@@ -31,11 +31,18 @@ _WATCHERS: list[threading.Thread] = []
 _ENDING = threading.RLock()  # held by the thread that says why the ranks end, until the end
 
 
+def end_with_first() -> None:
+    """In a rank that rank 0 has started: ends this process as soon as rank 0 is gone.
+
+    For the start of a script, as importing torch and waiting for rank 0 take a while.
+    """
+    if parent := os.environ.pop(_PARENT, None):
+        threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+
+
 def launch(fabric: Fabric) -> None:
     """`fabric.launch()`; from then on, the ranks that it started and rank 0 end together."""
-    if parent := os.environ.pop(_PARENT, None):
-        # Before the launch, which waits for rank 0.
-        threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+    end_with_first()
     os.environ[_PARENT] = str(os.getpid())
     try:
         fabric.launch()
