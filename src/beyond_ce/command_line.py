@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import textwrap
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
-import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException
@@ -36,7 +34,8 @@ from beyond_ce.configuration import (
     explain_missing,
 )
 from beyond_ce.errors import RunError, UsageError, one_line, report_fault
-from beyond_ce.sweeps import is_sweep, stopping_jobs, sweep_job
+from beyond_ce.processes.ranks import end_with_first, only_first_reports
+from beyond_ce.processes.sweeps import is_sweep, stopping_jobs, sweep_job
 
 Main = Callable[..., None]
 
@@ -60,6 +59,7 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
 
         @functools.wraps(main)
         def decorated() -> None:
+            end_with_first()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 # What a locale other than UTF-8 lacks is shown as "?" and does not end the command.
                 sys.stdout.reconfigure(errors="replace")
@@ -132,7 +132,7 @@ def one_line_errors() -> Iterator[None]:
     # Otherwise Hydra prints several lines of its own and exits.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        with _only_first_rank_reports():
+        with only_first_reports():
             yield
     except (UsageError, HydraException, OmegaConfBaseException) as error:
         _fail(error, 2)
@@ -148,25 +148,6 @@ def one_line_errors() -> Iterator[None]:
             raise
         report_fault(error)
         sys.exit(1)
-
-
-@contextmanager
-def _only_first_rank_reports() -> Iterator[None]:
-    """With several ranks on a machine, report an error once.
-
-    Most errors hit every rank or follow from an error of the first. So the first rank kills the
-    ranks that it started before it reports, and the others wait a while to be killed.
-    """
-    try:
-        yield
-    except Exception:
-        rank = os.environ.get("LOCAL_RANK")  # set when there are several ranks
-        if rank == "0":
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
-        elif rank is not None:
-            time.sleep(5)
-        raise
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -128,3 +128,12 @@ tokenize(split, Deadly(), Path({str(tmp_path)!r}), "key")
     assert len([path for path in tokens.iterdir() if path.suffix != ".lock"]) == 1
     tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")
     assert {path.suffix for path in tokens.iterdir()} <= {".arrow", ".lock"}
+
+
+def test_what_a_process_left_that_was_killed_after_its_work_is_removed(tmp_path: Path) -> None:
+    tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")
+    before = sorted((tmp_path / "tokens").iterdir())
+    (path,) = (tmp_path / "tokens").glob("*.arrow")
+    (tmp_path / "tokens" / f"{path.name}.partial").mkdir()
+    assert len(tokenize(SPLIT, ByteTokenizer(), tmp_path, "key")) == len(SPLIT)
+    assert sorted((tmp_path / "tokens").iterdir()) == before

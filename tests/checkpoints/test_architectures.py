@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from real_models import real_model
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import (
@@ -38,7 +39,6 @@ from beyond_ce.models.heads import (
 )
 from beyond_ce.training.objective import Objective
 
-STORIES = Path(__file__).resolve().parents[3] / "shared" / "models" / "stories260k"
 SHAPE = {
     "vocab_size": 52, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4,
     "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 128,
@@ -53,6 +53,7 @@ YARN = {
     "original_max_position_embeddings": 32,
 }  # fmt: skip
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama-2": lambda: LlamaForCausalLM(LlamaConfig(**{**SHAPE, "num_key_value_heads": 8})),
     "llama-3": lambda: LlamaForCausalLM(
         LlamaConfig(**SHAPE, tie_word_embeddings=True, rope_parameters=LLAMA_3)
     ),
@@ -76,7 +77,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "mistral": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None)),
     "mistral-wide-window": lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=128)),
 }  # fmt: skip
-MODELS["stories260k"] = lambda: AutoModelForCausalLM.from_pretrained(STORIES)
+MODELS["stories260k"] = lambda: AutoModelForCausalLM.from_pretrained(real_model("stories260k"))
 SMALLER = ["llama-3", "qwen2"]
 
 
@@ -86,8 +87,6 @@ def theirs(request: pytest.FixtureRequest) -> PreTrainedModel:
 
 
 def make(name: str) -> PreTrainedModel:
-    if name == "stories260k" and not STORIES.is_dir():
-        pytest.skip("stories260k is not there")
     torch.manual_seed(0)
     model = MODELS[name]().eval()
     if name != "stories260k":

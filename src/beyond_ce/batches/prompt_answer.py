@@ -16,7 +16,7 @@ from beyond_ce.batches.batch import Numbers
 from beyond_ce.batches.order import LengthGrouped
 from beyond_ce.data.numbers import last_number, number_value
 from beyond_ce.errors import RunError
-from beyond_ce.storage.writing import flush, scratch_folder
+from beyond_ce.storage.writing import flush, remove_scratch, scratch_folder
 
 if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch
@@ -89,6 +89,7 @@ def tokenize(
                 f"cannot write the tokens to {path}: {error}; free some space or choose another "
                 "cache_dir"
             ) from error
+    remove_scratch(path)  # of a process that was killed just after it had moved its file away
     try:
         return mapped(path)
     except Exception as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from beyond_ce.errors import RunError, UsageError, one_line, report_fault
-from beyond_ce.sweeps import handling
+from beyond_ce.processes.sweeps import handling
 
 
 @dataclass(frozen=True)

@@ -95,13 +95,22 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     For one process at a time: what a killed one left is removed first. OSError is the caller's to
     handle.
     """
-    scratch = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove_scratch(path)
+    scratch = _scratch(path)
     scratch.mkdir(parents=True)
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(path)
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove what a killed process left beside a complete `path`, where that can be done."""
+    shutil.rmtree(_scratch(path), ignore_errors=True)
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
 
 
 @contextlib.contextmanager

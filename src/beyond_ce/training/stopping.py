@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from beyond_ce.errors import RunError
-from beyond_ce.sweeps import STOP_SIGNALS
+from beyond_ce.processes.sweeps import STOP_SIGNALS
 
 
 class Stopped(RunError):

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.processes.ranks import launch
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
 from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
 from beyond_ce.training.faults import FirstNonFinite, naming_batch
@@ -133,7 +134,7 @@ class Trainer:
             strategy=_strategy(strategy),
             precision=precision,  # type: ignore[arg-type]
         )
-        self.fabric.launch()
+        launch(self.fabric)
         shares = self.fabric.world_size * accumulate
         if batch_size % shares:
             raise UsageError(

@@ -22,7 +22,7 @@ from beyond_ce.runs.checks import check_settings, try_parts
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.experiment import run
 
-TRAIN = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 RECIPES = sorted(name for name, scales in experiments().items() if "smoke" in scales)
 GROUPS = [
     *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),

@@ -12,7 +12,7 @@ from beyond_ce.configuration import build, choices, compose, experiments
 from beyond_ce.errors import UsageError
 from beyond_ce.runs.identity import run_hash
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = [(name, each) for name, scales in experiments().items() for each in scales]
 SCALES = sorted(path.stem for path in (ROOT / "conf/scale").glob("*.yaml"))
 ARITHMETIC = (
@@ -109,7 +109,7 @@ def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of conf/ to add to."""
     copy = tmp_path / "conf"
     shutil.copytree(ROOT / "conf", copy)
-    monkeypatch.setattr("beyond_ce.configuration.CONF_DIR", copy)
+    monkeypatch.setattr("beyond_ce.configuration.composing.CONF_DIR", copy)
     return copy
 
 

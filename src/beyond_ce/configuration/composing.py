@@ -16,10 +16,9 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-import beyond_ce.composition  # noqa: F401  # a recipe's settings go away with its choices
 from beyond_ce.errors import RunError, UsageError, one_line
 
-CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+CONF_DIR = Path(__file__).resolve().parents[3] / "conf"
 RECIPE = "recipe"  # the file of an experiment's folder that its scales build on
 
 # Current name -> name in the configs of finished runs. A class that moved to another module still

@@ -1,0 +1,1 @@
+"""Processes that belong together, and that end together: jobs of a sweep, ranks of a run."""
