@@ -36,6 +36,7 @@ def main() -> None:
     todo = plans(args)
     for plan in todo:
         check_configs(plan)
+    overrides = [name for name in args.names if "=" in name]
 
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run
@@ -46,11 +47,15 @@ def main() -> None:
         if plan.table.measure:
             measure(plan)  # by one process on this machine, whatever the launcher
         else:
-            prepare_once(plan, prepare)
-            if args.launcher == "slurm":
-                failures += run_slurm(plan, run, [name for name in args.names if "=" in name])
-            else:
-                failures += run_local(plan, run, args.jobs or default_jobs(plan))
+            for runs in (*plan.sources(), plan):
+                prepare_once(runs, prepare)
+                if args.launcher == "slurm":
+                    failed = run_slurm(runs, run, overrides)
+                else:
+                    failed = run_local(runs, run, args.jobs or default_jobs(runs))
+                failures += failed
+                if failed:
+                    break  # what starts from these runs would only fail as well
         if plan.any_done():
             print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
     if failures:

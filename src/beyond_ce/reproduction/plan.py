@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,8 @@ from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.tables import Job, Table, jobs, load_table
 from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.source import lacks_source
+from beyond_ce.runs.start import with_source
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
@@ -51,6 +53,25 @@ class Plan:
         for job in self.configs:
             folders.setdefault(self.folder(job), job)
         return {folder: job for folder, job in folders.items() if not is_done(folder)}
+
+    def sources(self) -> list[Plan]:
+        """Plans of the runs that missing ones start from and that must be made first, in order.
+
+        Each has only runs that need nothing beyond the plans before it.
+        """
+        configs: dict[Job, DictConfig] = {}
+        for job in self.missing().values():
+            config = self.configs[job]
+            if lacks_source(config):
+                start = config.start
+                name = " ".join((f"start {start.experiment}", *start.overrides))
+                configs[Job(name, start.source.seed, tuple(start.overrides))] = start.source
+        if not configs:
+            return []
+        plan = replace(
+            self, table=replace(self.table, id=f"{self.table.id}, starts"), configs=configs
+        )
+        return [*plan.sources(), plan]
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -130,6 +151,7 @@ def plan(
             OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
     configs = {}
     for job in todo:
-        configs[job] = rows[job.overrides].copy()
-        configs[job].seed = job.seed
+        config = rows[job.overrides].copy()
+        config.seed = job.seed
+        configs[job] = with_source(config)
     return Plan(table, scale, configs, command)

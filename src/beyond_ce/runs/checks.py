@@ -24,7 +24,7 @@ _REQUIRED = (
     *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),
     *("evaluator", "logger"),
 )
-_OPTIONAL = ("baseline", "probe")
+_OPTIONAL = ("baseline", "probe", "start")
 _TOP: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),  # as numpy takes, which Fabric seeds too
     "results_dir": PATH,

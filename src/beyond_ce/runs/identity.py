@@ -32,6 +32,7 @@ _NOT_HASHED = {
     "trainer.checkpoint_every",
 }
 
+_HASHED_OF_START = ("checkpoint", "weights")
 _HASHED_FOR_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
 
 
@@ -40,11 +41,13 @@ def definition(config: DictConfig) -> dict[str, Any]:
 
     Only the last component of a data set's `path` counts, so that the same files give the same
     run wherever they are. A run with a baseline has no model, so the model's settings are left out.
+    Of a run to start from, its own definition counts, however it was named (see `runs.source`).
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     if "baseline" in plain:
         plain = {key: plain[key] for key in _HASHED_FOR_BASELINE}
+    start = plain.pop("start", None)
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
@@ -61,7 +64,11 @@ def definition(config: DictConfig) -> dict[str, Any]:
             kept[key] = value
         return kept
 
-    return prune(plain, "")
+    defined = prune(plain, "")
+    if start is not None:
+        source = definition(OmegaConf.create(start["source"]))
+        defined["start"] = {**{key: start[key] for key in _HASHED_OF_START}, "source": source}
+    return defined
 
 
 def run_hash(config: DictConfig) -> str:
