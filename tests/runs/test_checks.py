@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from choices import choices, settings
+from choices import choices, settings, target
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import compose
@@ -45,6 +45,15 @@ NULLABLE = {
 @cache
 def smoke() -> DictConfig:
     return compose(SMOKE)
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_every_model_passes_with_its_own_settings(name: str) -> None:
+    config = chosen("model", name)
+    if target("model", name).reads_numbers:
+        config = compose([*SMOKE, f"model={name}", "tokenizer=xval", "head=xval", "loss=xval"])
+    check_settings(config)
+    try_parts(config)
 
 
 def chosen(group: str, name: str) -> DictConfig:

@@ -109,8 +109,10 @@ class CausalLM(CausalModel):
             model = _build(config, vocab_size, eos_id)
         else:
             model = _load(pretrained, vocab_size)
-        self.hidden_scale = _logit_scale(model)
-        _check_hidden(model)
+        self.hidden_scale = 1.0
+        if model.device.type != "meta":  # shapes alone, of a check of the settings, cannot run
+            self.hidden_scale = _logit_scale(model)
+            _check_hidden(model)
         embedding: Any = model.get_input_embeddings()
         unembedding: Any = model.get_output_embeddings().weight
         self.max_length: int | None = getattr(model.config, "max_position_embeddings", None)
