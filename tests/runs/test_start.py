@@ -10,16 +10,20 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.configuration import compose
+from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.models import LanguageModel
+from beyond_ce.reporting.tables import Job, load_table
+from beyond_ce.reproduction.launch import run_local
+from beyond_ce.reproduction.plan import Plan
+from beyond_ce.reproduction.write import keep_reports
 from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import kept_folder, run_folder, run_hash
 from beyond_ce.runs.kept import keep_weights
 from beyond_ce.runs.source import source_tokenizer, start_weights
 from beyond_ce.runs.start import with_source
-from beyond_ce.runs.store import read_config, read_report
+from beyond_ce.runs.store import is_done, read_config, read_report
 
 Compose = Callable[..., DictConfig]
 
@@ -78,9 +82,11 @@ def test_a_run_starts_with_the_weights_and_the_tokenizer_of_another(
     assert folder != source and read_config(folder).start.source.optimizer.lr != 0.5
 
 
-def test_a_learned_vocabulary_is_the_sources_own(starting: Compose, official_data: Path) -> None:
+def test_a_learned_vocabulary_is_the_sources_own(
+    starting: Compose, smoke_overrides: list[str], official_data: Path
+) -> None:
     """Even where the run's own data would give another."""
-    other = official_data.parents[1] / "other" / official_data.name
+    other = official_data.parents[1] / "other_texts"
     if not other.exists():
         shutil.copytree(official_data, other)
         for path in other.glob("train-*/*.txt"):
@@ -91,8 +97,7 @@ def test_a_learned_vocabulary_is_the_sources_own(starting: Compose, official_dat
     folder = run(config)
     saved = [(f / "tokenizer" / "tokenizer.json").read_text() for f in (source, folder)]
     assert saved[0] == saved[1]
-    alone = config.copy()
-    alone.start = None
+    alone = compose([*smoke_overrides, *subword, "trainer.max_steps=4", f"dataset.path={other}"])
     assert (run(alone) / "tokenizer" / "tokenizer.json").read_text() != saved[0]
 
 
@@ -244,3 +249,39 @@ def test_rounded_weights_equal_those_that_git_keeps(starting: Compose) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(RunError, match="take it from git again"):
         started(rounded)
+
+
+def test_a_table_makes_the_runs_that_its_rows_start_from_first(
+    starting: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, in order, also those that they start from themselves; then git can keep them."""
+    table = load_table(CONF_DIR / "table" / "ntl-2.yaml")
+    rows: dict[str, list[str]] = {"CE": [], "NTL-WAS": ["loss=ntl_was"]}
+    configs = {
+        Job(row, seed, tuple(overrides)): with_source(
+            starting([], f"seed={seed}", "start.seeds=[5]", "start.weights=bfloat16", *overrides)
+        )
+        for row, overrides in rows.items()
+        for seed in (0, 1)
+    }
+    plan = Plan(table, "smoke", configs, "make reproduce-table-ntl-2 SCALE=smoke")
+    (first,) = plan.sources()
+    assert first.table.id == "ntl-2, starts"
+    ((job, source),) = first.configs.items()
+    assert job.row.startswith("start ntl/arithmetic/smoke ") and job.seed == 5
+    assert run_local(first, run, max_jobs=1) == []
+    assert plan.sources() == []
+    assert run_local(plan, run, max_jobs=1) == []
+    assert is_done(run_folder(source)) and len(plan.missing()) == 0
+    kept = {path.parent.name for path in keep_reports(plan) if path.name == "weights.safetensors"}
+    assert kept == {run_folder(source).name}
+    for folder in [run_folder(source), *(plan.folder(job) for job in configs)]:
+        shutil.rmtree(folder)
+    assert len(plan.missing()) == 4 and plan.sources() == []  # the kept weights do
+
+    chain = next(iter(configs.values())).copy()
+    again = OmegaConf.merge(chain.start, {"weights": "float32", "source": {"seed": 6}})
+    OmegaConf.update(chain, "start.weights", "float32")
+    OmegaConf.update(chain, "start.source.start", again, force_add=True)
+    levels = Plan(table, "smoke", {job: chain}, "").sources()
+    assert [[c.seed for c in level.configs.values()] for level in levels] == [[6], [5]]

@@ -20,7 +20,8 @@ from beyond_ce.reporting.tables import (
     write_csv,
 )
 from beyond_ce.reproduction.plan import Plan, plan
-from beyond_ce.runs.identity import kept_folder
+from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.kept import has_weights, keep_weights
 from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
 
@@ -65,11 +66,20 @@ def keep_reports(plan: Plan) -> list[Path]:
     """Copies what the table reads from the runs here to results/reports, for git; returns it.
 
     A kept report with the same metrics stays as it is, and predictions are copied only where a
-    run's predictions are kept already, since most tables need none.
+    run's predictions are kept already, since most tables need none. Of runs that others start from
+    with rounded weights, these weights are kept as well.
     """
     copies = []
-    for job, config in plan.configs.items():
-        own, kept = plan.folder(job), kept_folder(config)
+    starts = [config.start for config in plan.configs.values() if config.get("start") is not None]
+    rounded = [start for start in starts if start.weights == "bfloat16"]
+    sources = {run_folder(start.source): start for start in rounded}
+    for own, start in sources.items():
+        kept = kept_folder(start.source)
+        if is_done(own) and not has_weights(kept):
+            copies += keep_weights(own, kept, start.checkpoint)
+    runs = {run_folder(config): config for config in plan.configs.values()}
+    for own, config in {**runs, **{own: start.source for own, start in sources.items()}}.items():
+        kept = kept_folder(config)
         if not is_done(own):
             continue
         known = (kept / "report.json").exists()
