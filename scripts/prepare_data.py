@@ -19,8 +19,9 @@ def main(config: DictConfig) -> None:
         print(f"{split}: {len(examples)} {'documents' if corpus else 'examples'}")
     if corpus:
         from beyond_ce.runs.preparation import prepare
+        from beyond_ce.runs.start import with_source
 
-        prepared = prepare(config)
+        prepared = prepare(with_source(config))
         for split, tokens in (("train", prepared.train), ("validation", prepared.validation)):
             print(f"{split}: {len(tokens.tokens)} tokens, {len(tokens)} rows")
 

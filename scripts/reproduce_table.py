@@ -51,6 +51,7 @@ def main() -> None:
         check_configs(plan)
         if line := estimate_line(plan):
             print(line)
+    overrides = [name for name in args.names if "=" in name]
 
     from beyond_ce.reproduction.measurement import measure
     from beyond_ce.runs.experiment import run
@@ -61,9 +62,16 @@ def main() -> None:
         if plan.table.measure:
             measure(plan)  # by one process on this machine, whatever the launcher
             return []
+        failed: list[str] = []
+        for runs in (*plan.sources(), plan):
+            if not failed:  # what starts from runs that failed would only fail as well
+                failed = run_all(runs)
+        return failed
+
+    def run_all(plan: Plan) -> list[str]:
         prepare_once(plan, prepare)
         if args.launcher == "slurm":
-            return run_slurm(plan, run, [name for name in args.names if "=" in name])
+            return run_slurm(plan, run, overrides)
         return run_local(plan, run, args.jobs or default_jobs(plan))
 
     for plan in todo:

@@ -8,11 +8,12 @@ from beyond_ce.checkpoints.formats import (
     read_checkpoint,
     write_checkpoint,
 )
-from beyond_ce.checkpoints.pretrained import start_from
+from beyond_ce.checkpoints.pretrained import copy_weights, start_from
 
 __all__ = [
     "FORMATS",
     "Checkpoint",
+    "copy_weights",
     "load_decoder",
     "load_llama_checkpoint",
     "read_checkpoint",

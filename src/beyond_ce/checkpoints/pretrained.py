@@ -1,4 +1,4 @@
-"""Initialises a model from a checkpoint that may have fewer heads.
+"""Initialises a model from another one, or from a checkpoint, whose heads may differ.
 
 The MTP paper finetunes Llama 2 with several heads in this way (table S6).
 """
@@ -12,6 +12,7 @@ from torch import nn
 
 from beyond_ce.checkpoints.formats import read_checkpoint
 from beyond_ce.errors import UsageError
+from beyond_ce.models.base import LanguageModel
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.layers import DecoderLayer
@@ -20,17 +21,8 @@ _MUST_MATCH = ("dim", "num_heads", "norm_eps", "rope_theta")
 _MAY_BE_ADDED = ("num_kv_heads", "rope_scaling", "qkv_bias")  # not in conf/model/
 
 
-@torch.no_grad()
 def start_from(model: Decoder, folder: str | Path) -> None:
-    """Copies a checkpoint's weights into a model, in place; other weights of the model stay.
-
-    The layers on the way to the next token are copied to the model's layers on the way to the next
-    token, the last one to the block of head 1. The blocks of further heads are copied if the
-    checkpoint has them in the same architecture, and otherwise stay random.
-
-    NOTE: without extra layers (`head.extra_layers`) the blocks of heads 2 to n replace n - 1
-    layers. The paper does not say which. We drop those just below the last layer, so head 1 still
-    ends in the layer that the unembedding was trained with.
+    """Copies a checkpoint's weights into a model, in place (see `copy_weights`).
 
     Args:
         folder: a checkpoint in any layout that `read_checkpoint` supports.
@@ -39,14 +31,70 @@ def start_from(model: Decoder, folder: str | Path) -> None:
         UsageError: there is no checkpoint, or its size differs from the model's.
         RunError: a file or tensor is missing, damaged or unexpected.
     """
-    source = read_checkpoint(folder).model
+    copy_weights(model, read_checkpoint(folder).model, name=str(folder))
+
+
+@torch.no_grad()
+def copy_weights(model: LanguageModel, source: LanguageModel, name: str) -> None:
+    """Copies weights between two models of one class and size, in place.
+
+    The heads may differ: what the source's head lacks stays as it is in the model.
+
+    Args:
+        name: of the source, for messages.
+
+    Raises:
+        UsageError: the models differ in class or size.
+    """
+    if type(model) is not type(source):
+        raise UsageError(
+            f"{name} has a {type(source).__name__}, from which model {type(model).__name__} cannot "
+            "start: choose a model of its class and size"
+        )
+    if isinstance(model, Decoder) and isinstance(source, Decoder):
+        _copy_decoder(model, source, name)
+    else:
+        _copy_trunk_and_head(model, source, name)
+
+
+def _copy_trunk_and_head(model: LanguageModel, source: LanguageModel, name: str) -> None:
+    theirs = source.state_dict()
+    ours = model.state_dict()
+    trunk = {key for key in ours if not key.startswith("head.")}
+    for key in sorted(trunk):
+        shape = tuple(theirs[key].shape) if key in theirs else "no such weights"
+        if shape != tuple(ours[key].shape):
+            raise UsageError(
+                f"the model's {key} is {tuple(ours[key].shape)}, but {name} has {shape}: choose a "
+                "model of its size"
+            )
+    head = set(ours) - trunk
+    same = all(key in theirs and theirs[key].shape == ours[key].shape for key in head)
+    copied = trunk | (head if same and type(model.head) is type(source.head) else set())
+    for key in copied:
+        ours[key].copy_(theirs[key])
+    # A head of another kind may still have the same unembedding.
+    _copy_unembeddings(model, source, 0)
+
+
+def _copy_decoder(model: Decoder, source: Decoder, name: str) -> None:
+    """Also between heads that take different numbers of layers.
+
+    The layers on the way to the next token are copied to the model's layers on the way to the next
+    token, the last one to the block of head 1. The blocks of further heads are copied if the
+    source has them in the same architecture, and otherwise stay random.
+
+    NOTE: without extra layers (`head.extra_layers`) the blocks of heads 2 to n replace n - 1
+    layers. The paper does not say which. We drop those just below the last layer, so head 1 still
+    ends in the layer that the unembedding was trained with.
+    """
     layers, source_layers = _layers(model), _layers(source)
-    _check_sizes(model, source, folder)
+    _check_sizes(model, source, name)
     ours, theirs = len(layers), len(source_layers)
-    # The checkpoint may have more layers only if the model's further heads took the difference.
+    # The source may have more layers only if the model's further heads took the difference.
     if theirs != ours and not ours < theirs == _num_layers(model):
         raise UsageError(
-            f"{folder} has {theirs} layers up to the next token, the model {ours}: "
+            f"{name} has {theirs} layers up to the next token, the model {ours}: "
             f"set model.num_layers={_num_layers(model) + theirs - ours}"
         )
     model.embedding.load_state_dict(source.embedding.state_dict())
@@ -57,10 +105,15 @@ def start_from(model: Decoder, folder: str | Path) -> None:
     pairs = _further_blocks(model, source)
     for block, source_block in pairs:
         block.load_state_dict(source_block.state_dict())
+    _copy_unembeddings(model, source, len(pairs))
+
+
+def _copy_unembeddings(model: LanguageModel, source: LanguageModel, further: int) -> None:
+    """Copies the heads' matrices; heads beyond `further` get the next token's."""
     # The next token's matrix comes last, so it wins if the heads share a matrix.
     for offset in reversed(range(model.head.n)):
         matrix = model.head.unembedding(offset)
-        source_matrix = source.head.unembedding(offset if offset <= len(pairs) else 0)
+        source_matrix = source.head.unembedding(offset if offset <= further else 0)
         if matrix is not None and source_matrix is not None:
             matrix.copy_(source_matrix)
 
@@ -94,11 +147,11 @@ def _further_blocks(model: Decoder, source: Decoder) -> list[tuple[nn.Module, nn
     return list(zip(ours.blocks, theirs.blocks, strict=False))[1:]
 
 
-def _check_sizes(model: Decoder, source: Decoder, folder: str | Path) -> None:
+def _check_sizes(model: Decoder, source: Decoder, name: str) -> None:
     for key in _MUST_MATCH:
         if model.settings[key] != source.settings[key]:
             raise UsageError(
-                f"model.{key}={model.settings[key]}, but {folder} has {source.settings[key]}: "
+                f"model.{key}={model.settings[key]}, but {name} has {source.settings[key]}: "
                 f"set model.{key}={source.settings[key]}"
             )
     for key in _MAY_BE_ADDED:
@@ -106,25 +159,25 @@ def _check_sizes(model: Decoder, source: Decoder, folder: str | Path) -> None:
             value = str(source.settings[key]).replace("'", "")  # as Hydra reads it
             value = "null" if value == "None" else value
             raise UsageError(
-                f"model.{key}={model.settings[key]}, but {folder} has {source.settings[key]}: "
+                f"model.{key}={model.settings[key]}, but {name} has {source.settings[key]}: "
                 f"set '++model.{key}={value}'"
             )
     if model.settings["tie_embeddings"] and not source.settings["tie_embeddings"]:
         raise UsageError(
-            f"model.tie_embeddings=true, but {folder} has an unembedding of its own: "
+            f"model.tie_embeddings=true, but {name} has an unembedding of its own: "
             "set ++model.tie_embeddings=false"
         )
     ours, theirs = _hidden_dim(model), _hidden_dim(source)
     if ours != theirs:
         raise UsageError(
             f"model.multiple_of={model.settings['multiple_of']} gives a feed-forward size of "
-            f"{ours}, but {folder} has {theirs}: "
+            f"{ours}, but {name} has {theirs}: "
             f"set model.multiple_of={source.settings['multiple_of']}"
         )
     ours, theirs = model.embedding.num_embeddings, source.embedding.num_embeddings
     if ours != theirs:
         raise UsageError(
-            f"{folder} has a vocabulary of {theirs} tokens, the tokenizer {ours}: choose the "
+            f"{name} has a vocabulary of {theirs} tokens, the tokenizer {ours}: choose the "
             "checkpoint's own (tokenizer=sentencepiece tokenizer.model=<folder>)"
         )
 

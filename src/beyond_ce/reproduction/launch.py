@@ -50,7 +50,7 @@ def prepare_once(plan: Plan, prepare: Run) -> None:
         config = plan.configs[job]
         inputs = OmegaConf.to_container(config, resolve=True)
         assert isinstance(inputs, dict)
-        inputs = {group: inputs[group] for group in ("dataset", "tokenizer")}
+        inputs = {group: inputs.get(group) for group in ("dataset", "tokenizer", "start")}
         if inputs not in prepared:
             prepared.append(inputs)
             prepare(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,8 @@ from beyond_ce.reporting.scales import table_at
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
+from beyond_ce.runs.source import lacks_source
+from beyond_ce.runs.start import at_seed
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
@@ -81,6 +83,25 @@ class Plan:
         for job in self.configs:
             folders.setdefault(self.folder(job), job)
         return {folder: job for folder, job in folders.items() if not self.is_finished(job)}
+
+    def sources(self) -> list[Plan]:
+        """Plans of the runs that missing ones start from and that must be made first, in order.
+
+        Each has only runs that need nothing beyond the plans before it.
+        """
+        configs: dict[Job, DictConfig] = {}
+        for job in self.missing().values():
+            config = self.configs[job]
+            if lacks_source(config):
+                start = config.start
+                name = " ".join((f"start {start.experiment}", *start.overrides))
+                configs[Job(name, start.source.seed, tuple(start.overrides))] = start.source
+        if not configs:
+            return []
+        plan = replace(
+            self, table=replace(self.table, id=f"{self.table.id}, starts"), configs=configs
+        )
+        return [*plan.sources(), plan]
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -163,6 +184,5 @@ def plan(
             OmegaConf.update(config, "measure", table.measure[scale], force_add=True)
     configs = {}
     for job in todo:
-        configs[job] = rows[job.overrides].copy()
-        configs[job].seed = job.seed
+        configs[job] = at_seed(rows[job.overrides], job.seed)
     return Plan(table, scale, configs, command, own_seeds=seeds is None)

@@ -16,6 +16,7 @@ from beyond_ce.configuration import CONF_DIR
 from beyond_ce.reporting.claims import Claim, judge, load_claims
 from beyond_ce.reporting.tables import Job, Reports, Table, load_table, read_reports
 from beyond_ce.reproduction.plan import AUTO, Plan
+from beyond_ce.runs.start import at_seed
 
 MAX_SEEDS = 20
 
@@ -117,8 +118,7 @@ def _at_seeds(plan: Plan, seeds: Mapping[str, Sequence[int]]) -> dict[Job, DictC
     for (row, overrides), config in of_row.items():
         for seed in seeds.get(row, ()):
             job = Job(row, seed, overrides)
-            configs[job] = config.copy()
-            configs[job].seed = seed
+            configs[job] = at_seed(config, seed)
     return configs
 
 

@@ -17,7 +17,8 @@ from beyond_ce.reporting.numbers import tabulate, write_csv
 from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
-from beyond_ce.runs.identity import kept_folder
+from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.kept import has_weights, keep_weights
 from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
 
@@ -68,11 +69,19 @@ def keep_reports(plan: Plan) -> list[Path]:
     """Copies what the table reads from the runs here to results/reports, for git; returns it.
 
     A kept report with the same metrics stays as it is, and predictions are copied only where a
-    run's predictions are kept already, since most tables need none.
+    run's predictions are kept already, since most tables need none. Of runs that others start from
+    with rounded weights, these weights are kept as well.
     """
-    copies = []
-    for job, config in with_later_seeds(plan).configs.items():
-        own, kept = plan.folder(job), kept_folder(config)
+    copies: list[Path] = []
+    configs = with_later_seeds(plan).configs.values()
+    starts = [config.start for config in configs if config.get("start") is not None]
+    sources = {run_folder(s.source): s for s in starts if s.weights == "bfloat16"}
+    for own, start in sources.items():
+        kept = kept_folder(start.source)
+        if is_done(own) and not has_weights(kept):
+            copies += keep_weights(own, kept, start.checkpoint)
+    for config in [*configs, *(start.source for start in sources.values())]:
+        own, kept = run_folder(config), kept_folder(config)
         if not is_done(own):
             continue
         known = (kept / "report.json").exists()

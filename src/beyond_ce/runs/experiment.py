@@ -29,6 +29,8 @@ from beyond_ce.runs.inputs import check_prepared, is_finished, record_inputs
 from beyond_ce.runs.preparation import Prepared, prepare
 from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import score
+from beyond_ce.runs.source import check_source, start_weights
+from beyond_ce.runs.start import with_source
 from beyond_ce.runs.store import open_run, write_report
 from beyond_ce.training import Trainer, TrainingResult
 from beyond_ce.training.objective import Objective
@@ -49,12 +51,14 @@ def run(config: DictConfig) -> Path:
     """
     check(config)
     check_settings(config)
+    config = with_source(config)
     check_parts(config)
     folder = run_folder(config)
     if is_finished(config):
         rank_zero_only(print)(f"{folder} is finished: skipped")
         return folder
     try_parts(config)
+    check_source(config)
     if "baseline" in config:
         return run_baseline(config)
     start = time.perf_counter()
@@ -104,6 +108,7 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
     with trainer.fabric.rank_zero_first():  # the others then find it in the cache
         prepared = prepare(config)
     objective = build_objective(config, prepared.tokenizer)
+    start_weights(objective.model, config)
     probe = None
     if "probe" in config:
         built: Probe = build(config.probe, "probe")

@@ -38,6 +38,7 @@ _NOT_HASHED = {
 }
 
 _PRESENT_NAMES = {former: present for present, former in FORMER_NAMES.items()}
+_HASHED_OF_START = ("checkpoint", "weights")
 _HASHED_FOR_BASELINE = ("dataset", "baseline", "evaluator", "seed", "scale")
 
 
@@ -47,12 +48,14 @@ def definition(config: DictConfig) -> dict[str, Any]:
     Only the last component of a data set's `path` counts, so that the same files give the same
     run wherever they are; `inputs` compares their content. A run with a baseline has no model, so
     the model's settings are left out. Equal numbers are the same: where a setting takes any number,
-    1 stands as 1.0.
+    1 stands as 1.0. Of a run to start from, its own definition counts, however it was named (see
+    `runs.start`).
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     if "baseline" in plain:
         plain = {key: plain[key] for key in _HASHED_FOR_BASELINE}
+    start = plain.pop("start", None)
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
@@ -72,7 +75,11 @@ def definition(config: DictConfig) -> dict[str, Any]:
             kept[key] = value
         return kept
 
-    return prune(plain, "")
+    defined = prune(plain, "")
+    if start is not None:
+        source = definition(OmegaConf.create(start["source"]))
+        defined["start"] = {**{key: start[key] for key in _HASHED_OF_START}, "source": source}
+    return defined
 
 
 @functools.cache

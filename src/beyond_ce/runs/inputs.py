@@ -62,6 +62,11 @@ def current_inputs(config: DictConfig, memo: Memo | None = None) -> Inputs:
             memo[key] = current_data(config)
         found |= memo[key]
     if "baseline" not in config:
+        if plain.pop("start", None) is not None:
+            key = json.dumps(definition(config)["start"], sort_keys=True)
+            if key not in memo:
+                memo[key] = _starting_weights(config)
+            found |= memo[key]
         for setting, name in _sources(plain, ""):
             key = f"{setting}={name}"
             if key not in memo:
@@ -82,6 +87,15 @@ def current_data(config: DictConfig) -> Inputs:
             return {}
         source += f" from the hub, {data.hub_name} at {revision[:_SHOWN]}"
     return {_DATA: {"source": source, "digest": data.fingerprint()}}
+
+
+def _starting_weights(config: DictConfig) -> Inputs:
+    """The weights of the run that the config starts from."""
+    from beyond_ce.runs.source import weights_digest  # slow to import, and seldom needed
+
+    digest = weights_digest(config)
+    name = f"start, run {run_folder(config.start.source).name}"
+    return {} if digest is None else {"start": {"source": name, "digest": digest}}
 
 
 def _sources(node: Any, prefix: str) -> Iterator[tuple[str, str]]:

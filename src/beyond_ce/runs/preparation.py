@@ -15,6 +15,7 @@ from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import tokenize
 from beyond_ce.configuration import build
 from beyond_ce.data import Corpus, PromptAnswerData
+from beyond_ce.runs.source import source_tokenizer
 from beyond_ce.tokenizers import Tokenizer
 
 
@@ -39,13 +40,17 @@ class Prepared:
 def prepare(config: DictConfig) -> Prepared:
     """Generate or read the data and fit the tokenizer, or read both from `cache_dir`.
 
+    A run that starts from another one takes that run's tokenizer.
+
     Call it before several runs start, or each of them prepares the same things.
     """
     data = build(config.dataset, "dataset")
     cache = Path(config.cache_dir)
     splits = data.load()
     key = data.fingerprint()
-    tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
+    tokenizer = source_tokenizer(config)
+    if tokenizer is None:
+        tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
     return Prepared(
         splits=splits,
         train=_tokens(data, splits["train"], tokenizer, cache, f"{key}-train"),
