@@ -136,6 +136,13 @@ def test_a_killed_preparation_goes_on_after_its_last_shard(
     pack(split(TEXTS), killed_after(0), EOS, 10, folder)  # what is there is left alone
 
 
+def test_a_preparation_that_was_killed_when_all_was_written_goes_on(tmp_path: Path) -> None:
+    whole = packed_tokens(tmp_path / "a", TEXTS)
+    (tmp_path / "a").rename(tmp_path / "b.partial")
+    assert packed_tokens(tmp_path / "b", TEXTS).tokens.tolist() == whole.tokens.tolist()
+    assert not (tmp_path / "b.partial").exists()
+
+
 @pytest.mark.parametrize("damage", ["shorter", "no index"])
 def test_an_unfinished_folder_that_is_damaged_is_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str

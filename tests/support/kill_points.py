@@ -10,11 +10,11 @@ Prints how many starts were killed. Every start is a fork, as importing torch ta
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,14 @@ def _start(place: Path, overrides: list[str], last: int | None, later: bool) -> 
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         code = 1
-        with contextlib.suppress(BaseException):
+        try:
             run(compose([*overrides, f"results_dir={place}/results", f"cache_dir={place}/cache"]))
             code = 0
-        os._exit(code)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         sys.exit(f"a start failed: see {place.parent / 'log'}")

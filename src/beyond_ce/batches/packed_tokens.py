@@ -193,6 +193,8 @@ def _append(
 
 def _shards(split: datasets.Dataset, start: int) -> Iterator[list[str]]:
     """The texts from `start` on, about `_SHARD_CHARACTERS` at a time."""
+    if start == len(split):
+        return  # the killed process had only to move its folder; `select` would refuse the range
     texts: list[str] = []
     characters = 0
     rows: Any = split.select(range(start, len(split)))
