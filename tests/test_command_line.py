@@ -40,14 +40,17 @@ def test_help_lists_the_choices_of_a_run_and_nothing_else(script: str, tmp_path:
     before, listed, after = re.split("\n\n(?=experiment: |Change any key)", text)
     assert "group=option" in before and "--cfg job" in after
     listing = " ".join(listed.split("\n  ")).splitlines()
-    named = [line.removeprefix("experiment: ") for line in listing if "experiment: " in line]
-    found = {}
-    for line in named:  # one for the experiments with the same scales
-        names, scales = line.split(", each with ")
-        found |= dict.fromkeys(names.split(", "), scales.replace("/", "").split(", "))
-    assert found == experiments()
-    groups = dict(line.split(": ") for line in listing if "experiment: " not in line)
-    assert len(groups) + len(named) == len(listing)
+    lines = [line.split(": ") for line in listing]
+    shown = [options.split(", each with ") for group, options in lines if group == "experiment"]
+    # Experiments with the same scales share a line.
+    assert len({scales for _, scales in shown}) == len(shown)
+    assert experiments() == {
+        name: scales.replace("/", "").split(", ")
+        for names, scales in shown
+        for name in names.split(", ")
+    }
+    groups = dict(line for line in lines if line[0] != "experiment")
+    assert len(groups) == len(listing) - len(shown)
     assert {group: options.split(", ") for group, options in groups.items()} == choices()
     assert not {"table", "claims"} & groups.keys() and "recipe" not in text
 

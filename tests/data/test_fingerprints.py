@@ -35,6 +35,10 @@ from beyond_ce.data import cache, files
             "c514b48623e8a39262f20c3a77db869af478deb36d2924b1a1f6723bf7e0f3e9",
         ),
         (
+            ["sums"],
+            "b15752141d58f0cf3f5202b3189f142ac6697bc4aa95895f11180e2af7c3fcb0",
+        ),
+        (
             ["rjokes"],
             "a79ee6a91779d36314bb17644803d3b98a1d7dec6e6fdafab4cd86c2dfd72866",
         ),

@@ -12,6 +12,7 @@ from beyond_ce.data.multirc import MultiRC
 from beyond_ce.data.python_docs import PythonDocs
 from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.rjokes import RJokes
+from beyond_ce.data.sums import Sums
 from beyond_ce.data.text_files import TextFiles
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "PythonDocs",
     "PythonSource",
     "RJokes",
+    "Sums",
     "TextFiles",
 ]
