@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from choices import CONF, choices, settings
+from choices import CONF, choices, settings, target
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
@@ -156,12 +156,16 @@ def test_each_job_of_a_sweep_has_the_keys_of_its_choice(
 
 @cache
 def options(group: str) -> list[str]:
-    """The choices that differ in class or keys: others are presets of one of them."""
+    """The choices that differ in class or keys: others are presets of one of them.
+
+    The smallest model of each kind; a loss of each target, as recipes set nothing in losses.
+    """
     distinct = {}
-    for name in choices(group):
+    for name in sorted(choices(group), key=lambda name: ("smallest" not in name, name)):
         config = settings(group, name)
         nested = config.get("config") or {}
-        distinct.setdefault((config.get("_target_"), *config, *nested), name)
+        kind = (config.get("_target_"), *config, *nested)
+        distinct.setdefault(target(group, name).target if group == "loss" else kind, name)
     return list(distinct.values())
 
 
