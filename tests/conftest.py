@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from beyond_ce.training.session import Session
 # One thread a process, here and in what tests start: `make test` runs a process on every core.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Under nohup it is ignored, here and in what tests start: many stop a run with it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples every time, so that a test fails for what changed and not by chance.
 # `make test ARGS=--hypothesis-profile=random` looks for new ones.

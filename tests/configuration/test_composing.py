@@ -21,6 +21,8 @@ ARITHMETIC = (
 MANDATORY = {
     "tokenizer=pretrained": "tokenizer.model=gpt2",
     "dataset=hub_corpus": "dataset.hub=roneneldan/TinyStories",
+    "start=run": "start.experiment=ntl/arithmetic/cpu",
+    "start=checkpoint": "start.path=my-run",
 }
 WITHOUT_CLASS = {"scale", "hydra/launcher"}
 

@@ -124,7 +124,8 @@ def test_a_checkpoint_comes_back(plain, encoded: LanguageModel, table, tmp_path:
     path = tmp_path / "last.ckpt"
     with torch.no_grad():
         encoded.embedding.weight += 1
-    fabric.save(path, {"module": Objective(encoded, CrossEntropy(torch.zeros(VOCAB)))})
+    objective = Objective(encoded, CrossEntropy(torch.zeros(VOCAB)))
+    fabric.save(path, {"module": objective, "progress": {"step": 1}})
     model = copy.deepcopy(plain)
     model.add_encodings(table)
     load_checkpoint(fabric, path, {"module": Objective(model, CrossEntropy(torch.zeros(VOCAB)))})

@@ -35,7 +35,7 @@ with one_line_errors():
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     launch(fabric)
     fabric.barrier()
-    os.write(1, b"begun\n")  # the whole line at once, as both ranks write it
+    os.write(1, b"begun\\n")  # the whole line at once, as both ranks write it
     (first if fabric.global_rank == 0 else second)(fabric)
 """
 

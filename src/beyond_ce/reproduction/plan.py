@@ -16,8 +16,7 @@ from beyond_ce.reporting.scales import table_at
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
-from beyond_ce.runs.source import lacks_source
-from beyond_ce.runs.start import at_seed
+from beyond_ce.runs.start import at_seed, lacks_source
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")

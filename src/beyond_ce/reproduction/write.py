@@ -18,8 +18,7 @@ from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.runs.identity import kept_folder, run_folder
-from beyond_ce.runs.kept import has_weights, keep_weights
-from beyond_ce.runs.store import is_done, read_report
+from beyond_ce.runs.store import has_weights, is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
@@ -72,6 +71,8 @@ def keep_reports(plan: Plan) -> list[Path]:
     run's predictions are kept already, since most tables need none. Of runs that others start from
     with rounded weights, these weights are kept as well.
     """
+    from beyond_ce.runs.kept import keep_weights  # slow to import
+
     copies: list[Path] = []
     configs = with_later_seeds(plan).configs.values()
     starts = [config.start for config in configs if config.get("start") is not None]

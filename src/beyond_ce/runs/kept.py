@@ -14,18 +14,9 @@ from safetensors.torch import load_model, save_model
 from beyond_ce.errors import RunError, one_line
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_model, load_run
+from beyond_ce.runs.store import weights_file
 from beyond_ce.storage.writing import replacing
 from beyond_ce.tokenizers import Tokenizer
-
-
-def has_weights(kept: Path) -> bool:
-    """Whether a folder among the kept ones has weights to start from."""
-    return weights_file(kept).exists()
-
-
-def weights_file(kept: Path) -> Path:
-    """Where the weights of a folder among the kept ones are."""
-    return kept / "weights.safetensors"
 
 
 def keep_weights(run: Path, kept: Path, checkpoint: str) -> list[Path]:

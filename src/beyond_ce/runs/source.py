@@ -14,8 +14,8 @@ from beyond_ce.errors import UsageError
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.identity import kept_folder, run_folder
-from beyond_ce.runs.kept import has_weights, load_kept, weights_file
-from beyond_ce.runs.store import is_done
+from beyond_ce.runs.kept import load_kept
+from beyond_ce.runs.store import has_weights, is_done, weights_file
 from beyond_ce.storage.content import remembered
 from beyond_ce.tokenizers import Tokenizer
 
@@ -45,14 +45,6 @@ def source_folder(config: DictConfig) -> Path | None:
         if has_weights(kept):
             advice += ", or take its rounded weights with start.weights=bfloat16"
     raise UsageError(f"start: the run to start from, {own}, {state}: {advice}")
-
-
-def lacks_source(config: DictConfig) -> bool:
-    """Whether the run that `config` starts from, named by its recipe, must be made first."""
-    start = config.get("start")
-    if start is None or "experiment" not in start or is_done(run_folder(start.source)):
-        return False
-    return not (start.weights == "bfloat16" and has_weights(kept_folder(start.source)))
 
 
 def source_tokenizer(config: DictConfig) -> Tokenizer | None:

@@ -16,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.runs.store import read_config
+from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.store import has_weights, is_done, read_config
 from beyond_ce.settings import PATH, TEXT, Rule, each, one_of, optional, shown, takes, whole
 
 # Keys that say where and how a run happens: a source that is still to be run takes this run's.
@@ -141,6 +142,14 @@ def with_source(config: DictConfig) -> DictConfig:
         return config
     start: Start = build(config.start, "start", _recursive_=False)
     return start.resolve(config)
+
+
+def lacks_source(config: DictConfig) -> bool:
+    """Whether the run that `config` starts from, named by its recipe, must be made first."""
+    start = config.get("start")
+    if start is None or "experiment" not in start or is_done(run_folder(start.source)):
+        return False
+    return not (start.weights == "bfloat16" and has_weights(kept_folder(start.source)))
 
 
 def at_seed(config: DictConfig, seed: int) -> DictConfig:

@@ -141,3 +141,13 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     files = [path for pattern in _DIGESTED for path in sorted(folder.glob(pattern))]
     write_atomically(folder / "DONE", digest_lines(folder, files))
+
+
+def has_weights(kept: Path) -> bool:
+    """Whether a folder among the kept ones (see `runs.kept`) has weights to start from."""
+    return weights_file(kept).exists()
+
+
+def weights_file(kept: Path) -> Path:
+    """Where the weights of a folder among the kept ones are."""
+    return kept / "weights.safetensors"

@@ -17,7 +17,12 @@ from beyond_ce.models import Decoder
 from beyond_ce.models.heads import LMHead, MultiTokenHead
 
 VOCAB, PAD, EOS = 30, 0, 1
-ARCHITECTURES = choices("head", MultiTokenHead)
+# Those whose blocks are the trunk's own layers, with one unembedding.
+ARCHITECTURES = [
+    name
+    for name in choices("head", MultiTokenHead)
+    if name not in ("multi_token_linear", "multi_token_replicated")
+]
 BLOCKS = choices("head/block")
 # Which blocks offset 0, 1 and 2 of three heads go through: appendix B of the paper, written out.
 ORDERS = {
@@ -68,8 +73,11 @@ def test_extra_layers_go_to_the_trunk() -> None:
     assert count(model) == count(ordinary(num_layers=12))
 
 
-def test_a_replicated_unembedding_is_a_matrix_for_each_head() -> None:
-    model = make("multi_token", "head.n=4", "head/unembedding=replicated")
+@pytest.mark.parametrize(
+    "head", [("multi_token", "head/unembedding=replicated"), ("multi_token_replicated",)]
+)
+def test_a_replicated_unembedding_is_a_matrix_for_each_head(head: tuple[str, ...]) -> None:
+    model = make(*head, "head.n=4")
     assert count(model) == count(ordinary()) + 3 * VOCAB * 16
     matrices = [model.head.unembedding(i) for i in range(4)]
     assert len({id(matrix) for matrix in matrices}) == 4
@@ -77,8 +85,9 @@ def test_a_replicated_unembedding_is_a_matrix_for_each_head() -> None:
     assert all((model.head.unembedding(i) == 1).all() for i in range(4))
 
 
-def test_linear_blocks_leave_the_trunk_as_it_is() -> None:
-    model = make("multi_token", "head.n=4", "head/block=linear")
+@pytest.mark.parametrize("head", [("multi_token", "head/block=linear"), ("multi_token_linear",)])
+def test_linear_blocks_leave_the_trunk_as_it_is(head: tuple[str, ...]) -> None:
+    model = make(*head, "head.n=4")
     assert len(model.layers) == 9
     assert count(model) == count(ordinary()) + 3 * 16 * 16
 
