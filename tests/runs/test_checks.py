@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from choices import choices, settings, target
+from choices import choices, settings
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import compose
@@ -47,18 +47,6 @@ NULLABLE = {
 @cache
 def smoke() -> DictConfig:
     return compose(SMOKE)
-
-
-@pytest.mark.parametrize("name", choices("model"))
-def test_every_model_passes_with_its_own_settings(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=10**15))
-    config = chosen("model", name)
-    if target("model", name).reads_numbers:
-        config = compose([*SMOKE, f"model={name}", "tokenizer=xval", "head=xval", "loss=xval"])
-    check_settings(config)
-    try_parts(config)
 
 
 def chosen(group: str, name: str) -> DictConfig:
