@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -249,6 +250,7 @@ def _provenance(
         f"- Runs: {len(runs)}, seeds {_seeds(table, reports, scale)}; "
         f"each: {distinct(sizes)}.{incomplete if len(runs) < expected else ''}",
         *_missing_line(missing),
+        *_starts_line(runs),
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
         f"- Hardware: {distinct(sorted(machines))}",
@@ -273,6 +275,18 @@ def _missing_line(missing: Sequence[Job]) -> list[str]:
         seeds.setdefault(job.row, []).append(str(job.seed))
     runs = [f"{row} (seed{'s' * (len(n) > 1)} {', '.join(n)})" for row, n in seeds.items()]
     return [f"- Missing: {'; '.join(runs)}"] if runs else []
+
+
+def _starts_line(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The runs whose weights these start from; nothing if all start from random ones."""
+    starts = [run["config"]["start"] for run in runs if run.get("config", {}).get("start")]
+    seeds: dict[str, set[int]] = {}
+    for start in starts:
+        name = f"start.path={PurePath(start['path']).name}" if "path" in start else ""
+        name = name or " ".join((f"experiment={start['experiment']}", *start["overrides"]))
+        seeds.setdefault(f"`{name}`", set()).add(start["source"]["seed"])
+    named = [f"{name}, seeds {sorted(of)}" for name, of in seeds.items()]
+    return [f"- Starts from: {'; '.join(named)}"] if named else []
 
 
 def _check_fields(report: Mapping[str, Any]) -> None:
