@@ -179,7 +179,14 @@ def refusal(config: DictConfig) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        # About 20 s each: of each paper one, and the others with the slow tests.
+        pytest.param(name, marks=() if name in ("mtp/code", "ntl/arithmetic") else pytest.mark.slow)
+        for name in RECIPES
+    ],
+)
 def test_every_choice_over_every_recipe_fits_or_is_refused_for_what_it_is(recipe: str) -> None:
     taken: dict[str, list[str]] = {group: [] for group in GROUPS}
     for group in GROUPS:
