@@ -37,7 +37,7 @@ def plan(tmp_path, monkeypatch):
         for row in "ABC"
         for seed in range(3)
     }
-    monkeypatch.setattr(stages, "_claims", lambda table: [claim(0.5), claim(1.0)])
+    monkeypatch.setattr(stages, "every_claim", lambda: ([claim(0.5), claim(1.0)], {}))
     return Plan(table, "cpu", configs, COMMAND, own_seeds=True)
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_judged_asks_for_no_seeds(plan, monkeypatch):
     first_stage(plan, spread=0.2)
     far = claim(0.5, floor={"test/accuracy": 9.0}, floor_is="a reason")
     none = claim(None)
-    monkeypatch.setattr(stages, "_claims", lambda table: [far, none])
+    monkeypatch.setattr(stages, "every_claim", lambda: ([far, none], {}))
     later, lines = second_stage(plan)
     assert later == plan
     assert "not testable here (test/accuracy is 0.000 at best; the floor is 9.000)" in lines[0]

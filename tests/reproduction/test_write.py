@@ -202,7 +202,7 @@ claims:
 
 
 def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
-    for module in ("plan", "write"):
+    for module in ("plan", "claims", "write"):
         monkeypatch.setattr(f"beyond_ce.reproduction.{module}.CONF_DIR", tmp_path)
     for name, text in [("table", TABLE), ("claims", CLAIM)]:
         (tmp_path / name).mkdir()

@@ -284,7 +284,11 @@ def test_a_table_makes_the_runs_that_its_rows_start_from_first(
     (first,) = plan.sources()
     assert first.table.id == "ntl-2, starts"
     ((job, source),) = first.configs.items()
-    assert job.row.startswith("start ntl/arithmetic/smoke ") and job.seed == 5
+    assert job.row.startswith("start experiment=ntl/arithmetic/smoke ") and job.seed == 5
+    # A run on several devices is a command: its overrides must name the same run and place.
+    again = compose([*job.overrides, f"seed={job.seed}"])
+    assert run_folder(again) == run_folder(source)
+    assert again.cache_dir == source.cache_dir
     assert run_local(first, run, max_jobs=1) == []
     assert plan.sources() == []
     assert run_local(plan, run, max_jobs=1) == []

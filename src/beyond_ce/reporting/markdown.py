@@ -15,6 +15,7 @@ from beyond_ce.reporting.paper import SPLIT_NAMES, Paper
 from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.statistics import Summary
 from beyond_ce.reporting.tables import Column, Job, Part, Reports, Row, Table
+from beyond_ce.runs.start import source_overrides
 from beyond_ce.storage.reading import is_number
 
 NOTHING = "–"
@@ -283,7 +284,7 @@ def _starts_line(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     seeds: dict[str, set[int]] = {}
     for start in starts:
         name = f"start.path={PurePath(start['path']).name}" if "path" in start else ""
-        name = name or " ".join((f"experiment={start['experiment']}", *start["overrides"]))
+        name = name or " ".join(source_overrides(start))
         seeds.setdefault(f"`{name}`", set()).add(start["source"]["seed"])
     named = [f"{name}, seeds {sorted(of)}" for name, of in seeds.items()]
     return [f"- Starts from: {'; '.join(named)}"] if named else []

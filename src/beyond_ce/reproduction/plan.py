@@ -16,7 +16,7 @@ from beyond_ce.reporting.scales import table_at
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
-from beyond_ce.runs.start import at_seed, lacks_source
+from beyond_ce.runs.start import at_seed, lacks_source, source_overrides
 from beyond_ce.runs.store import is_done
 
 PAPERS = ("ntl", "mtp")
@@ -93,8 +93,9 @@ class Plan:
             config = self.configs[job]
             if lacks_source(config):
                 start = config.start
-                name = " ".join((f"start {start.experiment}", *start.overrides))
-                configs[Job(name, start.source.seed, tuple(start.overrides))] = start.source
+                name = " ".join(("start", *source_overrides(start)))
+                overrides = tuple(source_overrides(start, places=True))
+                configs[Job(name, start.source.seed, overrides)] = start.source
         if not configs:
             return []
         plan = replace(

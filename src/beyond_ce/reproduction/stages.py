@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import CONF_DIR
-from beyond_ce.reporting.claims import Claim, judge, load_claims
-from beyond_ce.reporting.tables import Job, Reports, Table, load_table, read_reports
+from beyond_ce.reporting.claims import Claim, judge
+from beyond_ce.reporting.tables import Job, Reports, Table, read_reports
+from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import AUTO, Plan
 from beyond_ce.runs.start import at_seed
 
@@ -49,7 +49,8 @@ def second_stage(plan: Plan, max_seeds: int = MAX_SEEDS) -> tuple[Plan, list[str
         max_seeds: of a row, first stage included.
     """
     reports = read_reports(list(plan.configs), plan.report_folder)
-    needed, lines = seeds_needed(plan.table, plan.scale, reports, _claims(plan.table))
+    claims = [claim for claim in every_claim()[0] if claim.table == plan.table.id]
+    needed, lines = seeds_needed(plan.table, plan.scale, reports, claims)
     if plan.table.measure and needed:  # rows are measured in turn, so all have the same repeats
         needed = dict.fromkeys(_rows(plan), max(needed.values()))
     first = len(plan.table.seeds[plan.scale])
@@ -92,15 +93,6 @@ def seeds_needed(
         most = max(n for n in of_claim if n is not None)
         lines.append(f"{claim.id}: {most:,} seeds decide it")
     return needed, lines
-
-
-def _claims(table: Table) -> list[Claim]:
-    def table_of(table_id: str) -> Table:
-        return load_table(CONF_DIR / "table" / f"{table_id}.yaml")
-
-    files = sorted((CONF_DIR / "claims").glob("*.yaml"))
-    claims = [claim for path in files for claim in load_claims(path, table_of)]
-    return [claim for claim in claims if claim.table == table.id]
 
 
 def _rows(plan: Plan) -> list[str]:

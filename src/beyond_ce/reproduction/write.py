@@ -8,13 +8,14 @@ from pathlib import Path
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.breakdown import break_down
-from beyond_ce.reporting.claims import judge, load_claims
+from beyond_ce.reporting.claims import judge
 from beyond_ce.reporting.history import History
 from beyond_ce.reporting.latex import to_latex
 from beyond_ce.reporting.ledger import Evidence, ledger, undecided
 from beyond_ce.reporting.markdown import to_markdown
 from beyond_ce.reporting.numbers import tabulate, write_csv
-from beyond_ce.reporting.tables import Reports, Table, load_table
+from beyond_ce.reporting.tables import Reports, Table
+from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.runs.identity import kept_folder, run_folder
@@ -104,15 +105,7 @@ def write_claims(results: Path) -> tuple[Path, list[str]]:
     Returns:
         The path of claims.md, and a line for each undecided claim on the seeds that it would take.
     """
-    tables: dict[str, Table] = {}
-
-    def table_of(table_id: str) -> Table:
-        if table_id not in tables:
-            tables[table_id] = load_table(CONF_DIR / "table" / f"{table_id}.yaml")
-        return tables[table_id]
-
-    files = sorted((CONF_DIR / "claims").glob("*.yaml"))
-    claims = [claim for path in files for claim in load_claims(path, table_of)]
+    claims, tables = every_claim()
     evidence = []
     for scale in SCALES:
         reports = {name: reports_behind(table, scale, results) for name, table in tables.items()}

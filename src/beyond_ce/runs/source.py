@@ -15,6 +15,7 @@ from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.kept import load_kept
+from beyond_ce.runs.start import source_overrides
 from beyond_ce.runs.store import has_weights, is_done, weights_file
 from beyond_ce.storage.content import remembered
 from beyond_ce.tokenizers import Tokenizer
@@ -40,7 +41,7 @@ def source_folder(config: DictConfig) -> Path | None:
     state = "has not finished" if own.exists() else "is not there"
     advice = "give that of a finished run"
     if "experiment" in start:
-        words = [f"experiment={start.experiment}", *start.overrides, f"seed={start.source.seed}"]
+        words = [*source_overrides(start), f"seed={start.source.seed}"]
         advice = f"make it with `python scripts/train.py {shlex.join(words)}`"
         if has_weights(kept):
             advice += ", or take its rounded weights with start.weights=bfloat16"

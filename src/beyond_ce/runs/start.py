@@ -8,7 +8,7 @@ The optimizer always starts afresh.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,20 @@ def lacks_source(config: DictConfig) -> bool:
     if start is None or "experiment" not in start or is_done(run_folder(start.source)):
         return False
     return not (start.weights == "bfloat16" and has_weights(kept_folder(start.source)))
+
+
+def source_overrides(start: Mapping[str, Any], places: bool = False) -> list[str]:
+    """What composes the run that a resolved `start` names by its recipe, without its seed.
+
+    Args:
+        places: also where and how it happens, which its name does not depend on.
+    """
+    overrides = [f"experiment={start['experiment']}", *start["overrides"]]
+    if places:
+        source = OmegaConf.create(start["source"])
+        values = ((key, OmegaConf.select(source, key)) for key in _PLACES if key != "logger")
+        overrides += [f"{key}={value}" for key, value in values]
+    return overrides
 
 
 def at_seed(config: DictConfig, seed: int) -> DictConfig:
