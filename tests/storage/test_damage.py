@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -33,6 +34,7 @@ from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reproduction.figures import read_csv
 from beyond_ce.runs.scoring import save_scores, score
 from beyond_ce.runs.store import is_done, read_config, read_report, write_report
+from beyond_ce.storage.shards import Shards
 from beyond_ce.storage.untrusted import read_yaml
 from beyond_ce.tokenizers import BPETokenizer, DigitTokenizer, PretrainedTokenizer, Tokenizer
 from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
@@ -188,6 +190,15 @@ def packed(folder: Path) -> PackedTokens:
     return PackedTokens(folder, 2)
 
 
+def shards(folder: Path) -> Shards:
+    return Shards(folder, {"problem": pa.string(), "sample": pa.int64()})
+
+
+def fill_shards(folder: Path) -> None:
+    for start in (0, 9):
+        shards(folder).append([{"problem": f"p{i}", "sample": i} for i in range(start, start + 9)])
+
+
 TOKENIZER = DigitTokenizer(vocab_size=400)
 
 
@@ -283,6 +294,7 @@ KINDS: dict[str, Kind] = {
     ),
     "a run's checkpoint": Kind("last.ckpt", run_checkpoint, resume_checkpoint),
     "scores": Kind("evaluation/test.json", scores, score_from_files, ("infinite",)),
+    "a batch of samples": Kind("000001.parquet", fill_shards, lambda f: shards(f).read()),
     "a tokenizer's settings": Kind("tokenizer.json", tokenizer, Tokenizer.load),
     "a tokenizer's vocabulary": Kind("tokenizer.model", tokenizer, Tokenizer.load),
     "a vocabulary from elsewhere": Kind(
