@@ -1,0 +1,217 @@
+"""The process of the tests: it calls the program, which is in another process, and decides.
+
+What the program gives is plain data here, or a handle of an object there. A handle is equal to
+itself alone, and knows no arithmetic and no order: an object of the program can neither claim to be
+what the tests expect nor learn it. What the program learns is what it is called with.
+
+Names that the tests do not define are the program's, as when both are one file, with two
+exceptions that keep a program from replacing what decides: a name that is only used as a module,
+as `math` in `math.isclose`, is the standard library's, and builtins stay (unless the tests call
+nothing else of the program: then the function to test is named as a builtin).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import json
+import linecache
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from beyond_ce.evaluation.code_execution.inside import wire
+from beyond_ce.evaluation.code_execution.inside.program import (
+    CHANNEL,
+    REPORT,
+    SOURCE,
+    SPECIAL,
+    described,
+    read_all,
+)
+
+_FILE = "<tests>"
+_CALLBACK = "callback"
+
+
+def run(entry_point: str | None) -> NoReturn:
+    """Run the tests and end this process, with the verdict in the file `REPORT`."""
+    source = read_all(SOURCE).decode("utf-8", "surrogatepass")
+    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+    try:
+        tree = ast.parse(source, _FILE)
+        names = _Program().names(*wanted(tree, entry_point))
+        exec(compile(tree, _FILE, "exec", dont_inherit=True), {"__name__": "tests", **names})
+        verdict: dict[str, Any] = {"passed": True}
+    except wire.Gone:
+        verdict = {"passed": False, "gone": True}
+    except BaseException as error:
+        verdict = {"passed": False, **described(error), "line": _line(error)}
+    os.write(REPORT, json.dumps(verdict).encode())
+    os._exit(0)
+
+
+def wanted(tests: ast.Module, entry_point: str | None) -> tuple[set[str], set[str]]:
+    """The names that the tests take from the program: its own, and modules that it imports."""
+    nodes = list(ast.walk(tests))
+    loaded = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    bases = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
+    used = {n.id for n in loaded if id(n) not in bases}
+    modules = ({n.id for n in loaded} - used) & sys.stdlib_module_names
+    own = {n.id for n in loaded} - modules - vars(builtins).keys()
+    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    defined |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    defined |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    if not own - defined:
+        own = used
+    return own | ({entry_point} if entry_point else set()), modules
+
+
+def _line(error: BaseException) -> str:
+    """The line of the tests that an exception passed last."""
+    number, frames = 0, error.__traceback__
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename == _FILE:
+            number = frames.tb_lineno
+        frames = frames.tb_next
+    return linecache.getline(_FILE, number).strip()
+
+
+class _Program:
+    """The program at the other end of the channel."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[..., Any]] = []
+
+    def names(self, own: set[str], modules: set[str]) -> dict[str, Any]:
+        answer = self.ask({"do": "names", "names": sorted(own | modules)})
+        found = {n: self.decode(value) for n, value in answer.items() if n in own}
+        return found | {n: importlib.import_module(n) for n in answer if n in modules}
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """What the program answers; raises what it raised.
+
+        Raises:
+            Gone: it has ended, or answered something else.
+        """
+        wire.send(CHANNEL, request)
+        try:
+            while _CALLBACK in (answer := wire.receive(CHANNEL)):
+                self._call_back(answer)
+            if "ok" in answer:
+                return answer["ok"]
+            raised = answer["raised"]
+            types, message = [str(name) for name in raised["types"]], str(raised["message"])
+        except (TypeError, LookupError) as error:
+            raise wire.Gone from error
+        raise _exception(types, message)
+
+    def call(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = [list(args), kwargs]
+        answer = self.ask({"do": "call", "on": number, "arguments": self.encode(given)})
+        try:
+            if "arguments" in answer:
+                after = self.decode(answer["arguments"])
+                for old, new in zip(args, after[0], strict=True):
+                    _replace(old, new)
+                for name, old in kwargs.items():
+                    _replace(old, after[1][name])
+            return self.decode(answer["result"])
+        except (TypeError, ValueError, LookupError) as error:
+            raise wire.Gone from error
+
+    def encode(self, value: Any) -> Any:
+        return wire.encode(value, self._handle)
+
+    def decode(self, data: Any) -> Any:
+        return wire.decode(data, self._resolve)
+
+    def _handle(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, Handle):
+            return {"object": value._number}
+        if not callable(value):
+            raise TypeError(f"tests cannot pass a {type(value).__name__} to the program")
+        self.callbacks.append(value)
+        return {_CALLBACK: len(self.callbacks) - 1}
+
+    def _resolve(self, kind: str, number: Any) -> Any:
+        if kind == "object" and isinstance(number, int):
+            return Handle(self, number)
+        if kind == _CALLBACK:
+            return self.callbacks[number]
+        raise ValueError
+
+    def _call_back(self, message: dict[str, Any]) -> None:
+        args, kwargs = self.decode(message["arguments"])
+        function = self.callbacks[message[_CALLBACK]]
+        try:
+            answer = {"ok": self.encode(function(*args, **kwargs))}
+        except wire.Gone:
+            raise
+        except BaseException as error:
+            answer = {"raised": f"{type(error).__name__}: {error}"}
+        wire.send(CHANNEL, answer)
+
+
+class Handle:
+    """An object that stays in the program's process."""
+
+    __slots__ = ("_number", "_program")
+
+    def __init__(self, program: _Program, number: int) -> None:
+        object.__setattr__(self, "_program", program)
+        object.__setattr__(self, "_number", number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return hash(self._number)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._program.call(self._number, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._program.decode(
+            self._program.ask({"do": "get", "on": self._number, "name": name})
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        data = self._program.encode(value)
+        self._program.ask({"do": "set", "on": self._number, "name": name, "value": data})
+
+
+def _special(name: str) -> Callable[..., Any]:
+    def method(self: Handle, *args: Any) -> Any:
+        request = {"do": "special", "on": self._number, "name": name}
+        data = self._program.encode(list(args))
+        return self._program.decode(self._program.ask({**request, "arguments": data}))
+
+    return method
+
+
+for _name in SPECIAL:
+    setattr(Handle, _name, _special(_name))
+
+
+def _replace(old: Any, new: Any) -> None:
+    """Change a container of the tests as the program has changed its copy."""
+    if isinstance(old, list):
+        old[:] = new
+    elif isinstance(old, dict | set):
+        old.clear()
+        old.update(new)
+
+
+def _exception(types: list[str], message: str) -> BaseException:
+    """The nearest builtin exception, which tests may catch."""
+    for name in types:
+        kind = getattr(builtins, name, None)
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            try:
+                return kind(message)
+            except TypeError:  # it takes more than a message
+                continue
+    return RuntimeError(message)

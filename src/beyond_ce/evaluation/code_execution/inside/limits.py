@@ -1,0 +1,89 @@
+"""What a program's process may use, and what it keeps of the process that it was forked from."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+
+from beyond_ce.evaluation.code_execution.inside import system_calls
+
+_BASE_BYTES = 96 * 2**20  # address space of the interpreter itself, with what it has imported
+_STACK_BYTES = 100 * 2**20  # the kernel leaves about 128 MiB below a stack, whatever the limit
+_FILES = 64
+_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one program.
+
+    Attributes:
+        seconds: of the wall clock, and, to the next whole second, of the processor.
+        memory_bytes: of address space, beyond the interpreter's own.
+        file_bytes: of each file, the standard output and error among them.
+    """
+
+    seconds: float
+    memory_bytes: int
+    file_bytes: int
+
+
+def confine(limits: Limits, descriptors: list[int]) -> None:
+    """Turn a fork of the server into a process for code that nobody trusts.
+
+    Args:
+        descriptors: what become its file descriptors 0, 1, 2, ...; all others are closed.
+    """
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _keep_only(descriptors)
+    address_space = _BASE_BYTES + limits.memory_bytes
+    seconds = int(limits.seconds) + 1
+    for kind, amount in (
+        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_STACK, _STACK_BYTES),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, _FILES),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        most = resource.getrlimit(kind)[1]
+        if most != resource.RLIM_INFINITY:
+            amount = min(amount, most)
+        resource.setrlimit(kind, (amount, amount))
+    if _counts_apart():
+        resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))
+    if system_calls.is_supported():
+        system_calls.restrict()
+    # The objects of the server's own streams stand for the same numbers, but have their settings.
+    _renew("stdin", 0, "r")
+    _renew("stdout", 1, "w")
+    _renew("stderr", 2, "w", "backslashreplace")
+
+
+def _counts_apart() -> bool:
+    """Whether the processes of this user's other programs do not count here."""
+    kernel = tuple(int(part) for part in platform.release().split(".")[:2])
+    return os.getppid() == 1 and kernel >= (5, 14)
+
+
+def _renew(name: str, number: int, mode: str, errors: str | None = None) -> None:
+    stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
+
+
+def _keep_only(descriptors: list[int]) -> None:
+    # First out of the way of the numbers that they get.
+    high = [os.dup(d) for d in descriptors]
+    while min(high) < len(descriptors):
+        high = [os.dup(d) for d in high]
+    for number, descriptor in enumerate(high):
+        os.dup2(descriptor, number)
+    os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
