@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,11 +32,25 @@ class Subject:
     """The model to be evaluated, its tokenizer, and the device to run it on.
 
     Evaluators move the model to the device.
+
+    Attributes:
+        folder: where an evaluator may keep what it has computed so far, to go on after a kill; None
+            for nowhere.
+        start: tokens that every text starts with.
+        end_ids: tokens that end a text; None for the tokenizer's `eos_id`.
     """
 
     model: LanguageModel
     tokenizer: Tokenizer
     device: torch.device | str
+    folder: Path | None = None
+    start: Sequence[int] = ()
+    end_ids: Sequence[int] | None = None
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a text."""
+        return [self.tokenizer.eos_id] if self.end_ids is None else list(self.end_ids)
 
 
 @dataclass(frozen=True)
