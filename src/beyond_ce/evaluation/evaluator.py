@@ -59,7 +59,7 @@ class Evaluation:
 
     Attributes:
         metrics: name to value; a metric that is not defined on these examples is left out.
-        predictions: one line per example, in the order of the examples.
+        predictions: one line per example, in the order of the examples; or per sample.
     """
 
     metrics: dict[str, float]
@@ -88,6 +88,10 @@ class Evaluator(ABC):
             before: the same without them.
         """
         return config
+
+    def environment(self) -> dict[str, str]:
+        """What its numbers depend on besides model, data and settings, for the report."""
+        return {}
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
@@ -162,7 +166,15 @@ def subsample(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
     """At most `most` of the examples, evenly spread; all of them for None."""
     if most is None or len(examples) <= most:
         return examples
-    return examples.select(np.linspace(0, len(examples) - 1, most).round().astype(int))
+    return examples.select(spread(len(examples), most))
+
+
+def spread(count: int, most: int | None) -> list[int]:
+    """At most `most` of the places 0 to `count` - 1, evenly spread; all of them for None."""
+    if most is None or count <= most:
+        return list(range(count))
+    places: list[int] = np.linspace(0, count - 1, most).round().astype(int).tolist()
+    return places
 
 
 def positions_at_once(model: LanguageModel) -> int:

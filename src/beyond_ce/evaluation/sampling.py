@@ -92,7 +92,7 @@ class _Job:
 
     def _at(self, temperature: float) -> pd.DataFrame:
         """All samples at a temperature."""
-        shards = _shards(self.folder / f"temperature-{temperature:g}")
+        shards = _shards(self.folder / f"temperature-{float(temperature)}")
         known = shards.read().select(["problem", "sample"]).to_pydict()
         kept = set(zip(known["problem"], known["sample"], strict=True))
         # Prompts of similar length share a batch; the longest first, as they need most memory.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def score(
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            result = evaluator(subject, prepared.splits[split])
+            result = evaluator(replace(subject, folder=folder), prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
         values = read_numbers(path, _SCORE_AGAIN)
         if not values:
@@ -80,7 +81,7 @@ def score_again(
     config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
     evaluator: Evaluator = build(config.evaluator, "evaluator")
     model, tokenizer, step = load_run(folder, checkpoint)
-    subject = Subject(model, tokenizer, _device(config))
+    subject = Subject(model, tokenizer, _device(config), folder)
     data = build(config.dataset, "dataset")
     examples = data.load()
     unknown = [split for split in splits if split not in examples]
@@ -100,6 +101,7 @@ def score_again(
             "step": step,
             "evaluator": OmegaConf.to_container(config.evaluator),
             "metrics": result.metrics,
+            **evaluator.environment(),
             **provenance(),
         }
         save_scores(report, result.predictions, folder / "evaluation" / f"{split}-{name}.json")
