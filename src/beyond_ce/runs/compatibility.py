@@ -60,10 +60,11 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
-    _check_evaluator(config)
+    check_evaluator(config)
 
 
-def _check_evaluator(config: DictConfig) -> None:
+def check_evaluator(config: DictConfig) -> None:
+    """The part of `check_parts` about data set, evaluator and baseline."""
     data, evaluator = _class(config, "dataset"), _class(config, "evaluator")
     try:
         reads = evaluator.reads(config.evaluator)

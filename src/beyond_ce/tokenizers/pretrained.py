@@ -138,6 +138,15 @@ class PretrainedTokenizer(Tokenizer):
         assert self._tokenizer  # loads it, if need be
         return self._vocab_size
 
+    @property
+    def start_ids(self) -> list[int]:
+        """The special tokens with which transformers begins every text, such as Llama's <s>."""
+        plain = self._tokenizer("1", add_special_tokens=False)["input_ids"]
+        whole = self._tokenizer("1")["input_ids"]
+        places = range(len(whole) - len(plain) + 1)
+        start = next((i for i in places if whole[i : i + len(plain)] == plain), 0)
+        return list(whole[:start])
+
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
         # Each file format raises its own errors; for the user they all mean the same.
         try:
