@@ -225,7 +225,7 @@ class CodeSamples(Evaluator):
             for t, estimate in found.at.items():
                 metrics |= _with_ends(f"{name}@t{t:g}", estimate)
             metrics |= _with_ends(f"{name}@oracle", found.oracle)
-            metrics[f"best_temperature@{name}"] = found.best
+            metrics[f"best_temperature@{name}"] = float(found.best)
             if found.held_out is not None:
                 metrics |= _with_ends(f"{name}@held_out", found.held_out)
         return metrics
