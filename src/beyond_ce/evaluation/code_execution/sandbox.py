@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ OUTPUT_BYTES = 16 * 2**20
 
 _GRACE_S = 10  # after a program's own limit, until its sandbox is given up
 _START_S = 60
+_TRIES = 3  # of a program whose sandbox ends: the system may have killed it
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class _Sandbox:
                 start_new_session=True,
                 **as_user(found.user),
             )
+
+    def wait_until_ready(self) -> None:
+        """Raises RunError if it does not start."""
         try:
             self.reusable = self._answer(_START_S)["filter"]
         except _Ended:
@@ -121,6 +126,8 @@ class Sandboxes:
     def __init__(self) -> None:
         self._idle: list[_Sandbox] = []
         self._lock = threading.Lock()
+        self._starter: ThreadPoolExecutor | None = None
+        self._owner = 0  # id of the process that the starter's thread is in
 
     def run(
         self,
@@ -148,32 +155,10 @@ class Sandboxes:
             "file_bytes": OUTPUT_BYTES,
             "entry_point": tests[1] if tests else None,
         }
-        with contextlib.ExitStack() as stack:
-            outputs = [stack.enter_context(_file()) for _ in ("stdout", "stderr", "report")]
-            sources = [stack.enter_context(_file(text)) for text in (stdin, program)]
-            descriptors = [sources[0], *outputs[:2], sources[1], outputs[2]]
-            if tests:
-                descriptors.append(stack.enter_context(_file(tests[0])))
-                descriptors.append(stack.enter_context(_file()))
-            reply = self._run(job, descriptors)
-            ended = reply.get("program", {})
-            return Outcome(
-                code=ended.get("code"),
-                timed_out=reply["timed_out"],
-                stdout=_content(outputs[0]),
-                stderr=_content(outputs[1]),
-                report=_mapping(outputs[2]),
-                tests=_mapping(descriptors[-1]) if tests else {},
-                wall_s=reply["wall_s"],
-                cpu_s=ended.get("cpu_s", 0.0),
-            )
-
-    def _run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        # An idle one may have ended, for example with the thread that had started it.
-        for sandbox in (self._take(), None, None):
-            sandbox = sandbox or _Sandbox()
+        for _ in range(_TRIES):
+            sandbox = self._take() or self._start()
             try:
-                reply = sandbox.run(job, descriptors)
+                outcome = _run_in(sandbox, job, program, stdin, tests[0] if tests else None)
             except _Ended:
                 sandbox.close()
                 continue
@@ -181,8 +166,19 @@ class Sandboxes:
                 sandbox.close()
                 raise
             self._give_back(sandbox)
-            return reply
+            return outcome
         raise RunError("the sandbox for programs ended by itself: is the machine out of memory?")
+
+    def _start(self) -> _Sandbox:
+        # A sandbox ends with the thread that has started it, so one thread starts them all.
+        with self._lock:
+            if self._starter is None or self._owner != os.getpid():
+                self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandboxes")
+                self._owner = os.getpid()
+            started = self._starter.submit(_Sandbox)
+        sandbox = started.result()
+        sandbox.wait_until_ready()
+        return sandbox
 
     def _take(self) -> _Sandbox | None:
         with self._lock:
@@ -209,6 +205,29 @@ class Sandboxes:
 
 SANDBOXES = Sandboxes()
 atexit.register(SANDBOXES.close)
+
+
+def _run_in(
+    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: str | None
+) -> Outcome:
+    with contextlib.ExitStack() as stack:
+        source, given = (stack.enter_context(_file(text)) for text in (program, stdin))
+        stdout, stderr, report = (stack.enter_context(_file()) for _ in range(3))
+        descriptors = [given, stdout, stderr, source, report]
+        if tests is not None:
+            descriptors += [stack.enter_context(_file(tests)), stack.enter_context(_file())]
+        reply = sandbox.run(job, descriptors)
+        ended = reply.get("program", {})
+        return Outcome(
+            code=ended.get("code"),
+            timed_out=reply["timed_out"],
+            stdout=_content(stdout),
+            stderr=_content(stderr),
+            report=_mapping(report),
+            tests=_mapping(descriptors[-1]) if tests is not None else {},
+            wall_s=reply["wall_s"],
+            cpu_s=ended.get("cpu_s", 0.0),
+        )
 
 
 @contextlib.contextmanager

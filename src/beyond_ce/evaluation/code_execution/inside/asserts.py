@@ -50,7 +50,7 @@ def run(entry_point: str | None) -> NoReturn:
     except BaseException as error:
         verdict = {"passed": False, **described(error), "line": _line(error)}
     os.write(REPORT, json.dumps(verdict).encode())
-    os._exit(0)
+    os._exit(0 if verdict["passed"] else 1)
 
 
 def wanted(tests: ast.Module, entry_point: str | None) -> tuple[set[str], set[str]]:

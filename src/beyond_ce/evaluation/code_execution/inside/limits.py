@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import signal
 import sys
@@ -38,7 +39,7 @@ def confine(limits: Limits, descriptors: list[int]) -> None:
     Args:
         descriptors: what become its file descriptors 0, 1, 2, ...; all others are closed.
     """
-    os.setsid()
+    os.setpgid(0, 0)  # what it sends to its group goes to itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     _keep_only(descriptors)
     address_space = _BASE_BYTES + limits.memory_bytes
@@ -69,12 +70,15 @@ def confine(limits: Limits, descriptors: list[int]) -> None:
 
 def _counts_apart() -> bool:
     """Whether the processes of this user's other programs do not count here."""
-    kernel = tuple(int(part) for part in platform.release().split(".")[:2])
-    return os.getppid() == 1 and kernel >= (5, 14)
+    kernel = [int(part) for part in re.findall(r"\d+", platform.release())[:2]]
+    return os.getppid() == 1 and kernel >= [5, 14]
 
 
 def _renew(name: str, number: int, mode: str, errors: str | None = None) -> None:
-    stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+    buffering = 1 if name == "stderr" else -1  # as Python has it: by line, or by block
+    stream = open(  # noqa: SIM115
+        number, mode, buffering, encoding="utf-8", errors=errors, closefd=False
+    )
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
 

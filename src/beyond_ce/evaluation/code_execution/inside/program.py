@@ -45,6 +45,7 @@ def run(has_tests: bool) -> NoReturn:
         if not has_tests:
             _finish()
         sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException as error:
         report, code = _raised(error, 1), 1
     os.write(REPORT, json.dumps(report).encode())
