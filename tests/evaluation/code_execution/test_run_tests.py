@@ -301,6 +301,19 @@ def test_tests_that_cannot_be_run_fail_with_the_reason() -> None:
     assert judge("def f(x): pass", "exit(0)").reason.startswith("SystemExit")
 
 
+def test_tests_stay_for_the_next_program_and_start_anew_for_it() -> None:
+    tests = "seen = []\nassert f(seen) is None and seen == [1]\nimport os\nprint(os.getpid())"
+    right = "def f(x): x.append(1)"
+    assert judge(right, tests).passed
+    assert judge("def f(x): x += [1, 1]", tests).reason.startswith("AssertionError")
+    assert judge(right, tests).passed
+    hung = run_tests("def f(x):\n  while True: pass", FunctionTests(tests, None), timeout_s=1)
+    assert hung.verdict == "timeout"
+    assert judge(right, tests).passed
+    assert judge(right, "import os\nos._exit(0)").reason == "it ended before its tests"
+    assert judge(right, tests).passed
+
+
 def test_tests_that_are_no_python_are_an_error() -> None:
     with pytest.raises(UsageError, match="the tests of a problem are no Python"):
         judge("", "assert (")

@@ -5,17 +5,32 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import hashlib
 import marshal
 import sys
+from dataclasses import dataclass
 
 from beyond_ce.errors import UsageError, one_line
 
 _FILE = "<tests>"
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """Tests for the process that runs them.
+
+    Attributes:
+        name: a digest of the content.
+        content: source and code, with the names that they take from a program.
+    """
+
+    name: str
+    content: bytes
+
+
 @functools.lru_cache(maxsize=256)
-def compiled(source: str, entry_point: str | None) -> bytes:
-    """The tests' source and code, with the names that they take from a program.
+def compiled(source: str, entry_point: str | None) -> Compiled:
+    """The tests in the form that their process reads.
 
     Names that the tests do not define are the program's, as when both are one file, with two
     exceptions that keep a program from replacing what decides: a name that is only used as a
@@ -32,7 +47,8 @@ def compiled(source: str, entry_point: str | None) -> bytes:
         raise UsageError(
             f"the tests of a problem are no Python ({one_line(error)}): leave it out"
         ) from error
-    return marshal.dumps((source, code, *map(sorted, _names(tree, entry_point))))
+    content = marshal.dumps((source, code, *map(sorted, _names(tree, entry_point))))
+    return Compiled(hashlib.sha256(content).hexdigest(), content)
 
 
 def _names(tests: ast.Module, entry_point: str | None) -> tuple[set[str], set[str]]:

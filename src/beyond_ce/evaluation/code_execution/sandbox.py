@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.evaluation.code_execution.compiled import Compiled
 from beyond_ce.evaluation.code_execution.isolation import ENVIRONMENT, as_user, isolation
 
 OUTPUT_BYTES = 16 * 2**20
@@ -64,6 +65,7 @@ class _Sandbox:
     def __init__(self) -> None:
         found = isolation()
         self.owner = os.getpid()
+        self.tests = ""  # name of those that its process of tests has
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,6 +94,7 @@ class _Sandbox:
 
     def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Run a program; raises _Ended if the sandbox ends first."""
+        self.tests = job["tests"] or self.tests
         try:
             socket.send_fds(self.channel, [json.dumps(job).encode()], descriptors)
         except OSError as error:
@@ -133,7 +136,7 @@ class Sandboxes:
         self,
         program: str,
         stdin: str = "",
-        tests: bytes | None = None,
+        tests: Compiled | None = None,
         *,
         seconds: float,
         memory_mb: int,
@@ -149,13 +152,14 @@ class Sandboxes:
             UsageError: there is no sandbox on this machine.
             RunError: it does not start, or ends by itself.
         """
-        job = {
+        job: dict[str, Any] = {
             "seconds": seconds,
             "memory_bytes": memory_mb * 2**20,
             "file_bytes": OUTPUT_BYTES,
+            "tests": tests.name if tests else "",
         }
         for _ in range(_TRIES):
-            sandbox = self._take() or self._start()
+            sandbox = self._take(job["tests"]) or self._start()
             try:
                 outcome = _run_in(sandbox, job, program, stdin, tests)
             except _Ended:
@@ -179,14 +183,17 @@ class Sandboxes:
         sandbox.wait_until_ready()
         return sandbox
 
-    def _take(self) -> _Sandbox | None:
+    def _take(self, tests: str) -> _Sandbox | None:
+        """An idle sandbox, if there is one that has these tests already."""
         with self._lock:
-            while self._idle:
-                sandbox = self._idle.pop()
-                if sandbox.owner == os.getpid():
-                    return sandbox
+            for sandbox in [s for s in self._idle if s.owner != os.getpid()]:
+                self._idle.remove(sandbox)
                 sandbox.close()
-        return None
+            if not self._idle:
+                return None
+            best = next((s for s in self._idle if s.tests == tests), self._idle[-1])
+            self._idle.remove(best)
+        return best
 
     def _give_back(self, sandbox: _Sandbox) -> None:
         if sandbox.reusable:
@@ -207,7 +214,7 @@ atexit.register(SANDBOXES.close)
 
 
 def _run_in(
-    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: bytes | None
+    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
 ) -> Outcome:
     with contextlib.ExitStack() as stack:
         source, given = (
@@ -216,19 +223,19 @@ def _run_in(
         )
         stdout, stderr, report = (stack.enter_context(_file()) for _ in range(3))
         descriptors = [given, stdout, stderr, source, report]
+        verdict = stack.enter_context(_file())
         if tests is not None:
-            descriptors += [stack.enter_context(_file(tests)), stack.enter_context(_file())]
+            descriptors += [verdict, stack.enter_context(_file(tests.content))]
         reply = sandbox.run(job, descriptors)
-        ended = reply.get("program", {})
         return Outcome(
-            code=ended.get("code"),
+            code=reply["program"]["code"],
             timed_out=reply["timed_out"],
             stdout=_content(stdout),
             stderr=_content(stderr),
             report=_mapping(report),
-            tests=_mapping(descriptors[-1]) if tests is not None else {},
+            tests=_mapping(verdict),
             wall_s=reply["wall_s"],
-            cpu_s=ended.get("cpu_s", 0.0),
+            cpu_s=reply["program"]["cpu_s"],
         )
 
 

@@ -4,7 +4,8 @@ What the program gives is plain data here, or a handle of an object there. A han
 itself alone, and knows no arithmetic and no order: an object of the program can neither claim to be
 what the tests expect nor learn it. What the program learns is what it is called with.
 
-The tests come compiled, with the names that they take from the program: see `compiled`.
+The tests come compiled, with the names that they take from the program: see `compiled`. They stay
+for further programs: nothing that a program sends is run here, or kept.
 """
 
 from __future__ import annotations
@@ -14,36 +15,48 @@ import importlib
 import json
 import marshal
 import os
+import socket
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, NoReturn
 
 from beyond_ce.evaluation.code_execution.inside import wire
-from beyond_ce.evaluation.code_execution.inside.program import (
-    CHANNEL,
-    REPORT,
-    SOURCE,
-    SPECIAL,
-    described,
-    read_all,
-)
+from beyond_ce.evaluation.code_execution.inside.program import SPECIAL, described, read_all
 
+TESTS, SERVER = 3, 4  # file descriptors, after the three standard streams
 _CALLBACK = "callback"
 
 
-def run() -> NoReturn:
-    """Run the tests and end this process, with the verdict in the file `REPORT`."""
-    source, code, own, modules = marshal.loads(read_all(SOURCE))
+def serve() -> NoReturn:
+    """Judge one program after another, until the server closes its end of `SERVER`.
+
+    For each the server sends the channel to it and the file for the verdict.
+    """
+    server = socket.socket(fileno=SERVER)
+    source, code, own, modules = marshal.loads(read_all(TESTS))
+    while True:
+        message, descriptors, *_ = socket.recv_fds(server, 1, 2)
+        if not message:
+            os._exit(0)
+        channel, file = descriptors
+        verdict = _judge(channel, source, code, own, modules)
+        os.write(file, json.dumps(verdict).encode())
+        os.close(channel)
+        os.close(file)
+        server.send(b"1" if verdict["passed"] else b"0")
+
+
+def _judge(
+    channel: int, source: str, code: CodeType, own: list[str], modules: list[str]
+) -> dict[str, Any]:
     try:
-        names = _Program().names(own, modules)
+        names = _Program(channel).names(own, modules)
         exec(code, {"__name__": "tests", **names})
-        verdict: dict[str, Any] = {"passed": True}
+        return {"passed": True}
     except wire.Gone:
-        verdict = {"passed": False, "gone": True}
+        return {"passed": False, "gone": True}
     except BaseException as error:
-        verdict = {"passed": False, **described(error), "line": _line(error, code, source)}
-    os.write(REPORT, json.dumps(verdict).encode())
-    os._exit(0 if verdict["passed"] else 1)
+        return {"passed": False, **described(error), "line": _line(error, code, source)}
 
 
 def _line(error: BaseException, code: CodeType, source: str) -> str:
@@ -59,7 +72,8 @@ def _line(error: BaseException, code: CodeType, source: str) -> str:
 class _Program:
     """The program at the other end of the channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: int) -> None:
+        self.channel = channel
         self.callbacks: list[Callable[..., Any]] = []
 
     def names(self, own: list[str], modules: list[str]) -> dict[str, Any]:
@@ -74,9 +88,9 @@ class _Program:
         Raises:
             Gone: it has ended, or answered something else.
         """
-        wire.send(CHANNEL, request)
+        wire.send(self.channel, request)
         try:
-            while _CALLBACK in (answer := wire.receive(CHANNEL)):
+            while _CALLBACK in (answer := wire.receive(self.channel)):
                 self._call_back(answer)
             if "ok" in answer:
                 return answer["ok"]
@@ -130,7 +144,7 @@ class _Program:
             raise
         except BaseException as error:
             answer = {"raised": f"{type(error).__name__}: {error}"}
-        wire.send(CHANNEL, answer)
+        wire.send(self.channel, answer)
 
 
 class Handle:

@@ -42,11 +42,10 @@ def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
     """
     os.setpgid(0, 0)  # what it sends to its group goes to itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _keep_only(descriptors)
-    address_space = _BASE_BYTES + limits.memory_bytes
+    keep_only(descriptors)
     seconds = int(limits.seconds) + 1
     for kind, amount in (
-        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_AS, _BASE_BYTES + limits.memory_bytes),
         (resource.RLIMIT_STACK, _STACK_BYTES),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
@@ -85,7 +84,8 @@ def _open_stream(
     setattr(sys, f"__{name}__", stream)
 
 
-def _keep_only(descriptors: list[int]) -> None:
+def keep_only(descriptors: list[int]) -> None:
+    """Make them the file descriptors 0, 1, 2, ... of this process, and close all others."""
     # First out of the way of the numbers that they get.
     high = [os.dup(d) for d in descriptors]
     while min(high) < len(descriptors):
