@@ -22,6 +22,13 @@ def test_reports_both_and_how_far_they_agree() -> None:
     assert figures.keys() >= {"versions", "hardware", "commit"}
 
 
+@pytest.mark.slow
+def test_verdicts_are_those_of_the_official_harness() -> None:
+    figures = main(["--programs", "984", "--repeats", "1"])
+    assert (figures["verdicts_that_differ"], figures["differ"]) == (0, [])
+    assert 300 < figures["passed"]["ours"] < 500
+
+
 def test_every_sample_is_a_text_of_its_own() -> None:
     samples = benchmark._samples(benchmark._problems(), 1000)
     assert len(set(samples)) == 1000
