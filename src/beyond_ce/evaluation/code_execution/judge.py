@@ -11,6 +11,7 @@ from beyond_ce.data.programs.problem import (
     InputOutputTests,
 )
 from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.code_execution.compiled import compiled
 from beyond_ce.evaluation.code_execution.grading import difference
 from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES, Outcome
 from beyond_ce.evaluation.code_execution.verdict import (
@@ -92,7 +93,7 @@ def run_tests(
     if isinstance(tests, FunctionTests):
         outcome = SANDBOXES.run(
             program,
-            tests=(tests.code, tests.entry_point),
+            tests=compiled(tests.code, tests.entry_point),
             seconds=timeout_s,
             memory_mb=memory_mb,
         )

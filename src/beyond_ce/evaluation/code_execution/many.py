@@ -51,7 +51,10 @@ def run_all(
     with bar:
         try:
             while True:
-                for place, job in itertools.islice(queue, count * _AHEAD - len(running)):
+                read = list(itertools.islice(queue, count * _AHEAD - len(running)))
+                if not read and not running:
+                    return
+                for place, job in read:
                     if job in verdicts:
                         bar.update()
                         yield place, verdicts[job]
@@ -60,8 +63,6 @@ def run_all(
                     else:
                         places[job] = [place]
                         running[pool.submit(run_tests, *job, timeout_s, memory_mb)] = job
-                if not running:
-                    return
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
                     job = running.pop(done)
                     verdicts[job] = done.result()

@@ -16,10 +16,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from beyond_ce.errors import RunError, one_line
+from beyond_ce.evaluation.code_execution.compiled import Compiled
 from beyond_ce.evaluation.code_execution.isolation import ENVIRONMENT, as_user, isolation
 
 OUTPUT_BYTES = 16 * 2**20
@@ -27,6 +29,7 @@ OUTPUT_BYTES = 16 * 2**20
 
 _GRACE_S = 10  # after a program's own limit, until its sandbox is given up
 _START_S = 60
+_TRIES = 3  # of a program whose sandbox ends: the system may have killed it
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class _Sandbox:
     def __init__(self) -> None:
         found = isolation()
         self.owner = os.getpid()
+        self.tests = ""  # name of those that its process of tests has
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -77,6 +81,9 @@ class _Sandbox:
                 start_new_session=True,
                 **as_user(found.user),
             )
+
+    def wait_until_ready(self) -> None:
+        """Raises RunError if it does not start."""
         try:
             self.reusable = self._answer(_START_S)["filter"]
         except _Ended:
@@ -87,6 +94,7 @@ class _Sandbox:
 
     def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         """Run a program; raises _Ended if the sandbox ends first."""
+        self.tests = job["tests"] or self.tests
         try:
             socket.send_fds(self.channel, [json.dumps(job).encode()], descriptors)
         except OSError as error:
@@ -121,12 +129,14 @@ class Sandboxes:
     def __init__(self) -> None:
         self._idle: list[_Sandbox] = []
         self._lock = threading.Lock()
+        self._starter: ThreadPoolExecutor | None = None
+        self._owner = 0  # id of the process that the starter's thread is in
 
     def run(
         self,
         program: str,
         stdin: str = "",
-        tests: tuple[str, str | None] | None = None,
+        tests: Compiled | None = None,
         *,
         seconds: float,
         memory_mb: int,
@@ -134,7 +144,7 @@ class Sandboxes:
         """Run a program in a sandbox.
 
         Args:
-            tests: the source of tests and the name of the function that they call.
+            tests: `compiled` tests that call the program.
             seconds: limit of the wall clock, for the program and its tests together.
             memory_mb: MiB of address space that the program may use.
 
@@ -142,38 +152,16 @@ class Sandboxes:
             UsageError: there is no sandbox on this machine.
             RunError: it does not start, or ends by itself.
         """
-        job = {
+        job: dict[str, Any] = {
             "seconds": seconds,
             "memory_bytes": memory_mb * 2**20,
             "file_bytes": OUTPUT_BYTES,
-            "entry_point": tests[1] if tests else None,
+            "tests": tests.name if tests else "",
         }
-        with contextlib.ExitStack() as stack:
-            outputs = [stack.enter_context(_file()) for _ in ("stdout", "stderr", "report")]
-            sources = [stack.enter_context(_file(text)) for text in (stdin, program)]
-            descriptors = [sources[0], *outputs[:2], sources[1], outputs[2]]
-            if tests:
-                descriptors.append(stack.enter_context(_file(tests[0])))
-                descriptors.append(stack.enter_context(_file()))
-            reply = self._run(job, descriptors)
-            ended = reply.get("program", {})
-            return Outcome(
-                code=ended.get("code"),
-                timed_out=reply["timed_out"],
-                stdout=_content(outputs[0]),
-                stderr=_content(outputs[1]),
-                report=_mapping(outputs[2]),
-                tests=_mapping(descriptors[-1]) if tests else {},
-                wall_s=reply["wall_s"],
-                cpu_s=ended.get("cpu_s", 0.0),
-            )
-
-    def _run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        # An idle one may have ended, for example with the thread that had started it.
-        for sandbox in (self._take(), None, None):
-            sandbox = sandbox or _Sandbox()
+        for _ in range(_TRIES):
+            sandbox = self._take(job["tests"]) or self._start()
             try:
-                reply = sandbox.run(job, descriptors)
+                outcome = _run_in(sandbox, job, program, stdin, tests)
             except _Ended:
                 sandbox.close()
                 continue
@@ -181,17 +169,31 @@ class Sandboxes:
                 sandbox.close()
                 raise
             self._give_back(sandbox)
-            return reply
+            return outcome
         raise RunError("the sandbox for programs ended by itself: is the machine out of memory?")
 
-    def _take(self) -> _Sandbox | None:
+    def _start(self) -> _Sandbox:
+        # A sandbox ends with the thread that has started it, so one thread starts them all.
         with self._lock:
-            while self._idle:
-                sandbox = self._idle.pop()
-                if sandbox.owner == os.getpid():
-                    return sandbox
+            if self._starter is None or self._owner != os.getpid():
+                self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandboxes")
+                self._owner = os.getpid()
+            started = self._starter.submit(_Sandbox)
+        sandbox = started.result()
+        sandbox.wait_until_ready()
+        return sandbox
+
+    def _take(self, tests: str) -> _Sandbox | None:
+        """An idle sandbox, if there is one that has these tests already."""
+        with self._lock:
+            for sandbox in [s for s in self._idle if s.owner != os.getpid()]:
+                self._idle.remove(sandbox)
                 sandbox.close()
-        return None
+            if not self._idle:
+                return None
+            best = next((s for s in self._idle if s.tests == tests), self._idle[-1])
+            self._idle.remove(best)
+        return best
 
     def _give_back(self, sandbox: _Sandbox) -> None:
         if sandbox.reusable:
@@ -211,14 +213,40 @@ SANDBOXES = Sandboxes()
 atexit.register(SANDBOXES.close)
 
 
+def _run_in(
+    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
+) -> Outcome:
+    with contextlib.ExitStack() as stack:
+        source, given = (
+            stack.enter_context(_file(text.encode("utf-8", "surrogatepass")))
+            for text in (program, stdin)
+        )
+        stdout, stderr, report = (stack.enter_context(_file()) for _ in range(3))
+        descriptors = [given, stdout, stderr, source, report]
+        verdict = stack.enter_context(_file())
+        if tests is not None:
+            descriptors += [verdict, stack.enter_context(_file(tests.content))]
+        reply = sandbox.run(job, descriptors)
+        return Outcome(
+            code=reply["program"]["code"],
+            timed_out=reply["timed_out"],
+            stdout=_content(stdout),
+            stderr=_content(stderr),
+            report=_mapping(report),
+            tests=_mapping(verdict),
+            wall_s=reply["wall_s"],
+            cpu_s=reply["program"]["cpu_s"],
+        )
+
+
 @contextlib.contextmanager
-def _file(text: str | None = None) -> Iterator[int]:
-    """The descriptor of a file in memory: to read a text from, or else empty and to be written."""
+def _file(content: bytes | None = None) -> Iterator[int]:
+    """The descriptor of a file in memory: with content to read, or else empty, to be written."""
     descriptor = os.memfd_create("beyond-ce")
     try:
-        if text is not None:
+        if content is not None:
             with open(descriptor, "wb", closefd=False) as file:
-                file.write(text.encode("utf-8", "surrogatepass"))
+                file.write(content)
             written, descriptor = descriptor, os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
             os.close(written)
         yield descriptor

@@ -4,89 +4,81 @@ What the program gives is plain data here, or a handle of an object there. A han
 itself alone, and knows no arithmetic and no order: an object of the program can neither claim to be
 what the tests expect nor learn it. What the program learns is what it is called with.
 
-Names that the tests do not define are the program's, as when both are one file, with two
-exceptions that keep a program from replacing what decides: a name that is only used as a module,
-as `math` in `math.isclose`, is the standard library's, and builtins stay (unless the tests call
-nothing else of the program: then the function to test is named as a builtin).
+The tests come compiled, with the names that they take from the program: see `compiled`. They stay
+for further programs: nothing that a program sends is run here, or kept.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
-import linecache
+import marshal
 import os
-import sys
+import socket
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, NoReturn
 
 from beyond_ce.evaluation.code_execution.inside import wire
-from beyond_ce.evaluation.code_execution.inside.program import (
-    CHANNEL,
-    REPORT,
-    SOURCE,
-    SPECIAL,
-    described,
-    read_all,
-)
+from beyond_ce.evaluation.code_execution.inside.program import SPECIAL, described, read_all
 
-_FILE = "<tests>"
+TESTS, SERVER = 3, 4  # file descriptors, after the three standard streams
 _CALLBACK = "callback"
 
 
-def run(entry_point: str | None) -> NoReturn:
-    """Run the tests and end this process, with the verdict in the file `REPORT`."""
-    source = read_all(SOURCE).decode("utf-8", "surrogatepass")
-    linecache.cache[_FILE] = (len(source), None, source.splitlines(keepends=True), _FILE)
+def serve() -> NoReturn:
+    """Judge one program after another, until the server closes its end of `SERVER`.
+
+    For each the server sends the channel to it and the file for the verdict.
+    """
+    server = socket.socket(fileno=SERVER)
+    source, code, own, modules = marshal.loads(read_all(TESTS))
+    while True:
+        message, descriptors, *_ = socket.recv_fds(server, 1, 2)
+        if not message:
+            os._exit(0)
+        channel, file = descriptors
+        verdict = _judge(channel, source, code, own, modules)
+        os.write(file, json.dumps(verdict).encode())
+        os.close(channel)
+        os.close(file)
+        server.send(b"1" if verdict["passed"] else b"0")
+
+
+def _judge(
+    channel: int, source: str, code: CodeType, own: list[str], modules: list[str]
+) -> dict[str, Any]:
     try:
-        tree = ast.parse(source, _FILE)
-        names = _Program().names(*wanted(tree, entry_point))
-        exec(compile(tree, _FILE, "exec", dont_inherit=True), {"__name__": "tests", **names})
-        verdict: dict[str, Any] = {"passed": True}
+        names = _Program(channel).names(own, modules)
+        exec(code, {"__name__": "tests", **names})
+        return {"passed": True}
     except wire.Gone:
-        verdict = {"passed": False, "gone": True}
+        return {"passed": False, "gone": True}
     except BaseException as error:
-        verdict = {"passed": False, **described(error), "line": _line(error)}
-    os.write(REPORT, json.dumps(verdict).encode())
-    os._exit(0)
+        return {"passed": False, **described(error), "line": _line(error, code, source)}
 
 
-def wanted(tests: ast.Module, entry_point: str | None) -> tuple[set[str], set[str]]:
-    """The names that the tests take from the program: its own, and modules that it imports."""
-    nodes = list(ast.walk(tests))
-    loaded = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-    bases = {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
-    used = {n.id for n in loaded if id(n) not in bases}
-    modules = ({n.id for n in loaded} - used) & sys.stdlib_module_names
-    own = {n.id for n in loaded} - modules - vars(builtins).keys()
-    defined = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    defined |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    defined |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    if not own - defined:
-        own = used
-    return own | ({entry_point} if entry_point else set()), modules
-
-
-def _line(error: BaseException) -> str:
+def _line(error: BaseException, code: CodeType, source: str) -> str:
     """The line of the tests that an exception passed last."""
     number, frames = 0, error.__traceback__
     while frames is not None:
-        if frames.tb_frame.f_code.co_filename == _FILE:
+        if frames.tb_frame.f_code.co_filename == code.co_filename:
             number = frames.tb_lineno
         frames = frames.tb_next
-    return linecache.getline(_FILE, number).strip()
+    return source.split("\n")[number - 1].strip() if number else ""
 
 
 class _Program:
     """The program at the other end of the channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: int) -> None:
+        self.channel = channel
         self.callbacks: list[Callable[..., Any]] = []
 
-    def names(self, own: set[str], modules: set[str]) -> dict[str, Any]:
-        answer = self.ask({"do": "names", "names": sorted(own | modules)})
+    def names(self, own: list[str], modules: list[str]) -> dict[str, Any]:
+        """What the program has of its own, and the modules that it has imported."""
+        answer = self.ask({"do": "names", "names": own + modules})
         found = {n: self.decode(value) for n, value in answer.items() if n in own}
         return found | {n: importlib.import_module(n) for n in answer if n in modules}
 
@@ -96,9 +88,9 @@ class _Program:
         Raises:
             Gone: it has ended, or answered something else.
         """
-        wire.send(CHANNEL, request)
+        wire.send(self.channel, request)
         try:
-            while _CALLBACK in (answer := wire.receive(CHANNEL)):
+            while _CALLBACK in (answer := wire.receive(self.channel)):
                 self._call_back(answer)
             if "ok" in answer:
                 return answer["ok"]
@@ -152,7 +144,7 @@ class _Program:
             raise
         except BaseException as error:
             answer = {"raised": f"{type(error).__name__}: {error}"}
-        wire.send(CHANNEL, answer)
+        wire.send(self.channel, answer)
 
 
 class Handle:

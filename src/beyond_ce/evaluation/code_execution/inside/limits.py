@@ -32,19 +32,20 @@ class Limits:
     file_bytes: int
 
 
-def confine(limits: Limits, descriptors: list[int]) -> None:
+def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
     """Turn a fork of the server into a process for code that nobody trusts.
 
     Args:
         descriptors: what become its file descriptors 0, 1, 2, ...; all others are closed.
+        apart: this user's processes elsewhere do not count as its own; then their number has a
+            limit.
     """
-    os.setsid()
+    os.setpgid(0, 0)  # what it sends to its group goes to itself
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _keep_only(descriptors)
-    address_space = _BASE_BYTES + limits.memory_bytes
+    keep_only(descriptors)
     seconds = int(limits.seconds) + 1
     for kind, amount in (
-        (resource.RLIMIT_AS, address_space),
+        (resource.RLIMIT_AS, _BASE_BYTES + limits.memory_bytes),
         (resource.RLIMIT_STACK, _STACK_BYTES),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
@@ -57,29 +58,34 @@ def confine(limits: Limits, descriptors: list[int]) -> None:
         if most != resource.RLIM_INFINITY:
             amount = min(amount, most)
         resource.setrlimit(kind, (amount, amount))
-    if _counts_apart():
+    if apart:
         resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))
     if system_calls.is_supported():
-        system_calls.restrict()
-    # The objects of the server's own streams stand for the same numbers, but have their settings.
-    _renew("stdin", 0, "r")
-    _renew("stdout", 1, "w")
-    _renew("stderr", 2, "w", "backslashreplace")
+        system_calls.restrict(system_calls.for_program(platform.machine(), os.getpid()))
 
 
-def _counts_apart() -> bool:
-    """Whether the processes of this user's other programs do not count here."""
-    kernel = tuple(int(part) for part in platform.release().split(".")[:2])
-    return os.getppid() == 1 and kernel >= (5, 14)
+def open_streams() -> None:
+    """Make `sys.stdin`, `stdout` and `stderr` anew, as all programs are to have them.
+
+    The forks of this process keep them, for whatever their file descriptors 0, 1 and 2 are.
+    """
+    _open_stream("stdin", 0, "r")
+    _open_stream("stdout", 1, "w")
+    _open_stream("stderr", 2, "w", 1, "backslashreplace")  # by line, as Python has it
 
 
-def _renew(name: str, number: int, mode: str, errors: str | None = None) -> None:
-    stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+def _open_stream(
+    name: str, number: int, mode: str, buffering: int = 2**16, errors: str = "strict"
+) -> None:
+    stream = open(  # noqa: SIM115
+        number, mode, buffering, encoding="utf-8", errors=errors, closefd=False
+    )
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)
 
 
-def _keep_only(descriptors: list[int]) -> None:
+def keep_only(descriptors: list[int]) -> None:
+    """Make them the file descriptors 0, 1, 2, ... of this process, and close all others."""
     # First out of the way of the numbers that they get.
     high = [os.dup(d) for d in descriptors]
     while min(high) < len(descriptors):

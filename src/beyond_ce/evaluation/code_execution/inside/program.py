@@ -13,7 +13,6 @@ import json
 import linecache
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from types import ModuleType, TracebackType
@@ -45,6 +44,7 @@ def run(has_tests: bool) -> NoReturn:
         if not has_tests:
             _finish()
         sys.stdout.flush()
+        sys.stderr.flush()
     except BaseException as error:
         report, code = _raised(error, 1), 1
     os.write(REPORT, json.dumps(report).encode())
@@ -113,9 +113,10 @@ def described(error: BaseException) -> dict[str, Any]:
 
 def _finish() -> None:
     """What an interpreter does at its end: wait for threads, then call what was registered."""
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
+    if (threading := sys.modules.get("threading")) is not None:
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                thread.join()
     atexit._run_exitfuncs()
 
 

@@ -11,24 +11,38 @@ import gc
 import importlib
 import json
 import os
+import platform
+import re
+import resource
+import select
 import signal
 import site
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
-from beyond_ce.evaluation.code_execution.inside.limits import Limits, confine
+from beyond_ce.evaluation.code_execution.inside.limits import (
+    Limits,
+    confine,
+    keep_only,
+    open_streams,
+)
 
 _MOST_DESCRIPTORS = 16
+_END_S = 1.0
 
-# Importing them once saves each program the time.
+# Importing them once saves each program the time. Those that do work after each fork are left out:
+# threading and random, and what imports them.
 _MODULES = """
     array bisect cmath collections copy datetime decimal fractions functools hashlib heapq io
-    itertools json math operator os queue random re statistics string sys textwrap threading time
-    typing
+    itertools json math operator os re string sys textwrap time typing
 """
+
+
+# A user namespace of one's own counts its processes for itself, from this kernel on.
+_KERNEL = [int(part) for part in re.findall(r"\d+", platform.release())[:2]]
+_APART = os.getpid() == 1 and _KERNEL >= [5, 14]
 
 
 def main(channel: int) -> None:
@@ -36,79 +50,129 @@ def main(channel: int) -> None:
     for name in _MODULES.split():
         importlib.import_module(name)
     site.setquit()
+    open_streams()
     system_calls.hide_memory()
+    if filtered := system_calls.is_supported():
+        system_calls.restrict(system_calls.lasting(platform.machine()))
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
     folder = os.getcwd()
+    tests = _Tests()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
-    host.send(json.dumps({"filter": system_calls.is_supported()}).encode())
+    host.send(json.dumps({"filter": filtered}).encode())
     while True:
         message, descriptors, *_ = socket.recv_fds(host, 2**16, _MOST_DESCRIPTORS)
         if not message:
             return
-        reply = _serve(json.loads(message), descriptors)
+        job = json.loads(message)
+        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
         reply["clean"] = _is_clean(folder)
         for descriptor in descriptors:
             os.close(descriptor)
         host.send(json.dumps(reply).encode())
 
 
-def _serve(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-    """Run a program, with its tests if there are any, and say how its processes ended."""
-    limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
-    has_tests = len(descriptors) > 5
+def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Run a program that has no tests, and say how it ended."""
     start = time.monotonic()
-    if has_tests:
+    limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
+    pid = _fork(limits, descriptors, has_tests=False)
+    ended = _wait(pid, start + limits.seconds)
+    return {
+        "program": ended or _kill(pid),
+        "timed_out": ended is None,
+        "wall_s": time.monotonic() - start,
+    }
+
+
+class _Tests:
+    """The process of a problem's tests, which is kept for the next program with the same ones."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.pid = 0
+        self.process: socket.socket | None = None
+
+    def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Run a program and its tests, and say how it ended."""
+        start = time.monotonic()
+        limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
+        *files, verdict, tests = descriptors
+        if self.process is None or self.name != job["tests"]:
+            self.end()
+            self._start(job["tests"], tests)
+        assert self.process is not None
         ours, theirs = (end.detach() for end in socket.socketpair())
-        files, (tests, verdict) = descriptors[:5], descriptors[5:]
-        null = os.open(os.devnull, os.O_RDWR)
-        waiting = {
-            "program": _fork(limits, [*files, ours], lambda: program.run(True)),
-            "tests": _fork(
-                limits,
-                [null, null, null, tests, verdict, theirs],
-                lambda: asserts.run(job["entry_point"]),
-            ),
+        pid = _fork(limits, [*files, ours], has_tests=True)
+        socket.send_fds(self.process, [b"."], [theirs, verdict])
+        os.close(ours)
+        os.close(theirs)
+        deadline = start + limits.seconds
+        left = max(0, deadline - time.monotonic())
+        answered, *_ = select.select([self.process], [], [], left)
+        answer = self.process.recv(1) if answered else b""
+        ended = None
+        if not answer:  # hung, or ended by the tests themselves
+            self.end()
+        elif answer == b"0":
+            # The tests see that the program is gone a little before it has an exit code.
+            ended = _wait(pid, min(deadline, time.monotonic() + _END_S))
+        return {
+            "program": ended or _kill(pid),
+            "timed_out": not answered,
+            "wall_s": time.monotonic() - start,
         }
-        for descriptor in (ours, theirs, null):
-            os.close(descriptor)
-    else:
-        waiting = {"program": _fork(limits, descriptors, lambda: program.run(False))}
-    ended = _wait(waiting, "tests" if has_tests else "program", start + limits.seconds)
-    timed_out = bool(waiting) and not (has_tests and "tests" in ended)
-    for pid in waiting.values():
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    return {**ended, "timed_out": timed_out, "wall_s": time.monotonic() - start}
+
+    def _start(self, name: str, tests: int) -> None:
+        self.process, theirs = socket.socketpair()
+        self.name, self.pid = name, os.fork()
+        if self.pid == 0:
+            try:
+                null = os.open(os.devnull, os.O_RDWR)
+                keep_only([null, null, null, tests, theirs.fileno()])
+                asserts.serve()
+            finally:
+                os._exit(1)
+        theirs.close()
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+            _kill(self.pid)
 
 
-def _fork(limits: Limits, descriptors: list[int], run: Callable[[], NoReturn]) -> int:
+def _fork(limits: Limits, descriptors: list[int], has_tests: bool) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            confine(limits, descriptors)
-            gc.enable()
-            run()
+            confine(limits, descriptors, _APART)
+            program.run(has_tests)
         finally:
             os._exit(1)
     return pid
 
 
-def _wait(waiting: dict[str, int], last: str, deadline: float) -> dict[str, Any]:
-    """Wait for the last process to end; takes from `waiting` what has ended."""
-    ended: dict[str, Any] = {}
+def _wait(pid: int, deadline: float) -> dict[str, Any] | None:
+    """How a process ended; None if it has not."""
     while True:
-        for name, pid in list(waiting.items()):
-            done, status, usage = os.wait4(pid, os.WNOHANG)
-            if done:
-                del waiting[name]
-                code = os.waitstatus_to_exitcode(status)
-                ended[name] = {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            return _ended(os.waitstatus_to_exitcode(status), usage)
         left = deadline - time.monotonic()
-        if last in ended or left <= 0:
-            return ended
+        if left <= 0:
+            return None
         signal.sigtimedwait([signal.SIGCHLD], left)
+
+
+def _kill(pid: int) -> dict[str, Any]:
+    os.kill(pid, signal.SIGKILL)
+    return _ended(None, os.wait4(pid, 0)[2])
+
+
+def _ended(code: int | None, usage: resource.struct_rusage) -> dict[str, Any]:
+    return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
 
 
 def _is_clean(folder: str) -> bool:

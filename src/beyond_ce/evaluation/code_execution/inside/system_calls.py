@@ -1,6 +1,6 @@
-"""The second wall: a filter of system calls (seccomp) that a process sets on itself for good.
+"""The second wall: filters of system calls (seccomp) that processes set on themselves for good.
 
-It stands even where the namespaces do not. A program keeps what ordinary Python code needs -
+They stand even where the namespaces do not. A program keeps what ordinary Python code needs -
 files, memory, threads, time - and loses new processes and programs, sockets, other processes,
 kernel interfaces with a history of holes (io_uring, bpf, ptrace, userfaultfd), shared memory that
 would outlive it, and mounts. Numbers are those of Linux's headers, x86_64 and asm-generic.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import platform
 import struct
@@ -121,6 +122,7 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _CLONE_THREAD = 0x00010000
+_REFUSE = (_RETURN, 0, 0, _ERROR | errno.EPERM)
 
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2  # arguments of prctl
 _DUMPABLE = 4
@@ -131,31 +133,37 @@ def is_supported() -> bool:
     return platform.machine() in _AUDIT
 
 
-def program(machine: str, own: int) -> bytes:
-    """The filter as the kernel reads it, an array of `struct sock_filter`.
+def lasting(machine: str) -> bytes:
+    """What the server and all its forks lose, as the kernel reads it: `struct sock_filter`s.
 
     Args:
         machine: as `platform.machine()` says it.
-        own: id of the process; it may signal and limit this one alone.
     """
-    column = list(_AUDIT).index(machine)
-    steps = [
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUAL, 1, 0, _AUDIT[machine]),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER),
-    ]
-    refuse = (_RETURN, 0, 0, _ERROR | errno.EPERM)
+    column = _column(machine)
+    steps = []
     if machine == "x86_64":
-        steps += [(_AT_LEAST, 0, 1, _X32), refuse]
+        steps += [(_AT_LEAST, 0, 1, _X32), _REFUSE]
     # The C library makes threads with clone where there is no clone3, whose flags cannot be seen.
     steps += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERROR | errno.ENOSYS)]
-    steps += [
+    for both in _REFUSED.values():
+        if (number := both[column]) is not None:
+            steps += [(_EQUAL, 0, 1, number), _REFUSE]
+    return _filter(machine, steps)
+
+
+def for_program(machine: str, own: int) -> bytes:
+    """What a program's process loses besides.
+
+    Args:
+        own: its id; it may signal and limit this process alone.
+    """
+    column = _column(machine)
+    steps = [
         (_EQUAL, 0, 4, _CLONE[column]),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_ANY_BIT, 0, 1, _CLONE_THREAD),
         (_RETURN, 0, 0, _ALLOW),
-        refuse,
+        _REFUSE,
     ]
     for numbers in _OF_OWN_PROCESS.values():
         steps += [
@@ -164,13 +172,25 @@ def program(machine: str, own: int) -> bytes:
             (_EQUAL, 1, 0, own),
             (_EQUAL, 0, 1, 0),  # its own group, or itself
             (_RETURN, 0, 0, _ALLOW),
-            refuse,
+            _REFUSE,
         ]
-    for both in _REFUSED.values():
-        if (number := both[column]) is not None:
-            steps += [(_EQUAL, 0, 1, number), refuse]
-    steps.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+    return _filter(machine, steps)
+
+
+def _column(machine: str) -> int:
+    return list(_AUDIT).index(machine)
+
+
+def _filter(machine: str, steps: list[tuple[int, int, int, int]]) -> bytes:
+    whole = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, _AUDIT[machine]),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        *steps,
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    return struct.pack("=" + "HBBI" * len(whole), *itertools.chain.from_iterable(whole))
 
 
 class _Program(ctypes.Structure):
@@ -192,13 +212,12 @@ def hide_memory() -> None:
     _prctl(_DUMPABLE, 0, None, None, None)
 
 
-def restrict() -> None:
-    """Set the filter on this process. Every thread and everything it could start keeps it.
+def restrict(steps: bytes) -> None:
+    """Set a filter on this process. Every thread and everything it starts keeps it.
 
     Raises:
         OSError: the kernel has no such filters.
     """
-    steps = program(platform.machine(), os.getpid())
     _prctl(_NO_NEW_PRIVILEGES, 1, None, None, None)
     held = _Program(len(steps) // 8, steps)
     _prctl(_SECCOMP, _FILTER, ctypes.addressof(held), None, None)

@@ -14,7 +14,6 @@ import fractions
 import json
 import os
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -143,12 +142,9 @@ _SCALARS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "decimal": (decimal.Decimal, str, decimal.Decimal),
     "fraction": (
         fractions.Fraction,
-        lambda v: [v.numerator, v.denominator],
-        lambda held: fractions.Fraction(*held),
+        lambda v: [hex(v.numerator), hex(v.denominator)],
+        lambda held: fractions.Fraction(int(held[0], 16), int(held[1], 16)),
     ),
     "ellipsis": (type(...), lambda v: None, lambda held: ...),
     "not_implemented": (type(NotImplemented), lambda v: None, lambda held: NotImplemented),
 }
-
-if hasattr(sys, "set_int_max_str_digits"):  # nor to read them: decimals and fractions have no base
-    sys.set_int_max_str_digits(0)
