@@ -13,7 +13,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
-from beyond_ce.data import Corpus
+from beyond_ce.data import PackedData
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators
 from beyond_ce.runs.compatibility import check_parts
@@ -85,9 +85,9 @@ def paired(dataset: str, evaluator: str) -> DictConfig:
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evaluator: str) -> None:
     config = paired(dataset, evaluator)
-    is_corpus = issubclass(get_class(config.dataset._target_), Corpus)
+    is_packed = issubclass(get_class(config.dataset._target_), PackedData)
     of_documents = evaluator in ("held_out", "self_speculation", "held_out_and_speculation")
-    if is_corpus == of_documents:
+    if is_packed == of_documents:
         check_parts(config)
         return
     with pytest.raises(UsageError) as error:

@@ -166,6 +166,8 @@ def _problem(row: dict[str, Any], where: str) -> Problem | None:
     answers = _json(row, "solutions", where) if ours else row.get("solutions") or []
     programs = texts_of({"solutions": answers}, "solutions", where)
     number = row.get("problem_id", row.get("id"))
+    if ours and type(number) not in (int, str):
+        raise UsageError(f"{where}: no 'problem_id'; is this the right file?")
     return Problem(
         id=f"APPS/{number}" if ours else text_of(row, "name", where),
         prompt=f"QUESTION:\n{question}\n{starter}\nUse {form} format\nANSWER:\n",
