@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +122,8 @@ class APPS(ProgramData):
         return self.rows.hub_name
 
     def _problems(self) -> Iterator[tuple[str, Iterable[Problem]]]:
-        yield "test", self._read("test", (*self.rows.read("test"), *self.rows.read(None)))
+        rows = itertools.chain(self.rows.read("test"), self.rows.read(None))
+        yield "test", self._read("test", rows)
         train = list(self._read("train", self.rows.read("train")))
         held_out = [self._is_held_out(problem) for problem in train]
         for split, wanted in (("validation", True), ("train", False)):
