@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +122,8 @@ class APPS(ProgramData):
         return self.rows.hub_name
 
     def _problems(self) -> Iterator[tuple[str, Iterable[Problem]]]:
-        yield "test", self._read("test", (*self.rows.read("test"), *self.rows.read(None)))
+        rows = itertools.chain(self.rows.read("test"), self.rows.read(None))
+        yield "test", self._read("test", rows)
         train = list(self._read("train", self.rows.read("train")))
         held_out = [self._is_held_out(problem) for problem in train]
         for split, wanted in (("validation", True), ("train", False)):
@@ -166,6 +168,8 @@ def _problem(row: dict[str, Any], where: str) -> Problem | None:
     answers = _json(row, "solutions", where) if ours else row.get("solutions") or []
     programs = texts_of({"solutions": answers}, "solutions", where)
     number = row.get("problem_id", row.get("id"))
+    if ours and type(number) not in (int, str):
+        raise UsageError(f"{where}: no 'problem_id'; is this the right file?")
     return Problem(
         id=f"APPS/{number}" if ours else text_of(row, "name", where),
         prompt=f"QUESTION:\n{question}\n{starter}\nUse {form} format\nANSWER:\n",
