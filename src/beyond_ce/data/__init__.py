@@ -4,6 +4,7 @@ from beyond_ce.data.arithmetic import Arithmetic
 from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
 from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example
+from beyond_ce.data.expressions import Expressions
 from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
@@ -34,6 +35,7 @@ __all__ = [
     "Corpus",
     "DataSet",
     "Example",
+    "Expressions",
     "HubCorpus",
     "HumanEval",
     "Mathematics",
