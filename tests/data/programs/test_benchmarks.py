@@ -18,6 +18,7 @@ from beyond_ce.configuration import build, compose
 from beyond_ce.data import APPS, MBPP, CodeContests, HumanEval, Problem, ProgramData, files
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation.code_execution import run_tests
 
 HUMAN = {
     "task_id": "HumanEval/0",
@@ -154,6 +155,21 @@ def test_a_function_to_complete(tmp_path: Path) -> None:
     assert "\ndef" in problem.stop
     (row,) = rows_of(data)["test"]
     assert row["answer"] == HUMAN["canonical_solution"]
+
+
+def test_tests_have_the_helpers_of_the_prompt(tmp_path: Path) -> None:
+    """A completion that defines a helper anew does not change what the tests call."""
+    helper = "def one():\n    return 1\n\n\n"
+    row = HUMAN | {
+        "prompt": f"{helper}{HUMAN['prompt']}",
+        "test": "def check(candidate):\n    assert candidate(one(), 2) == 3\n",
+    }
+    data = make(HumanEval, write(tmp_path / "rows", [row]), tmp_path / "cache")
+    (problem,) = data.problems("test")
+    assert problem.tests == FunctionTests(f"{helper}{row['test']}\ncheck(add)\n", "add")
+    fake = f"{problem.prefix}    return 0\n\n\ndef one():\n    raise SystemExit\n"
+    assert run_tests(problem.solutions[0], problem.tests).verdict == "passed"
+    assert run_tests(fake, problem.tests).verdict == "failed"
 
 
 def test_a_sentence_with_its_asserts(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from beyond_ce.data import HumanEval
 from beyond_ce.data.files import ROOT_VARIABLE, read_json_lines
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests
 from beyond_ce.evaluation.code_execution import Tests, Verdict, run_all
@@ -37,23 +38,19 @@ def reasons(names: Iterable[object], verdicts: list[Verdict], passed: bool) -> d
     return {name: f"{v.verdict} {v.reason}" for name, v in pairs if v.passed != passed}
 
 
-def test_humaneval() -> None:
-    problems = rows("humaneval/HumanEval.jsonl.gz")
-    names = [row["task_id"] for row in problems]
+def test_humaneval(tmp_path: Path) -> None:
+    rows("humaneval/HumanEval.jsonl.gz")
+    problems = HumanEval(cache_dir=tmp_path).problems("test")
+    names = [problem.id for problem in problems]
     assert len(names) == 164
 
-    def judge(body: str | None) -> list[Verdict]:
-        return judged(
-            (
-                row["prompt"] + (row["canonical_solution"] if body is None else body),
-                FunctionTests(f"{row['test']}\ncheck({row['entry_point']})\n", row["entry_point"]),
-            )
-            for row in problems
-        )
+    def judge(programs: Iterable[str]) -> list[Verdict]:
+        return judged(zip(programs, [problem.tests for problem in problems], strict=True))
 
-    assert reasons(names, judge(None), passed=True) == {}
-    assert reasons(names, judge(""), passed=False) == {}
-    assert reasons(names, judge("    pass\n"), passed=False) == {}
+    assert reasons(names, judge(problem.solutions[0] for problem in problems), passed=True) == {}
+    for body in ("", "    pass\n"):
+        programs = [problem.prefix + body for problem in problems]
+        assert reasons(names, judge(programs), passed=False) == {}
 
 
 def without_bodies(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,13 @@ def _problem(row: dict[str, Any], where: str) -> Problem:
     prompt = code_of(row, "prompt", where)
     function = code_of(row, "entry_point", where)
     test = code_of(row, "test", where)
+    start = re.search(rf"^def {re.escape(function)}\b", prompt, re.MULTILINE)
+    # Some tests call a helper of the prompt, which a completion could define anew: they get it too.
+    before = prompt[: start.start()] if start else ""
     return Problem(
         id=code_of(row, "task_id", where),
         prompt=prompt,
-        tests=FunctionTests(f"{test}\ncheck({function})\n", function),
+        tests=FunctionTests(f"{before}{test}\ncheck({function})\n", function),
         stop=STOP,
         solutions=(prompt + code_of(row, "canonical_solution", where),),
         prefix=prompt,

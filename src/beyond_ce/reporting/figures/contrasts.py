@@ -10,6 +10,7 @@ from beyond_ce.reporting.figures.style import style
 from beyond_ce.reporting.markdown import heading
 from beyond_ce.reporting.tables import Table
 
+_COLUMNS = ("mean", "ci_low", "ci_high")
 _BETTER, _WORSE, _UNDECIDED = "#009E73", "#D55E00", "#666666"
 
 
@@ -37,7 +38,7 @@ def contrast_plot(table: Table, frame: pd.DataFrame) -> Figure:
             for y, label in enumerate(labels):
                 if label not in cells.index:
                     continue
-                mean, low, high = cells.loc[label, ["mean", "ci_low", "ci_high"]]
+                mean, low, high = (float(cells[name][label]) for name in _COLUMNS)
                 ends = sorted((sign * low, sign * high))
                 color = _BETTER if ends[0] > 0 else _WORSE if ends[1] < 0 else _UNDECIDED
                 ax.plot([low, high], [y, y], color=color, linewidth=1.8)
