@@ -135,13 +135,13 @@ def _harness(samples: Samples, problems: dict[str, dict[str, str]]) -> tuple[flo
         # It wants a sample of each problem that it is given.
         given = [problems[task] for task in dict(samples)]
         for path, lines in zip(texts, (rows, given), strict=True):
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-c", _HARNESS, *map(str, (*texts, HARNESS_WORKERS, TIMEOUT_S))],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
-        results = Path(f"{texts[0]}_results.jsonl").read_text().splitlines()
+        results = Path(f"{texts[0]}_results.jsonl").read_text(encoding="utf-8").splitlines()
         return float(done.stdout), [json.loads(line)["passed"] for line in results]

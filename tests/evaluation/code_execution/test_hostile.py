@@ -6,6 +6,7 @@ Each says `stopped` where a wall has stopped it; what it gets through would show
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,8 @@ def unaffected() -> Iterator[None]:
 
 @pytest.mark.parametrize("attempt", STOPPED.values(), ids=STOPPED)
 def test_a_wall_stops(attempt: str) -> None:
+    if attempt.startswith("syscall") and platform.machine() != "x86_64":
+        pytest.skip("numbers of another machine")
     assert execute(_ATTEMPT.format(f"    {attempt}"), timeout_s=20).stdout == "stopped\n"
 
 

@@ -30,6 +30,7 @@ UNSANDBOXED_VARIABLE = "BEYOND_CE_UNSANDBOXED"
 ENVIRONMENT = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",  # or every thread reserves much of the address space that it may have
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",  # so that a program's sets have the same order in every run
 }
@@ -123,11 +124,15 @@ def _binaries() -> Iterator[str]:
 
 
 def _bubblewrap(binary: str, user: int | None) -> Isolation:
-    version = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.split()
+    version = subprocess.run(
+        [binary, "--version"], capture_output=True, encoding="utf-8"
+    ).stdout.split()
     wrapper = [
         *(binary, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net"),
         *("--unshare-uts", "--unshare-cgroup-try", "--as-pid-1", "--die-with-parent"),
         *("--new-session", "--cap-drop", "ALL"),
+        # First, as an interpreter may be there.
+        *("--size", str(_FOLDER_BYTES), "--tmpfs", "/tmp"),
     ]
     readable = [*_LIBRARIES, _interpreter()]
     if sys.base_prefix != "/usr":
@@ -140,8 +145,7 @@ def _bubblewrap(binary: str, user: int | None) -> Isolation:
     for name in _DEVICES:
         wrapper += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     wrapper += ["--ro-bind", str(_INSIDE), _SHOWN]
-    wrapper += ["--size", str(_FOLDER_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/"]
-    wrapper += ["--chdir", "/tmp"]
+    wrapper += ["--remount-ro", "/", "--chdir", "/tmp"]
     name = _filtered(" ".join(["bubblewrap", *version[1:]]))
     return Isolation(name, tuple(wrapper), user, _SHOWN)
 
@@ -154,7 +158,7 @@ def _failure(found: Isolation) -> str | None:
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=_PROBE_S,
             **as_user(found.user),
         )

@@ -67,7 +67,7 @@ class _Sandbox:
         self.owner = os.getpid()
         self.tests = ""  # name of those that its process of tests has
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(

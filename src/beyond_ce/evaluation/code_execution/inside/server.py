@@ -57,6 +57,7 @@ def main(channel: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
     folder = os.getcwd()
+    content = os.listdir(folder)
     tests = _Tests()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
@@ -67,7 +68,7 @@ def main(channel: int) -> None:
             return
         job = json.loads(message)
         reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
-        reply["clean"] = _is_clean(folder)
+        reply["clean"] = _is_clean(folder, content)
         for descriptor in descriptors:
             os.close(descriptor)
         host.send(json.dumps(reply).encode())
@@ -175,9 +176,9 @@ def _ended(code: int | None, usage: resource.struct_rusage) -> dict[str, Any]:
     return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
 
 
-def _is_clean(folder: str) -> bool:
+def _is_clean(folder: str, content: list[str]) -> bool:
     """Whether nothing of the program is left in the folder that it could write."""
     try:
-        return not os.listdir(folder) and os.stat(folder).st_mode & 0o700 == 0o700
+        return os.listdir(folder) == content and os.stat(folder).st_mode & 0o700 == 0o700
     except OSError:  # it has taken the right to read it
         return False
