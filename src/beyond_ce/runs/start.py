@@ -200,5 +200,5 @@ def _check_source(config: DictConfig, source: DictConfig) -> None:
         if ours.get(key) != theirs.get(key):
             raise UsageError(
                 f"tokenizer.{key}={shown(ours.get(key))}, but the run to start from has "
-                f"{shown(theirs.get(key))}: choose its tokenizer"
+                f"{shown(theirs.get(key))}: choose its tokenizer, or start=random"
             )
