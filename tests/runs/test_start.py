@@ -21,8 +21,14 @@ from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import kept_folder, run_folder, run_hash
 from beyond_ce.runs.kept import keep_weights
-from beyond_ce.runs.source import source_tokenizer, start_weights, weights_digest
-from beyond_ce.runs.start import with_source
+from beyond_ce.runs.source import (
+    check_source,
+    source_folder,
+    source_tokenizer,
+    start_weights,
+    weights_digest,
+)
+from beyond_ce.runs.start import lacks_source, with_source
 from beyond_ce.runs.store import is_done, read_config, read_report
 
 Compose = Callable[..., DictConfig]
@@ -305,3 +311,23 @@ def test_a_table_makes_the_runs_that_its_rows_start_from_first(
     OmegaConf.update(chain, "start.source.start", again, force_add=True)
     levels = Plan(table, "smoke", {job: chain}, "").sources()
     assert [[c.seed for c in level.configs.values()] for level in levels] == [[6], [5]]
+
+
+@pytest.mark.parametrize("tokenizer", ["digit", "subword"])
+def test_kept_starts_are_found_from_any_results_dir(tmp_path: Path, tokenizer: str) -> None:
+    """So that a recipe with such a start trains everywhere, without making the start again."""
+    changes = [f"tokenizer={tokenizer}", "tokenizer.vocab_size=320"]
+    start = f"start.overrides={changes}"
+    for seed in range(3):
+        config = compose(
+            [
+                *("experiment=ntl/arithmetic/cpu", f"seed={seed}", start, *changes),
+                *(f"results_dir={tmp_path}", f"cache_dir={tmp_path}"),
+            ]
+        )
+        config = with_source(config)
+        assert not lacks_source(config)
+        check_source(config)
+        assert source_folder(config) == CONF_DIR.parent / "results" / "reports" / run_hash(
+            config.start.source
+        )
