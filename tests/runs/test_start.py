@@ -139,7 +139,7 @@ def test_a_value_head_starts_from_a_text_model_and_back(starting: Compose) -> No
             assert torch.equal(tensor, source.state_dict()[key]), key
     back = with_source(starting(value, "head=lm", "loss=ce"))
     run(back.start.source)
-    with pytest.raises(UsageError, match=r"the model's decoder\.\S+ is .*, but .* no such weights"):
+    with pytest.raises(UsageError, match=r"has no such weights for decoder\.\S+, the model"):
         run(back)
 
 
@@ -193,9 +193,15 @@ def test_what_cannot_be_started_from_is_one_line(starting: Compose, tmp_path: Pa
     run(config.start.source)
     larger = starting([])
     larger.model.d_model = 128
-    with pytest.raises(UsageError, match=r"the model's .* choose a model of its size") as error:
+    with pytest.raises(
+        UsageError, match=r"has .* for .*, the model .*: choose a model of its size"
+    ) as error:
         run(larger)
     assert "\n" not in str(error.value)
+    shallower = with_source(starting(["model.num_layers=2"], "model.num_layers=1"))
+    run(shallower.start.source)
+    with pytest.raises(UsageError, match="choose a model of its size, or start=random"):
+        run(shallower)
     decoder = starting([])
     decoder.model = compose(["model=decoder_smallest"]).model
     with pytest.raises(UsageError, match="has a T5, from which model Decoder cannot start"):

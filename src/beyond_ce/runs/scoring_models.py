@@ -89,7 +89,7 @@ def score_model(splits: Sequence[str], overrides: Sequence[str]) -> Scores:
 def _end_ids(name: str) -> Iterable[int]:
     """The tokens that end a text of a model of transformers, besides its tokenizer's."""
     try:
-        ends = GenerationConfig.from_pretrained(name).eos_token_id
+        ends = GenerationConfig.from_pretrained(name, trust_remote_code=False).eos_token_id
     except (OSError, ValueError):  # most models have none of their own
         return []
     return [ends] if isinstance(ends, int) else ends or []
