@@ -627,8 +627,11 @@ def test_json_has_one_reader() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\bjson\.loads?\(", path.read_text(encoding="utf-8"))
     }
-    # The generator's two processes talk to each other in JSON.
-    assert users == {"storage/reading.py", "data/deepmind_generator.py", "data/generation.py"}
+    # Processes talk to each other in JSON: the generator's, and those of the sandbox.
+    talk = {"data/deepmind_generator.py", "data/generation.py", "benchmarks/sandbox.py"}
+    sandbox = {"sandbox.py", "inside/server.py", "inside/wire.py"}
+    talk |= {f"evaluation/code_execution/{name}" for name in sandbox}
+    assert users == {"storage/reading.py"} | talk
 
 
 def test_every_data_set_is_above() -> None:
@@ -638,7 +641,7 @@ def test_every_data_set_is_above() -> None:
     as_hub_corpus = {"books", "github_code", "wikipedia"}
     as_arithmetic = {"mathematics"}
     without_files = {"multiplication", "python_docs", "python_source", "sums"}
-    without_files |= {"code_tasks", "contest_tasks"}
+    without_files |= {"code_tasks", "contest_tasks", "expressions"}
     names = {path.stem for path in (CONF_DIR / "dataset").glob("*.yaml")}
     bases = {re.sub("_(100k|all|packed)$", "", name) for name in names}
     assert bases == damaged | as_hub_corpus | as_arithmetic | without_files
