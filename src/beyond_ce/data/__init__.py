@@ -2,6 +2,7 @@
 
 from beyond_ce.data.arithmetic import Arithmetic
 from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
+from beyond_ce.data.continuations import Continuations
 from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example
 from beyond_ce.data.expressions import Expressions
@@ -32,6 +33,7 @@ __all__ = [
     "CodeContests",
     "CodeTasks",
     "ContestTasks",
+    "Continuations",
     "Corpus",
     "DataSet",
     "Example",
