@@ -38,14 +38,15 @@ def main() -> None:
     parser.add_argument(
         "--max-seeds",
         type=int,
-        default=MAX_SEEDS,
-        help=f"of a row with --seeds auto, default: {MAX_SEEDS}",
+        help=f"of a row with --seeds {AUTO}, default: {MAX_SEEDS}",
     )
     args = parser.parse_intermixed_args()
     if args.jobs is not None and args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: give at least 1")
-    if args.max_seeds < 1:
+    if args.max_seeds is not None and args.max_seeds < 1:
         raise UsageError(f"--max-seeds {args.max_seeds}: give at least 1")
+    if args.max_seeds is not None and args.seeds != AUTO:
+        raise UsageError(f"--max-seeds is for --seeds {AUTO}, which runs as many as are needed")
     todo = plans(args)
     for plan in todo:
         check_configs(plan)
@@ -77,18 +78,29 @@ def main() -> None:
     for plan in todo:
         if plan.missing():
             check_writable(plan.results / "runs", "set results_dir to a writable folder")
-    failures = []
+    failed_runs = 0
+    unmade = []
     for plan in todo:
-        failed = run_missing(plan)
-        if args.seeds == AUTO and not failed:
-            later, lines = second_stage(plan, args.max_seeds)
-            print("\n".join(lines))
-            failed = run_missing(later)
-        failures += failed
+        try:
+            failed = run_missing(plan)
+            if args.seeds == AUTO and not failed:
+                later, lines = second_stage(plan, args.max_seeds or MAX_SEEDS)
+                print("\n".join(lines))
+                failed = run_missing(later)
+        except UsageError as error:
+            if len(todo) == 1:
+                raise
+            print(f"error: {plan.table.id}: {error}", file=sys.stderr)
+            unmade.append(plan.table.id)  # one without its data must not keep back the others
+            continue
+        failed_runs += len(failed)
         if plan.any_done():
             print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
-    if failures:
-        print(f"{len(failures)} runs failed; start the same command again", file=sys.stderr)
+    if unmade:
+        print(f"not made, see above: {', '.join(unmade)}", file=sys.stderr)
+    if failed_runs:
+        print(f"{failed_runs} runs failed; start the same command again", file=sys.stderr)
+    if unmade or failed_runs:
         sys.exit(1)
 
 
