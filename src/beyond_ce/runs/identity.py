@@ -51,9 +51,13 @@ def definition(config: DictConfig) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
+    return _definition(plain)
+
+
+def _definition(plain: dict[Any, Any]) -> dict[str, Any]:
     if "baseline" in plain:
         plain = {key: plain[key] for key in _HASHED_FOR_BASELINE}
-    start = plain.pop("start", None)
+    start = plain.get("start")
 
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
@@ -73,9 +77,9 @@ def definition(config: DictConfig) -> dict[str, Any]:
             kept[key] = value
         return kept
 
-    defined = prune(plain, "")
+    defined = prune({key: value for key, value in plain.items() if key != "start"}, "")
     if start is not None:
-        source = definition(OmegaConf.create(start["source"]))
+        source = _definition(start["source"])
         defined["start"] = {**{key: start[key] for key in _HASHED_OF_START}, "source": source}
     return defined
 

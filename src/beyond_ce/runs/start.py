@@ -7,6 +7,7 @@ The optimizer always starts afresh.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,10 +89,17 @@ class FromRun(Start):
         if self.source is not None:
             return config
         seed = config.seed if self.seeds is None else self.seeds[config.seed % len(self.seeds)]
-        source = compose([f"experiment={self.experiment}", *self.overrides, f"seed={seed}"])
+        source = _composed(f"experiment={self.experiment}", *self.overrides).copy()
+        source.seed = seed
         for key in _PLACES:
             OmegaConf.update(source, key, OmegaConf.select(config, key), merge=False)
         return _changed(config, with_source(source))
+
+
+@functools.lru_cache(maxsize=32)
+def _composed(*overrides: str) -> DictConfig:
+    """Composing takes a fraction of a second, and all seeds of a table start from few recipes."""
+    return compose(overrides)
 
 
 class FromCheckpoint(Start):
