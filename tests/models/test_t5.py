@@ -12,6 +12,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditional
 from beyond_ce.errors import UsageError
 from beyond_ce.models import T5
 from beyond_ce.models.heads import LMHead
+from beyond_ce.models.rms_norm import RMSNorm
+from beyond_ce.models.t5 import _position_bias
 
 PAD, EOS, VOCAB = 0, 1, 40
 PROMPTS = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
@@ -74,6 +76,32 @@ def test_equals_transformers(tmp_path: Path, v1_1: bool, spare_rows: int) -> Non
             ours = model.get_parameter(name)
             torch.testing.assert_close(ours.grad, parameter.grad, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model.embedding.weight.grad, theirs.shared.weight.grad)
+
+
+def test_no_layer_norm_of_transformers_is_left(tmp_path: Path) -> None:
+    for model in (make(), make(pretrained=checkpoint(tmp_path))):
+        norms = [module for name, module in model.named_modules() if name.endswith("norm")]
+        assert len(norms) == 2 * 2 + 2 * 3 + 2
+        assert all(isinstance(norm, RMSNorm) for norm in norms)
+
+
+@pytest.mark.parametrize("length", [1, 5, 40, 300])
+def test_position_bias_is_that_of_transformers(length: int) -> None:
+    model = make()
+    for stack in (model.encoder, model.decoder):
+        expected = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)
+        assert torch.equal(_position_bias(stack, length), expected)
+
+
+def test_trains_after_inference_at_the_same_lengths() -> None:
+    model = make()
+    batch = model.make_batch([[5] * 17], [[6] * 17])
+    with torch.inference_mode():
+        model.trunk(batch)
+    model.trunk(batch).sum().backward()
+    for stack in (model.encoder, model.decoder):
+        weight = stack.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        assert weight.grad is not None
 
 
 def test_random_weights_are_those_of_transformers() -> None:
