@@ -23,7 +23,7 @@ def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     for key in ("samples_per_s", "padding", "validation_loss"):
         assert figures[key].keys() == TRAINERS
         assert all(math.isfinite(value) and value > 0 for value in figures[key].values())
-    for key in ("ratio", "ratio_range"):
+    for key in ("ratio", "ratio_range", "cpu_ratio", "cpu_ratio_range"):
         assert figures[key].keys() == TRAINERS - {"ours"}
     assert figures["bar"] == {"seq2seq_trainer": 1.2}
     settings = {"steps": 3, "repeats": 2, "batch_size": 8, "threads": 1}
@@ -31,9 +31,19 @@ def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     assert figures.keys() >= {"versions", "hardware", "commit"}
 
 
-def test_ratio_lies_within_its_range(figures: dict) -> None:
-    for name, (low, high) in figures["ratio_range"].items():
-        assert low <= figures["ratio"][name] <= high
+@pytest.mark.parametrize("ratio", ["ratio", "cpu_ratio"])
+def test_ratio_lies_within_its_range(figures: dict, ratio: str) -> None:
+    for name, (low, high) in figures[f"{ratio}_range"].items():
+        assert 0 < low <= figures[ratio][name] <= high
+
+
+def test_ratios_are_medians_of_the_repeats() -> None:
+    ours, random, grouped = [6.0, 8.0, 10.0], [3.0, 2.0, 10.0], [6.0, 16.0, 5.0]
+    rates = {"ours": ours, "seq2seq_trainer": random, "seq2seq_trainer_grouped": grouped}
+    assert benchmark._ratios(rates, "cpu_ratio") == {
+        "cpu_ratio": {"seq2seq_trainer": 2.0, "seq2seq_trainer_grouped": 1.0},
+        "cpu_ratio_range": {"seq2seq_trainer": [1.0, 4.0], "seq2seq_trainer_grouped": [0.5, 2.0]},
+    }
 
 
 def test_both_models_have_the_same_loss_before_training(figures: dict) -> None:
