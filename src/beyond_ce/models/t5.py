@@ -229,7 +229,8 @@ class T5State(DecodingState):
 
     def __init__(self, bias: Tensor, memory: list[KeysValues], memory_bias: Tensor) -> None:
         self.bias = bias
-        self.memory = memory
+        # Contiguous, because the matrix products would copy them at every step.
+        self.memory = [(k.contiguous(), v.contiguous()) for k, v in memory]
         self.memory_bias = memory_bias
         self.cache: list[KeysValues] = []
         """Of the tokens that the decoder has read, for each block."""
