@@ -3,7 +3,8 @@
 All train t5_tiny on the same sums, each pair once, from the same weights, with the same AdamW,
 clipping and loss; none evaluates, logs or saves meanwhile. They differ in what comes with a
 trainer: the batches (transformers' are random, or grouped by length), the T5, the loss's code, the
-loop. They take turns. Figures are medians over the repeats; a ratio is the median of the ratios
+loop, and what our trainer asks of the memory allocator. So each has a process of its own. They take
+turns. Figures are medians over the repeats; a ratio is the median of the ratios
 within a repeat, with the lowest and the highest as its range.
 
 On a machine that is busy with other work, read the ratios of CPU time, with --threads 1: threads
@@ -19,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +56,17 @@ def main(args: list[str]) -> dict[str, Any]:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(args)
-    with tempfile.TemporaryDirectory() as cache_dir:
-        config = _config(options, cache_dir)
-        prepared = prepare(config)
-        prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
-        runs = {"ours": partial(_run_ours, config, prepared)}
-        runs |= {
-            name: partial(_run_peer, config, prepared, sampling) for name, sampling in PEERS.items()
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in runs}
-        cpu: dict[str, list[float]] = {name: [] for name in runs}  # samples per second of CPU time
-        facts: dict[str, dict[str, float]] = {}
+    names = ["ours", *PEERS]
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}  # samples per second of CPU time
+    facts: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as cache_dir, ExitStack() as stack:
+        config, prepared = _prepare(options, cache_dir)
+        start_process = partial(get_context("spawn").Pool, 1)
+        processes = {name: stack.enter_context(start_process()) for name in names}
         for repeat in range(1, options.repeats + 1):
-            for name, run in runs.items():
-                ends, facts[name] = run()
+            for name, process in processes.items():
+                ends, facts[name] = process.apply(_run, (name, options, cache_dir))
                 samples = options.steps * options.batch_size
                 for kind, rates in enumerate((speeds, cpu)):
                     rates[name].append(samples / (ends[-1][kind] - ends[WARMUP_STEPS][kind]))
@@ -113,6 +113,23 @@ def _config(options: argparse.Namespace, cache_dir: str) -> DictConfig:
         trainer.accelerator=cpu trainer.progress=false
         """.split()
     )
+
+
+def _prepare(options: argparse.Namespace, cache_dir: str) -> tuple[DictConfig, Prepared]:
+    """The config and its data, as many rows as the steps take."""
+    config = _config(options, cache_dir)
+    prepared = prepare(config)
+    prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
+    return config, prepared
+
+
+def _run(name: str, options: argparse.Namespace, cache_dir: str) -> Run:
+    """In a process of its own: what `name` measures."""
+    config, prepared = _prepare(options, cache_dir)
+    torch.set_num_threads(options.threads)
+    if name == "ours":
+        return _run_ours(config, prepared)
+    return _run_peer(config, prepared, PEERS[name])
 
 
 class Stopwatch(LambdaLR):
