@@ -11,10 +11,10 @@ from beyond_ce.configuration import build
 
 @command(config="train")
 def main(config: DictConfig) -> None:
-    from beyond_ce.data import Corpus  # slow to import: --help and config errors come first
+    from beyond_ce.data import PackedData  # slow to import: --help and config errors come first
 
     data = build(config.dataset, "dataset")
-    corpus = isinstance(data, Corpus)
+    corpus = isinstance(data, PackedData)
     for split, examples in data.load().items():
         print(f"{split}: {len(examples)} {'documents' if corpus else 'examples'}")
     if corpus:

@@ -250,6 +250,7 @@ def readers_names(path: Path) -> dict[str, Any]:
     )
     names = {
         "README.md": {"prompts": [[5, 6, 7], [8, 9]]},
+        "running.md": {},
         "use_parts.md": {
             "model": model, "input_ids": input_ids, "arguments": arguments, "rows": [row] * 8
         },
@@ -286,8 +287,13 @@ def test_the_python_of_the_page_on_parts(run: Callable[[Path], dict[str, Any]]) 
     assert set(names["terms"]) == {"ce", "head2/ce", "head3/ce", "head4/ce"}
 
 
+def test_the_python_of_the_page_on_runs(run: Callable[[Path], dict[str, Any]]) -> None:
+    found = run(ROOT / "docs" / "running.md")["found"]
+    assert (found.verdict, found.stdout) == ("passed", "144\n")
+
+
 def test_no_python_stands_untested() -> None:
-    tested = {"README.md", "use_parts.md"}
+    tested = {"README.md", "use_parts.md", "running.md"}
     assert {path.name for path in DOCUMENTS if blocks(path, "python")} == tested
 
 

@@ -175,6 +175,11 @@ def test_where_and_how_fast_does_not_rename_a_run(override: str) -> None:
     assert run_hash(compose([override])) == run_hash(compose())
 
 
+def test_the_place_of_data_within_data_does_not_rename_a_run() -> None:
+    packed = ["dataset=code_tasks_packed"]
+    assert run_hash(compose([*packed, "cache_dir=/elsewhere"])) == run_hash(compose(packed))
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -10,7 +10,7 @@ import pytest
 from choices import choices, is_preset
 
 from beyond_ce.configuration import build, compose
-from beyond_ce.data import Corpus
+from beyond_ce.data import PackedData
 
 NAMES = choices("dataset")
 NEEDED = {"hub_corpus": ["dataset.hub=a/b"], "text_files": [f"dataset.path={__file__}"]}
@@ -38,7 +38,7 @@ def test_it_has_what_a_run_asks_of_it(name: str, made: dict[str, Any]) -> None:
     assert data.test_splits and not {"train", "validation"} & set(data.test_splits)
     for method in ("fingerprint", "load"):
         assert not inspect.signature(getattr(data, method)).parameters
-    if isinstance(data, Corpus):
+    if isinstance(data, PackedData):
         assert data.sequence_length > 1
 
 

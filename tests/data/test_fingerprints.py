@@ -62,6 +62,38 @@ from beyond_ce.data import cache, files
             ["wikipedia"],
             "01035a11efd88991792eab7af580431787abaabb81e86728ec4bd73c9b2c2eec",
         ),
+        (
+            ["humaneval"],
+            "3825a745f7f27b575b3e1dbff27451f8f2c8a4313353fd30ba12ce82133a106a",
+        ),
+        (
+            ["mbpp"],
+            "775e763d4b623761c8d7fea272c043602252776e3dee563b00f42eb6d35e43c0",
+        ),
+        (
+            ["apps"],
+            "48531584a3b065130753efac47febd7c510cba5452576121d7bc76a69aae4913",
+        ),
+        (
+            ["code_contests"],
+            "0989a46df54c7653e256751eba04d6cf2d1006db425f12b5e8e1419b045f8b5a",
+        ),
+        (
+            ["code_contests_packed"],
+            "39a3f7dbe7fcba0171613b689680c1e5a99974d45973124ef46ebc4f5f24c88d",
+        ),
+        (
+            ["code_tasks"],
+            "ae7bebd67e274d0bc2b14f497b817b78fccfecb678b04d0bf2c723f9e7762ba7",
+        ),
+        (
+            ["code_tasks_packed"],
+            "cb61705d2a760da6a67073c7e6a968e9755293f3a9e174cb912ca8df44a7aedc",
+        ),
+        (
+            ["contest_tasks"],
+            "ac3e5375676aeba2e9cffa0bdf980c8c278e499d88962d3c0744d9deea2833de",
+        ),
     ],
 )
 def test_default_settings(
@@ -74,7 +106,13 @@ def test_default_settings(
     assert data.fingerprint() == fingerprint
 
 
-@pytest.mark.parametrize("name", ["gsm8k", "multirc", "books", "github_code", "wikipedia"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gsm8k", "multirc", "books", "github_code", "wikipedia"),
+        *("humaneval", "mbpp", "apps", "code_contests", "code_contests_packed"),
+    ],
+)
 def test_data_of_the_hub_count_by_their_commit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BEYOND_CE_DATA", raising=False)
     found = set()
@@ -114,6 +152,10 @@ LINES = {
     "multirc": {name: '{"idx": 1}\n' for name in JSON_LINES[::2]},
     "books": {"rows.jsonl": '{"text": "one"}\n'},
     "text_files": {"a.txt": "one\n", "b.txt": "two\n"},
+    "humaneval": {"rows.jsonl": '{"task_id": "o1"}\n'},
+    "mbpp": {"rows.jsonl": '{"task_id": 1}\n'},
+    "apps": {name: '{"question": "one"}\n' for name in JSON_LINES[:2]},
+    "code_contests": {name: '{"name": "one"}\n' for name in JSON_LINES},
     "mathematics": {},
     "arithmetic": {},
 }

@@ -18,8 +18,12 @@ TARGET = np.array([1.0, 4.0, 2.0, 0.0])
     [
         ("mae", (0 + 1 + 4 + 10) / 4),
         ("median_ae", 2.5),
+        ("log_median_ae", math.log10(3.5)),
         ("mse", (0 + 1 + 16 + 100) / 4),
         ("rmse", 117**0.5 / 2),
+        # targets are at most 4 in size, so that none of the predictions exceeds the cap of 40
+        ("capped_mae", (0 + 1 + 4 + 10) / 4),
+        ("capped_r2", 1 - 117 / 8.75),
         # mean 1.75, SS_tot = .5625 + 5.0625 + .0625 + 3.0625
         ("r2", 1 - 117 / 8.75),
         # the zero target is left out
@@ -28,6 +32,15 @@ TARGET = np.array([1.0, 4.0, 2.0, 0.0])
 )
 def test_by_hand(name, value):
     assert metrics.DISTANCES[name](PREDICTED, TARGET) == pytest.approx(value)
+
+
+def test_outliers_are_capped_at_ten_times_the_largest_target():
+    target = np.array([4.0, -2.0, 1.0])
+    predicted = np.array([41.0, -4000.0, 40.0])
+    assert list(metrics.capped(predicted, target)) == [40, -40, 40]
+    assert metrics.capped_mae(predicted, target) == pytest.approx((36 + 38 + 39) / 3)
+    # mean 1, SS_tot = 9 + 9 + 0
+    assert metrics.capped_r2(predicted, target) == 1 - (36**2 + 38**2 + 39**2) / 18
 
 
 def test_log_scale_counts_decades_through_zero():
@@ -59,9 +72,9 @@ def test_correlations_agree_with_scipy(pair):
 @given(pair=pairs)
 def test_a_perfect_prediction_has_no_distance(pair):
     target = pair[1]
-    for name in ("mae", "median_ae", "mse", "rmse", "log_mae"):
+    for name in ("mae", "capped_mae", "median_ae", "log_median_ae", "mse", "rmse", "log_mae"):
         assert metrics.DISTANCES[name](target, target) == 0
-    for name in ("r2", "log_r2"):
+    for name in ("r2", "capped_r2", "log_r2"):
         value = metrics.DISTANCES[name](target, target)
         assert math.isnan(value) if np.ptp(target) == 0 else value == 1
 

@@ -80,7 +80,10 @@ def test_how_each_kind_of_answer_counts():
     assert scores["accuracy"] == pytest.approx(2 / 5)
     assert scores["invalid"] == pytest.approx(1 / 5)
     assert scores["wrong_length"] == pytest.approx(2 / 5)
+    assert scores["within_1"] == pytest.approx(3 / 5)
     assert scores["mae"] == pytest.approx((111 + 1) / 4)
+    assert scores["outliers"] == 1 / 5  # 123 is more than ten times 12
+    assert scores["capped_mae"] == pytest.approx((120 - 12 + 1) / 4)
     assert "r2" not in scores  # constant targets
     assert not any("@" in name or name.startswith("task_mean") for name in scores)
 
@@ -129,7 +132,8 @@ def test_several_tasks_are_scored_apart_and_averaged_unweighted():
 
 def test_nothing_valid_leaves_the_shares_alone():
     scores = score(read_numbers(frame(["?", ""], ["1", "2"])))
-    assert scores == {"accuracy": 0, "invalid": 1, "wrong_length": 0, "clipped": 0}
+    shares = dict.fromkeys(["accuracy", "within_1", "wrong_length", "clipped", "outliers"], 0)
+    assert scores == {"invalid": 1} | shares
 
 
 def test_an_answer_that_is_no_number_is_refused():

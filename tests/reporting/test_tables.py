@@ -148,9 +148,9 @@ def test_table_2_has_all_rows_and_numbers_of_the_paper():
             weight = row.paper.get("lambda")
             same = paper["lambda"].isna() if weight is None else paper["lambda"] == weight
             line = paper[(paper["loss"] == row.paper["loss"]) & same & (paper["split"] == split)]
-            assert frame[row.label, f"{split}/mae"] == line["MAE"].item()
+            assert frame[row.label, f"{split}/capped_mae"] == line["MAE"].item()
             assert frame[row.label, f"{split}/accuracy"] == line["accuracy"].item()
-            assert frame[row.label, f"{split}/r2"] == line["R2"].item()
+            assert frame[row.label, f"{split}/capped_r2"] == line["R2"].item()
 
 
 def test_the_parts_of_the_tokenizer_gap_add_up():
@@ -174,7 +174,11 @@ def two_experiments(table):
             columns=[Column("rmse", "RMSE", ".1f", "lower", "RMSE")],
         )
     ]
-    table.rows[1].overrides_for = {"toy/jokes": ["loss.weight=2"]}
+    table.rows[1].overrides_for = {
+        "toy/jokes": ["loss.weight=2"],
+        "toy/jokes/cpu": ["b=3"],
+        "toy/jokes/gpu": ["b=4"],
+    }
     return table
 
 
@@ -192,6 +196,7 @@ def test_a_job_per_row_experiment_and_seed(two_experiments):
         "loss=ntl",
         "loss.weight=0.5",
         "loss.weight=2",
+        "b=3",
         "a=1",
     )
 
@@ -234,11 +239,11 @@ def test_a_row_may_have_another_model_at_each_scale(two_experiments):
     # After the row's own, before those for one experiment and those of the command line.
     assert cpu == [
         (*row, "model=small", "loss.weight=1", "a=1"),
-        (*row, "model=small", "loss.weight=1", "loss.weight=2", "a=1"),
+        (*row, "model=small", "loss.weight=1", "loss.weight=2", "b=3", "a=1"),
     ]
     assert gpu == [
         (*row, "model=large", "a=1"),
-        (*row, "model=large", "loss.weight=2", "a=1"),
+        (*row, "model=large", "loss.weight=2", "b=4", "a=1"),
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.reporting.tables import load_table
 from beyond_ce.reproduction.cost import estimate_line, gpu_hours, rough, table_gpu_hours
 from beyond_ce.reproduction.plan import plan
 
@@ -52,6 +53,8 @@ def test_numbers_are_rough() -> None:
 @pytest.mark.parametrize("table_id", TABLES)
 def test_the_readme_has_the_estimate(table_id: str) -> None:
     (line,) = re.findall(rf"^\| `{table_id}` \|.*$", README, re.MULTILINE)
-    planned = plan(table_id, "paper")
-    expected = "–" if planned.table.measure else rough(table_gpu_hours(planned))
+    expected = "–"
+    if "paper" in load_table(CONF_DIR / "table" / f"{table_id}.yaml").seeds:
+        planned = plan(table_id, "paper")
+        expected = "–" if planned.table.measure else rough(table_gpu_hours(planned))
     assert line.split("|")[-2].strip() == expected

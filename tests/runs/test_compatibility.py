@@ -13,7 +13,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
-from beyond_ce.data import Corpus
+from beyond_ce.data import PackedData, PackedPrograms, ProgramData
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators
 from beyond_ce.runs.compatibility import check_parts
@@ -85,9 +85,13 @@ def paired(dataset: str, evaluator: str) -> DictConfig:
 @pytest.mark.parametrize("dataset", choices("dataset"))
 def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evaluator: str) -> None:
     config = paired(dataset, evaluator)
-    is_corpus = issubclass(get_class(config.dataset._target_), Corpus)
+    data = get_class(config.dataset._target_)
+    has = {"problem"} if issubclass(data, ProgramData | PackedPrograms) else set()
+    has.add("text" if issubclass(data, PackedData) else "answer")
     of_documents = evaluator in ("held_out", "self_speculation", "held_out_and_speculation")
-    if is_corpus == of_documents:
+    with_data = evaluator in ("humaneval", "mbpp", "apps", "code_contests")
+    needs = "problem" if evaluator == "programs" else "text" if of_documents else "answer"
+    if with_data or needs in has:
         check_parts(config)
         return
     with pytest.raises(UsageError) as error:
@@ -126,8 +130,9 @@ def test_a_baseline_needs_an_evaluator_of_numbers(evaluator: str) -> None:
     if evaluator == "number_answers":
         check_parts(config)
         return
-    if "text" in target("evaluator", evaluator).reads(config.evaluator):
-        config.dataset = settings("dataset", "python_source")
+    reads = target("evaluator", evaluator).reads(config.evaluator)
+    if "text" in reads or "problem" in reads:
+        config.dataset = settings("dataset", "python_source" if "text" in reads else "code_tasks")
     with pytest.raises(UsageError, match=r"baseline Mean .* \w+ does not score.*number_answers$"):
         check_parts(config)
 

@@ -21,8 +21,14 @@ from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import kept_folder, run_folder, run_hash
 from beyond_ce.runs.kept import keep_weights
-from beyond_ce.runs.source import source_tokenizer, start_weights, weights_digest
-from beyond_ce.runs.start import with_source
+from beyond_ce.runs.source import (
+    check_source,
+    source_folder,
+    source_tokenizer,
+    start_weights,
+    weights_digest,
+)
+from beyond_ce.runs.start import lacks_source, with_source
 from beyond_ce.runs.store import is_done, read_config, read_report
 
 Compose = Callable[..., DictConfig]
@@ -133,7 +139,7 @@ def test_a_value_head_starts_from_a_text_model_and_back(starting: Compose) -> No
             assert torch.equal(tensor, source.state_dict()[key]), key
     back = with_source(starting(value, "head=lm", "loss=ce"))
     run(back.start.source)
-    with pytest.raises(UsageError, match=r"the model's decoder\.\S+ is .*, but .* no such weights"):
+    with pytest.raises(UsageError, match=r"has no such weights for decoder\.\S+, the model"):
         run(back)
 
 
@@ -187,9 +193,15 @@ def test_what_cannot_be_started_from_is_one_line(starting: Compose, tmp_path: Pa
     run(config.start.source)
     larger = starting([])
     larger.model.d_model = 128
-    with pytest.raises(UsageError, match=r"the model's .* choose a model of its size") as error:
+    with pytest.raises(
+        UsageError, match=r"has .* for .*, the model .*: choose a model of its size"
+    ) as error:
         run(larger)
     assert "\n" not in str(error.value)
+    shallower = with_source(starting(["model.num_layers=2"], "model.num_layers=1"))
+    run(shallower.start.source)
+    with pytest.raises(UsageError, match="choose a model of its size, or start=random"):
+        run(shallower)
     decoder = starting([])
     decoder.model = compose(["model=decoder_smallest"]).model
     with pytest.raises(UsageError, match="has a T5, from which model Decoder cannot start"):
@@ -305,3 +317,23 @@ def test_a_table_makes_the_runs_that_its_rows_start_from_first(
     OmegaConf.update(chain, "start.source.start", again, force_add=True)
     levels = Plan(table, "smoke", {job: chain}, "").sources()
     assert [[c.seed for c in level.configs.values()] for level in levels] == [[6], [5]]
+
+
+@pytest.mark.parametrize("tokenizer", ["digit", "subword"])
+def test_kept_starts_are_found_from_any_results_dir(tmp_path: Path, tokenizer: str) -> None:
+    """So that a recipe with such a start trains everywhere, without making the start again."""
+    changes = [f"tokenizer={tokenizer}", "tokenizer.vocab_size=320"]
+    start = f"start.overrides={changes}"
+    for seed in range(3):
+        config = compose(
+            [
+                *("experiment=ntl/arithmetic/cpu", f"seed={seed}", start, *changes),
+                *(f"results_dir={tmp_path}", f"cache_dir={tmp_path}"),
+            ]
+        )
+        config = with_source(config)
+        assert not lacks_source(config)
+        check_source(config)
+        assert source_folder(config) == CONF_DIR.parent / "results" / "reports" / run_hash(
+            config.start.source
+        )

@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -26,13 +27,25 @@ from beyond_ce.batches.prompt_answer import tokenize
 from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from beyond_ce.checkpoints.checkpoint import llama_config
 from beyond_ce.configuration import CONF_DIR, build, compose
-from beyond_ce.data import GSM8K, Arithmetic, HubCorpus, MultiRC, RJokes, TextFiles
+from beyond_ce.data import (
+    APPS,
+    GSM8K,
+    MBPP,
+    Arithmetic,
+    CodeContests,
+    HubCorpus,
+    HumanEval,
+    MultiRC,
+    RJokes,
+    TextFiles,
+)
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.data.example import Example
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reproduction.figures import read_csv
 from beyond_ce.runs.scoring import save_scores, score
 from beyond_ce.runs.store import is_done, read_config, read_report, write_report
+from beyond_ce.storage.shards import Shards
 from beyond_ce.storage.untrusted import read_yaml
 from beyond_ce.tokenizers import BPETokenizer, DigitTokenizer, PretrainedTokenizer, Tokenizer
 from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
@@ -188,6 +201,15 @@ def packed(folder: Path) -> PackedTokens:
     return PackedTokens(folder, 2)
 
 
+def shards(folder: Path) -> Shards:
+    return Shards(folder, {"problem": pa.string(), "sample": pa.int64()})
+
+
+def fill_shards(folder: Path) -> None:
+    for start in (0, 9):
+        shards(folder).append([{"problem": f"p{i}", "sample": i} for i in range(start, start + 9)])
+
+
 TOKENIZER = DigitTokenizer(vocab_size=400)
 
 
@@ -257,6 +279,31 @@ def corpus(kind: type, folder: Path, **settings: Any) -> object:
     return made.identity(), list(made.documents())
 
 
+FUNCTION = {
+    "task_id": "a/1", "prompt": "def f():\n", "entry_point": "f",
+    "canonical_solution": "    return 1\n", "test": "def check(f):\n    assert f()\n",
+}  # fmt: skip
+SENTENCE = {
+    "task_id": 11, "text": "Give 1.", "code": "def f(): return 1", "test_setup_code": "",
+    "test_list": ["assert f() == 1"] * 3,
+}  # fmt: skip
+EXERCISE = {
+    "problem_id": 1, "question": "Print 1.", "difficulty": "introductory", "starter_code": "",
+    "solutions": '["print(1)"]', "input_output": '{"inputs": [""], "outputs": ["1"]}',
+}  # fmt: skip
+CASES = {"input": ["1"], "output": ["1"]}
+CONTEST = {
+    "name": "one", "description": "Print it.", "public_tests": CASES, "private_tests": CASES,
+    "generated_tests": CASES, "solutions": {"language": [3], "solution": ["print(1)"]},
+    "incorrect_solutions": {"language": [3], "solution": ["print(0)"]},
+}  # fmt: skip
+
+
+def benchmark(kind: type, folder: Path, **settings: Any) -> object:
+    made = kind(path=folder, cache_dir=folder.with_name("cache"), **settings)
+    return made.fingerprint(), made.load()
+
+
 def prompts(folder: Path) -> object:
     path = ROOT / "scripts" / "generate.py"
     spec = importlib.util.spec_from_file_location("generate", path)
@@ -283,6 +330,7 @@ KINDS: dict[str, Kind] = {
     ),
     "a run's checkpoint": Kind("last.ckpt", run_checkpoint, resume_checkpoint),
     "scores": Kind("evaluation/test.json", scores, score_from_files, ("infinite",)),
+    "a batch of samples": Kind("000001.parquet", fill_shards, lambda f: shards(f).read()),
     "a tokenizer's settings": Kind("tokenizer.json", tokenizer, Tokenizer.load),
     "a tokenizer's vocabulary": Kind("tokenizer.model", tokenizer, Tokenizer.load),
     "a vocabulary from elsewhere": Kind(
@@ -346,6 +394,40 @@ KINDS: dict[str, Kind] = {
             RJokes, f, validation_size=2, max_train=None, max_test=None, max_characters=99
         ),
         ("half",),
+    ),
+    "HumanEval": Kind(
+        "rows.jsonl",
+        lambda f: write(f, rows__jsonl=lines(FUNCTION, FUNCTION, FUNCTION)),
+        lambda f: benchmark(HumanEval, f),
+    ),
+    "HumanEval's parquet": Kind(
+        "rows.parquet",
+        lambda f: (f.mkdir(), pd.DataFrame([FUNCTION] * 9).to_parquet(f / "rows.parquet"))[0],
+        lambda f: benchmark(HumanEval, f),
+    ),
+    "MBPP": Kind(
+        "rows.jsonl",
+        lambda f: write(f, rows__jsonl=lines(*({**SENTENCE, "task_id": n} for n in (11, 12, 601)))),
+        lambda f: benchmark(MBPP, f),
+    ),
+    "APPS": Kind(
+        "test.jsonl",
+        lambda f: write(f, test__jsonl=lines(EXERCISE, EXERCISE, EXERCISE)),
+        lambda f: benchmark(
+            APPS, f, difficulties=["introductory"], max_solutions=None, validation_share=0.1
+        ),
+    ),
+    "CodeContests": Kind(
+        "test.jsonl",
+        lambda f: write(f, test__jsonl=lines(CONTEST, CONTEST, CONTEST)),
+        lambda f: benchmark(
+            CodeContests,
+            f,
+            max_solutions=None,
+            max_characters=None,
+            validation_share=0.1,
+            test_share=0.1,
+        ),
     ),
     "rows": Kind(
         "rows.jsonl",
@@ -545,16 +627,21 @@ def test_json_has_one_reader() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\bjson\.loads?\(", path.read_text(encoding="utf-8"))
     }
-    # The generator's two processes talk to each other in JSON.
-    assert users == {"storage/reading.py", "data/deepmind_generator.py", "data/generation.py"}
+    # Processes talk to each other in JSON: the generator's, and those of the sandbox.
+    talk = {"data/deepmind_generator.py", "data/generation.py", "benchmarks/sandbox.py"}
+    sandbox = {"sandbox.py", "inside/server.py", "inside/wire.py"}
+    talk |= {f"evaluation/code_execution/{name}" for name in sandbox}
+    assert users == {"storage/reading.py"} | talk
 
 
 def test_every_data_set_is_above() -> None:
     """A data set that is added needs a line in `KINDS`, unless it reads no files."""
     damaged = {"gsm8k", "multirc", "rjokes", "text_files", "hub_corpus", "arithmetic"}
+    damaged |= {"humaneval", "mbpp", "apps", "code_contests"}
     as_hub_corpus = {"books", "github_code", "wikipedia"}
     as_arithmetic = {"mathematics"}
     without_files = {"multiplication", "python_docs", "python_source", "sums"}
+    without_files |= {"code_tasks", "contest_tasks", "expressions"}
     names = {path.stem for path in (CONF_DIR / "dataset").glob("*.yaml")}
-    bases = {re.sub("_(100k|all)$", "", name) for name in names}
+    bases = {re.sub("_(100k|all|packed)$", "", name) for name in names}
     assert bases == damaged | as_hub_corpus | as_arithmetic | without_files

@@ -149,6 +149,17 @@ def test_decoding_stops_at_the_end(tokenizer):
     assert tokenizer.decode([tokenizer.eos_id]) == ""
 
 
+def test_decoding_does_not_list_the_vocabulary(tokenizer, monkeypatch):
+    """Which takes far longer than decoding a text, of which there may be many."""
+    ids = tokenizer.encode(["12 in 3"])[0]
+
+    def refuse(*_) -> None:
+        raise AssertionError("the vocabulary is listed")
+
+    monkeypatch.setattr(type(tokenizer._tokenizer), "get_vocab", refuse)
+    assert tokenizer.decode(ids) == "12 in 3"
+
+
 def test_the_end_token_pads_where_there_is_no_other(folders):
     assert load(folders["gpt2"]).pad_id == load(folders["gpt2"]).eos_id
     assert load(folders["qwen2"]).pad_id != load(folders["qwen2"]).eos_id

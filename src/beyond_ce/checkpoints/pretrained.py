@@ -5,6 +5,7 @@ The MTP paper finetunes Llama 2 with several heads in this way (table S6).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def copy_weights(model: LanguageModel, source: LanguageModel, name: str) -> None
     if type(model) is not type(source):
         raise UsageError(
             f"{name} has a {type(source).__name__}, from which model {type(model).__name__} cannot "
-            "start: choose a model of its class and size"
+            "start: choose a model of its class and size, or start=random"
         )
     if isinstance(model, Decoder) and isinstance(source, Decoder):
         _copy_decoder(model, source, name)
@@ -61,12 +62,18 @@ def _copy_trunk_and_head(model: LanguageModel, source: LanguageModel, name: str)
     theirs = source.state_dict()
     ours = model.state_dict()
     trunk = {key for key in ours if not key.startswith("head.")}
-    for key in sorted(trunk):
-        shape = tuple(theirs[key].shape) if key in theirs else "no such weights"
-        if shape != tuple(ours[key].shape):
+    kinds = {_kind(key) for key in trunk}
+    # A head may leave out a part, such as T5's decoder, but none of its layers.
+    further = {key for key in theirs if not key.startswith("head.") and _kind(key) in kinds}
+    for key in sorted(trunk | further):
+        shapes = [
+            tuple(weights[key].shape) if key in weights else "no such weights"
+            for weights in (ours, theirs)
+        ]
+        if shapes[0] != shapes[1]:
             raise UsageError(
-                f"the model's {key} is {tuple(ours[key].shape)}, but {name} has {shape}: choose a "
-                "model of its size"
+                f"{name} has {shapes[1]} for {key}, the model {shapes[0]}: choose a model of its "
+                "size, or start=random"
             )
     head = set(ours) - trunk
     same = all(key in theirs and theirs[key].shape == ours[key].shape for key in head)
@@ -75,6 +82,11 @@ def _copy_trunk_and_head(model: LanguageModel, source: LanguageModel, name: str)
         ours[key].copy_(theirs[key])
     # A head of another kind may still have the same unembedding.
     _copy_unembeddings(model, source, 0)
+
+
+def _kind(key: str) -> str:
+    """A weight's name without the numbers of layers."""
+    return re.sub(r"\d+", "#", key)
 
 
 def _copy_decoder(model: Decoder, source: Decoder, name: str) -> None:

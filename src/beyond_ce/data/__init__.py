@@ -1,14 +1,23 @@
 """Prompt/answer data sets and corpora: generated or read once, then cached as Arrow files."""
 
 from beyond_ce.data.arithmetic import Arithmetic
-from beyond_ce.data.base import DataSet, PromptAnswerData
+from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
 from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example
+from beyond_ce.data.expressions import Expressions
 from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.programs.apps import APPS
+from beyond_ce.data.programs.base import PackedPrograms, ProgramData
+from beyond_ce.data.programs.code_tasks import CodeTasks
+from beyond_ce.data.programs.contest_tasks import ContestTasks
+from beyond_ce.data.programs.contests import CodeContests
+from beyond_ce.data.programs.humaneval import HumanEval
+from beyond_ce.data.programs.mbpp import MBPP
+from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.python_docs import PythonDocs
 from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.rjokes import RJokes
@@ -16,15 +25,26 @@ from beyond_ce.data.sums import Sums
 from beyond_ce.data.text_files import TextFiles
 
 __all__ = [
+    "APPS",
     "GSM8K",
+    "MBPP",
     "Arithmetic",
+    "CodeContests",
+    "CodeTasks",
+    "ContestTasks",
     "Corpus",
     "DataSet",
     "Example",
+    "Expressions",
     "HubCorpus",
+    "HumanEval",
     "Mathematics",
     "MultiRC",
     "Multiplication",
+    "PackedData",
+    "PackedPrograms",
+    "Problem",
+    "ProgramData",
     "PromptAnswerData",
     "PythonDocs",
     "PythonSource",

@@ -15,6 +15,9 @@ from beyond_ce.data.example import Example
 if TYPE_CHECKING:
     import datasets
 
+NO_TEXT = ("task", "problem")
+"""Columns that no model reads: the example's kind, and the tests of a program."""
+
 
 class DataSet(ABC):
     """Data for training and testing; the `_target_`s in `conf/dataset/` are subclasses."""
@@ -50,6 +53,14 @@ class DataSet(ABC):
     def cache_folder(self) -> Path:
         """The folder of the Arrow files."""
         return self.cache_dir / f"{self.name}-{self.fingerprint()[:16]}"
+
+
+class PackedData(DataSet):
+    """Data whose rows are texts, which are packed into rows of tokens to train on."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "task")
+    sequence_length: int
+    """Tokens that a model reads at once: the length of a training row."""
 
 
 class PromptAnswerData(DataSet):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beyond_ce.data.base import DataSet
+from beyond_ce.data.base import PackedData
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import PATH, SHARE, takes, whole
@@ -36,7 +36,7 @@ class Document:
     split: str
 
 
-class Corpus(DataSet):
+class Corpus(PackedData):
     """Documents, divided into training, validation and test splits by a hash of each document.
 
     The split depends on the document alone: when a corpus grows, its test documents stay out of
@@ -51,7 +51,6 @@ class Corpus(DataSet):
         UsageError: a setting is out of its range.
     """
 
-    columns = ("text", "task")
     test_splits: tuple[str, ...] = ("test",)
 
     @takes(

@@ -198,10 +198,15 @@ def text_of(row: dict[str, Any], key: str, where: str) -> str:
     Raises:
         UsageError: the row has no text at `key`.
     """
+    return exact_text_of(row, key, where).strip()
+
+
+def exact_text_of(row: dict[str, Any], key: str, where: str) -> str:
+    """The text at `key`, as `text_of` but with the space around it."""
     text = row.get(key)
     if not isinstance(text, str):
         raise UsageError(f"{where}: no text '{key}'; is this the right file?")
-    return text.strip()
+    return text
 
 
 def load_hub(name: str, config: str | None = None) -> datasets.DatasetDict:
@@ -230,6 +235,21 @@ def hub_rows(name: str, config: str | None, split: str, stream: bool) -> Iterato
 
     with _hub_errors(name):
         yield from datasets.load_dataset(name, config, split=split, streaming=stream)
+
+
+def hub_file_rows(name: str, file: str) -> Iterator[dict[str, Any]]:
+    """The rows of one file of JSON lines in a data set on the hub, whatever else is there.
+
+    For data sets that come with a script of their own, which is never run.
+
+    Raises:
+        RunError: they cannot be loaded, for example without a network.
+    """
+    import datasets
+
+    with _hub_errors(name):
+        path = f"hf://datasets/{name}/{file}"
+        yield from datasets.load_dataset("json", data_files=path, split="train")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Generated answers and what they are worth."""
 
+from beyond_ce.evaluation.code_samples import CodeSamples
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.final_answer import FinalAnswer
@@ -11,6 +12,7 @@ from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.text_overlap import TextOverlap
 
 __all__ = [
+    "CodeSamples",
     "Evaluation",
     "Evaluator",
     "Evaluators",

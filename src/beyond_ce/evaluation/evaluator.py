@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,11 +32,25 @@ class Subject:
     """The model to be evaluated, its tokenizer, and the device to run it on.
 
     Evaluators move the model to the device.
+
+    Attributes:
+        folder: where an evaluator may keep what it has computed so far, to go on after a kill; None
+            for nowhere.
+        start: tokens that every text starts with.
+        end_ids: tokens that end a text; None for the tokenizer's `eos_id`.
     """
 
     model: LanguageModel
     tokenizer: Tokenizer
     device: torch.device | str
+    folder: Path | None = None
+    start: Sequence[int] = ()
+    end_ids: Sequence[int] | None = None
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a text."""
+        return [self.tokenizer.eos_id] if self.end_ids is None else list(self.end_ids)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class Evaluation:
 
     Attributes:
         metrics: name to value; a metric that is not defined on these examples is left out.
-        predictions: one line per example, in the order of the examples.
+        predictions: one line per example, in the order of the examples; or per sample.
     """
 
     metrics: dict[str, float]
@@ -73,6 +88,10 @@ class Evaluator(ABC):
             before: the same without them.
         """
         return config
+
+    def environment(self) -> dict[str, str]:
+        """What its numbers depend on besides model, data and settings, for the report."""
+        return {}
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
@@ -147,7 +166,15 @@ def subsample(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:
     """At most `most` of the examples, evenly spread; all of them for None."""
     if most is None or len(examples) <= most:
         return examples
-    return examples.select(np.linspace(0, len(examples) - 1, most).round().astype(int))
+    return examples.select(spread(len(examples), most))
+
+
+def spread(count: int, most: int | None) -> list[int]:
+    """At most `most` of the places 0 to `count` - 1, evenly spread; all of them for None."""
+    if most is None or count <= most:
+        return list(range(count))
+    places: list[int] = np.linspace(0, count - 1, most).round().astype(int).tolist()
+    return places
 
 
 def positions_at_once(model: LanguageModel) -> int:

@@ -67,6 +67,9 @@ class Evaluators(Evaluator):
         columns = [get_object(part["_target_"]).reads(part) for part in parts]
         return tuple(dict.fromkeys(column for part in columns for column in part))
 
+    def environment(self) -> dict[str, str]:
+        return {k: v for part in self.evaluators.values() for k, v in part.environment().items()}
+
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Raises:
         UsageError: two evaluators give a metric of the same name.

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 NAN = float("nan")
+OUTLIER = 10.0
+"""A prediction beyond so many times the largest absolute target is an outlier."""
 
 
 def mae(predicted: Values, target: Values) -> float:
@@ -24,6 +26,16 @@ def mae(predicted: Values, target: Values) -> float:
 def median_ae(predicted: Values, target: Values) -> float:
     """Median absolute error."""
     return float(np.median(np.abs(predicted - target))) if len(target) else NAN
+
+
+def capped_mae(predicted: Values, target: Values) -> float:
+    """`mae` of `capped` predictions."""
+    return mae(capped(predicted, target), target)
+
+
+def log_median_ae(predicted: Values, target: Values) -> float:
+    """log10(1 + `median_ae`): in decades, to compare tasks whose answers differ in size."""
+    return float(np.log10(1 + median_ae(predicted, target)))
 
 
 def mse(predicted: Values, target: Values) -> float:
@@ -44,6 +56,11 @@ def r2(predicted: Values, target: Values) -> float:
     """
     total = float(np.sum((target - np.mean(target)) ** 2)) if len(target) else 0.0
     return 1 - float(np.sum((predicted - target) ** 2)) / total if total else NAN
+
+
+def capped_r2(predicted: Values, target: Values) -> float:
+    """`r2` of `capped` predictions."""
+    return r2(capped(predicted, target), target)
 
 
 def mape(predicted: Values, target: Values) -> float:
@@ -80,6 +97,15 @@ def log_r2(predicted: Values, target: Values) -> float:
     return r2(log_scale(predicted), log_scale(target))
 
 
+def capped(predicted: Values, target: Values) -> Values:
+    """Predictions with outliers pulled in to +-`OUTLIER` times the largest absolute target, so that
+    one answer with many digits too many does not decide the mean of all."""
+    if not len(target):
+        return predicted
+    most = OUTLIER * np.max(np.abs(target))
+    return np.clip(predicted, -most, most)
+
+
 def log_scale(values: Values) -> Values:
     """sign(x) log10(1 + |x|): the logarithm for large numbers, continued through 0."""
     return np.sign(values) * np.log1p(np.abs(values)) / np.log(10)
@@ -92,10 +118,13 @@ def _ranks(values: Values) -> Values:
 
 DISTANCES: dict[str, Callable[[Values, Values], float]] = {
     "mae": mae,
+    "capped_mae": capped_mae,
     "median_ae": median_ae,
+    "log_median_ae": log_median_ae,
     "mse": mse,
     "rmse": rmse,
     "r2": r2,
+    "capped_r2": capped_r2,
     "mape": mape,
     "pearson": pearson,
     "spearman": spearman,

@@ -12,7 +12,7 @@ import pandas as pd
 from beyond_ce.data.numbers import CLIP, last_number, magnitude, plain, rounded, same_number
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import AnswerEvaluator, Evaluation, Subject
-from beyond_ce.evaluation.metrics import DISTANCES
+from beyond_ce.evaluation.metrics import DISTANCES, capped
 from beyond_ce.settings import FLAG, number, optional, takes, whole
 
 if TYPE_CHECKING:
@@ -108,11 +108,12 @@ def read_numbers(
 def score(predictions: pd.DataFrame) -> dict[str, float]:
     """Metrics of a frame from `read_numbers`.
 
-    `accuracy`, `invalid`, `wrong_length` and `clipped` are shares of all examples: an answer
-    without a number is wrong. The distances of `metrics.DISTANCES` are over the answers that hold a
-    number. With more than one task there are also `accuracy@<task>` and so on, and
-    `task_mean_accuracy` and so on: the unweighted mean over the tasks where the metric is defined,
-    as in the paper's table 1.
+    `accuracy`, `within_1` (off by at most 1), `invalid`, `wrong_length`, `clipped` and `outliers`
+    (beyond the cap of `metrics.capped`) are shares of all examples: an answer without a number is
+    wrong. The distances of `metrics.DISTANCES` are over the answers that hold a number. With more
+    than one task there are also `accuracy@<task>` and so on, and `task_mean_accuracy` and so on:
+    the unweighted mean over the tasks where the metric is defined, as in the paper's
+    table 1.
     """
     scores = _metrics(predictions)
     if predictions["task"].nunique() > 1:
@@ -140,10 +141,17 @@ def _metrics(predictions: pd.DataFrame) -> dict[str, float]:
     valid = predictions[~predictions["invalid"]]
     predicted = valid["predicted_number"].to_numpy()
     target = valid["target_number"].to_numpy()
+    near = np.abs(predicted - target) <= 1
+    outliers = capped(predicted, target) != predicted
+    scores |= {
+        "within_1": float(near.sum() / len(predictions)),
+        "outliers": float(outliers.sum() / len(predictions)),
+    }
     return scores | {name: distance(predicted, target) for name, distance in DISTANCES.items()}
 
 
 _REFERENCE_NUMBER = re.compile(r"[+-]?\s*[0-9]+(?:\.[0-9]+)?")
+_NOT_OF_THE_REFERENCE = ("wrong_length", "within_1", "outliers", "capped")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 
 
@@ -183,8 +191,10 @@ def reference_scores(answers: pd.DataFrame, rounds: bool = False) -> dict[str, f
             clipped=np.abs(predicted) > CLIP,
         )
     )
-    return {  # the reference has no measure of lengths
-        f"reference_{name}": value for name, value in scores.items() if "wrong_length" not in name
+    return {
+        f"reference_{name}": value
+        for name, value in scores.items()
+        if not any(ours in name for ours in _NOT_OF_THE_REFERENCE)
     }
 
 

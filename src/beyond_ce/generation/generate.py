@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from beyond_ce.errors import RunError, UsageError
 from beyond_ce.generation.beam import decode_beams
 from beyond_ce.generation.sampling import Sampler
 from beyond_ce.generation.self_speculative import decode_self_speculatively
-from beyond_ce.generation.token_by_token import NotFinite, OnTokens, decode_token_by_token
+from beyond_ce.generation.token_by_token import NotFinite, OnTokens, Stop, decode_token_by_token
 from beyond_ce.models import LanguageModel, evaluating
 from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
@@ -56,12 +56,15 @@ def generate(
     top_p: float = 1.0,
     seed: int = 0,
     on_tokens: OnTokens | None = None,
+    stop: Stop | None = None,
+    streams: Sequence[int] | None = None,
 ) -> Generation:
     """Continues every prompt, on the model's device: greedily, with several heads (greedily too,
     in fewer forwards), with beam search, or at random.
 
     Args:
-        prompts: token lists of any lengths. For several samples of a prompt, repeat it.
+        prompts: token lists of any lengths. For several samples of a prompt, repeat it: in a batch
+            it is then read once.
         max_new_tokens: longest continuation, EOS included.
         eos_id: the token that ends a continuation, or several of which each does; None to always
             generate `max_new_tokens`.
@@ -76,6 +79,9 @@ def generate(
         seed: the sample of prompt i depends on the seed, i and the prompt alone (up to rounding).
         on_tokens: called with new tokens as they come, once per prompt and forward; with beam
             search, once per prompt when its batch is done.
+        stop: also ends a continuation, such as at a text (see `StopTexts`); not for beam search.
+        streams: a number for each prompt in place of i, on which its sample then depends. So
+            samples stay the same when others are left out, say those of an earlier call.
 
     Raises:
         UsageError: a number is out of range, settings exclude each other, or a prompt does not
@@ -86,6 +92,8 @@ def generate(
         batch_size = max(1, SEQUENCES_AT_ONCE // max(1, num_beams))
     _check_sampling(temperature, top_p, seed)
     _check_method(heads, num_beams, temperature)
+    if num_beams > 1 and stop is not None:
+        raise UsageError(f"num_beams={num_beams} with stop: beam search ends at end tokens only")
     _check_fit(model, prompts, max_new_tokens, heads)
     ends = () if eos_id is None else (eos_id,) if isinstance(eos_id, int) else tuple(eos_id)
 
@@ -97,15 +105,21 @@ def generate(
             if on_tokens is not None:
                 on_tokens(rows[row], new)
 
+        stops = None if stop is None else lambda row, new: stop(rows[row], new)
         if num_beams > 1:
             new, passes = decode_beams(model, batch, max_new_tokens, ends, num_beams)
             for row, sequence in enumerate(new):
                 report(row, sequence)
             return new, passes
         if heads > 1:
-            return decode_self_speculatively(model, batch, max_new_tokens, ends, heads, report)
-        sampler = Sampler(temperature, top_p, seed, rows, max_new_tokens) if temperature else None
-        return decode_token_by_token(model, batch, max_new_tokens, ends, sampler, report)
+            return decode_self_speculatively(
+                model, batch, max_new_tokens, ends, heads, report, stops
+            )
+        numbers = rows if streams is None else [streams[i] for i in rows]
+        sampler = None
+        if temperature:
+            sampler = Sampler(temperature, top_p, seed, numbers, max_new_tokens)
+        return decode_token_by_token(model, batch, max_new_tokens, ends, sampler, report, stops)
 
     tokens: list[list[int]] = [[] for _ in prompts]
     forwards = 0

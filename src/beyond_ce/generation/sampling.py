@@ -23,7 +23,7 @@ class Sampler:
         temperature: divisor of the logits, positive and finite.
         top_p: only tokens of the nucleus are drawn (see `nucleus`); in (0, 1], 1 for all.
         seed: shared by all streams, non-negative.
-        numbers: of the B sequences, non-negative.
+        numbers: of the B sequences, non-negative and of any size.
         length: N, of each stream. A longer stream starts with the shorter one.
     """
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-from beyond_ce.generation.token_by_token import NotFinite, OnTokens
+from beyond_ce.generation.token_by_token import NotFinite, OnTokens, Stop
 from beyond_ce.models import Decoder, LanguageModel
 
 
@@ -25,6 +25,7 @@ def decode_self_speculatively(
     end_ids: Collection[int],
     heads: int,
     on_tokens: OnTokens = lambda row, tokens: None,
+    stop: Stop | None = None,
 ) -> tuple[list[list[int]], int]:
     """Continues every prompt of one batch up to an end token or `max_new_tokens`. The tokens are
     those of greedy decoding, up to rounding, in as few as 1 / `heads` of the forwards.
@@ -36,6 +37,7 @@ def decode_self_speculatively(
         end_ids: the tokens that end a continuation.
         heads: k, how many of the model's heads to use; 1 is plain greedy decoding.
         on_tokens: called after each forward for each sequence that took part.
+        stop: also ends a continuation; None for end tokens only.
 
     Returns:
         As `decode_token_by_token`.
@@ -52,6 +54,7 @@ def decode_self_speculatively(
     forwards = len(prompts)
     active = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
+    missing = [max_new_tokens] * len(prompts)  # how many tokens may still follow; 0 for finished
     # places: index of the last accepted token among those that the last forward read.
     # blocks: the new tokens, head 1's predictions up to there; after the prompt just one.
     places = [len(prompt) - 1 for prompt in prompts]
@@ -60,22 +63,21 @@ def decode_self_speculatively(
         for row, block in zip(active, blocks, strict=True):
             if -1 in block:
                 raise NotFinite(row)
-            fitting = block[: max_new_tokens - len(new[row])]
-            ends = [i for i, token in enumerate(fitting) if token in end_ids]
-            if ends:
-                fitting = fitting[: ends[0] + 1]
-            new[row] += fitting
+            fitting: list[int] = []
+            while missing[row] and len(fitting) < len(block):
+                token = block[len(fitting)]
+                fitting.append(token)
+                new[row].append(token)
+                ended = token in end_ids or (stop is not None and stop(row, new[row]))
+                missing[row] = 0 if ended else max_new_tokens - len(new[row])
             on_tokens(row, fitting)
-        missing = [
-            0 if new[row][-1] in end_ids else max_new_tokens - len(new[row]) for row in active
-        ]
         if not any(missing):
             return new, forwards
         # As many drafts as the row with the most missing tokens can use, so too many for some rows.
         drafts: list[list[int]] = [[] for _ in active]
         if (count := min(heads, max(missing)) - 1) > 0:
             drafts = state.look_ahead(places)[:, :count].argmax(dim=-1).tolist()
-        kept = [i for i, tokens in enumerate(missing) if tokens]
+        kept = [i for i, row in enumerate(active) if missing[row]]
         if len(kept) < len(active):
             state.select(torch.tensor(kept, device=logits.device))
             active, drafts = [active[i] for i in kept], [drafts[i] for i in kept]

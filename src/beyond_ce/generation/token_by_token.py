@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 import torch
+from torch import Tensor
 
 from beyond_ce.generation.sampling import Sampler
 from beyond_ce.models import LanguageModel
+from beyond_ce.models.base import DecodingState
 
 OnTokens = Callable[[int, list[int]], None]
 """Called with new tokens as they come: `on_tokens(i, tokens)`, with the prompt's index i."""
+
+Stop = Callable[[int, list[int]], bool]
+"""Whether a continuation ends after its last token: `stop(i, tokens)`, with the prompt's index i
+and all its new tokens. It is called once for each new token but end tokens, in their order."""
 
 
 class NotFinite(Exception):
@@ -28,24 +34,28 @@ def decode_token_by_token(
     end_ids: Collection[int],
     sampler: Sampler | None,
     on_tokens: OnTokens,
+    stop: Stop | None = None,
 ) -> tuple[list[list[int]], int]:
     """Continues every prompt of one batch up to an end token or `max_new_tokens`.
 
-    Finished sequences leave the batch, which makes the rest faster.
+    A prompt that is there several times is read once. Finished sequences leave the batch, which
+    makes the rest faster.
 
     Args:
         end_ids: the tokens that end a continuation.
         sampler: for this batch; None for greedy decoding.
         on_tokens: called after each forward for each sequence that took part.
+        stop: also ends a continuation; None for end tokens only.
 
     Returns:
         The new tokens of each prompt, the end token included when produced, and the forward passes
-        summed over the sequences that took part in them.
+        summed over the sequences that took part in them. Reading a prompt counts for each of its
+        sequences.
 
     Raises:
         NotFinite: the model's logits are not finite.
     """
-    state, logits = model.prefill(prompts, max_new_tokens)
+    state, logits = _prefill(model, prompts, max_new_tokens)
     forwards = len(prompts)
     active = list(range(len(prompts)))
     new: list[list[int]] = [[] for _ in prompts]
@@ -62,7 +72,11 @@ def decode_token_by_token(
             on_tokens(row, [token])
         if t + 1 == max_new_tokens:
             break
-        rows = [i for i, token in enumerate(next_tokens) if token not in end_ids]
+        rows = [
+            i
+            for i, (row, token) in enumerate(zip(active, next_tokens, strict=True))
+            if token not in end_ids and not (stop and stop(row, new[row]))
+        ]
         if len(rows) < len(active):
             if not rows:
                 break
@@ -72,3 +86,17 @@ def decode_token_by_token(
         logits = model.step(state, tokens)
         forwards += len(active)
     return new, forwards
+
+
+def _prefill(
+    model: LanguageModel, prompts: list[list[int]], max_new_tokens: int
+) -> tuple[DecodingState, Tensor]:
+    """As `model.prefill`, which reads each prompt once; its copies get copies of its state."""
+    places: dict[tuple[int, ...], int] = {}
+    rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+    state, logits = model.prefill([list(prompt) for prompt in places], max_new_tokens)
+    if len(places) < len(prompts):
+        copies = torch.tensor(rows, device=logits.device)
+        state.select(copies)
+        logits = logits[copies]
+    return state, logits

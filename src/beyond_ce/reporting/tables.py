@@ -30,7 +30,8 @@ class Row(ScaledRow):
             here and shows only the paper's numbers.
         paper: column -> value, the key of this row in the paper's csv.
         overrides_at: scale -> overrides that follow them at this scale only: another model, say.
-        overrides_for: experiment -> overrides that follow the others in this experiment only.
+        overrides_for: experiment, or experiment/scale -> overrides that follow the others in this
+            experiment only, or in it at this scale only.
         scales: the scales at which the row is run; null for all. At the others it shows only the
             paper's numbers.
         variant: read `<split>/<metric>@<variant>` where the reports have it. Rows with the same
@@ -174,6 +175,7 @@ def load_table(path: Path) -> Table:
     named_rows += [table.baseline] if table.baseline else []
     named_contrasts = [c.share_of for c in table.contrasts if c.share_of]
     experiments = [part.experiment for part in table.parts]
+    experiments += [f"{name}/{scale}" for name in experiments for scale in table.seeds]
     named_experiments = {name for row in table.rows for name in row.overrides_for}
     named_scales = {name for row in table.rows for name in row.overrides_at}
     with_key = [row.label for row in table.rows if row.paper]
@@ -238,6 +240,7 @@ def jobs(
                 *row.overrides,
                 *row.overrides_at.get(scale, ()),
                 *row.overrides_for.get(part.experiment, ()),
+                *row.overrides_for.get(f"{part.experiment}/{scale}", ()),
                 *overrides,
             ),
         )

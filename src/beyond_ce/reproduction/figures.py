@@ -12,7 +12,12 @@ from matplotlib.figure import Figure
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.claims import Finding, judge, load_claims
-from beyond_ce.reporting.figures import OVERVIEW_TABLES, claims_figure, overview
+from beyond_ce.reporting.figures import (
+    OVERVIEW_TABLES,
+    claims_figure,
+    contrast_plot,
+    overview,
+)
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
 from beyond_ce.reproduction.plan import PAPERS
@@ -20,9 +25,13 @@ from beyond_ce.reproduction.write import SCALES, reports_behind
 from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import replacing
 
+CONTRASTS = ("ntl-map",)
+"""Tables of which the contrasts are a picture."""
+
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
-    """Draws `overview.png` and `claims-<paper>.png`; returns their paths.
+    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS`; returns their
+    paths.
 
     The same results give the same bytes, so drawing again changes nothing in git.
 
@@ -52,6 +61,10 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     for paper, paper_findings in findings.items():
         path = folder / f"claims-{paper}.png"
         paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
+    for name in CONTRASTS:
+        if (csvs / f"{name}.csv").is_file():
+            picture = contrast_plot(tables[name], read_csv(csvs / f"{name}.csv"))
+            paths.append(_save(picture, folder / f"{name}.png", dpi=130))
     return paths
 
 

@@ -14,8 +14,13 @@ _HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
 _LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
 _MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
 # And for each column of the examples: an evaluator that reads it, a data set that has it.
-_EVALUATORS = {"answer": "number_answers", "text": "held_out"}
-_DATA_SETS = {"prompt": "arithmetic", "answer": "arithmetic", "text": "python_source"}
+_EVALUATORS = {"problem": "programs", "answer": "number_answers", "text": "held_out"}
+_DATA_SETS = {
+    "prompt": "arithmetic",
+    "answer": "arithmetic",
+    "text": "python_source",
+    "problem": "code_tasks",
+}
 
 
 def check_parts(config: DictConfig) -> None:
@@ -55,17 +60,18 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
-    _check_evaluator(config)
+    check_evaluator(config)
 
 
-def _check_evaluator(config: DictConfig) -> None:
+def check_evaluator(config: DictConfig) -> None:
+    """The part of `check_parts` about data set, evaluator and baseline."""
     data, evaluator = _class(config, "dataset"), _class(config, "evaluator")
     try:
         reads = evaluator.reads(config.evaluator)
     except ImportError as error:  # of an evaluator's parts
         raise UsageError(f"evaluator: {one_line(error)}") from error
     if missing := [column for column in reads if column not in data.columns]:
-        fitting = [f"evaluator={_EVALUATORS[c]}" for c in data.columns if c in _EVALUATORS]
+        fitting = [f"evaluator={_EVALUATORS[c]}" for c in _EVALUATORS if c in data.columns][:1]
         fitting += [f"dataset={_DATA_SETS[c]}" for c in missing[:1] if c in _DATA_SETS]
         raise UsageError(
             f"evaluator {evaluator.__name__} reads '{missing[0]}', which dataset {data.__name__} "

@@ -186,6 +186,7 @@ def _report(
         "train_s": result.seconds,
         "wall_clock_s": wall_clock_s,
         "peak_memory_mb": result.peak_memory_mb,
+        **parts.evaluator.environment(),
         "wandb_id": parts.logger.id,
         "finished_at": now(),
     }

@@ -23,9 +23,7 @@ from beyond_ce.settings import Rule, declared, in_one_form
 # `precision` and `compile` change the arithmetic, so they stay in it.
 _NOT_HASHED = {
     "results_dir",
-    "cache_dir",
     "logger",
-    "dataset.cache_dir",
     "dataset.num_workers",
     "trainer.accelerator",
     "trainer.devices",
@@ -62,7 +60,7 @@ def definition(config: DictConfig) -> dict[str, Any]:
         rules = rules_of(node["_target_"]) if "_target_" in node else {}
         for key, value in node.items():
             name = f"{prefix}{key}"
-            if name in _NOT_HASHED:
+            if name in _NOT_HASHED or key == "cache_dir":  # also of data that other data contain
                 continue
             if key in rules:
                 value = in_one_form(rules[key], value)

@@ -61,6 +61,11 @@ def current_inputs(config: DictConfig, memo: Memo | None = None) -> Inputs:
         if key not in memo:
             memo[key] = current_data(config)
         found |= memo[key]
+        for setting, node in _own_data(plain["evaluator"], "evaluator"):
+            key = f"{setting}={json.dumps(node, sort_keys=True)}"
+            if key not in memo:
+                memo[key] = _read_data(OmegaConf.create(node), setting)
+            found |= memo[key]
     if "baseline" not in config:
         if plain.pop("start", None) is not None:
             key = json.dumps(definition(config)["start"], sort_keys=True)
@@ -77,16 +82,30 @@ def current_inputs(config: DictConfig, memo: Memo | None = None) -> Inputs:
 
 def current_data(config: DictConfig) -> Inputs:
     """The data among `current_inputs`."""
-    data: DataSet = build(config.dataset, _DATA)
-    source = f"dataset {data.name}"
-    if config.dataset.get("path") is not None:
-        source += f" in {config.dataset.path}"
+    return _read_data(config.dataset, _DATA)
+
+
+def _read_data(node: DictConfig, key: str) -> Inputs:
+    data: DataSet = build(node, key)
+    source = f"{key} {data.name}"
+    if node.get("path") is not None:
+        source += f" in {node.path}"
     elif data.hub_name is not None:
         revision = hub_revision(data.hub_name, "dataset")
         if revision is None:
             return {}
         source += f" from the hub, {data.hub_name} at {revision[:_SHOWN]}"
-    return {_DATA: {"source": source, "digest": data.fingerprint()}}
+    return {key: {"source": source, "digest": data.fingerprint()}}
+
+
+def _own_data(node: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and settings of the data sets that an evaluator, or one of its parts, has of its own."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "data" and isinstance(value, dict):
+                yield f"{name}.data", value
+            else:
+                yield from _own_data(value, f"{name}.{key}")
 
 
 def _starting_weights(config: DictConfig) -> Inputs:

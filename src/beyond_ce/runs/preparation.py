@@ -14,7 +14,9 @@ from beyond_ce.batches.packed import pack_tokens
 from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import tokenize
 from beyond_ce.configuration import build
-from beyond_ce.data import Corpus, PromptAnswerData
+from beyond_ce.data import PackedData, PromptAnswerData
+from beyond_ce.data.base import NO_TEXT
+from beyond_ce.errors import UsageError
 from beyond_ce.runs.source import source_tokenizer
 from beyond_ce.tokenizers import Tokenizer
 
@@ -43,10 +45,18 @@ def prepare(config: DictConfig) -> Prepared:
     A run that starts from another one takes that run's tokenizer.
 
     Call it before several runs start, or each of them prepares the same things.
+
+    Raises:
+        UsageError: the data are only for testing.
     """
     data = build(config.dataset, "dataset")
     cache = Path(config.cache_dir)
     splits = data.load()
+    if not {"train", "validation"} <= splits.keys():
+        raise UsageError(
+            f"dataset {data.name} has no examples to train and validate on, only the splits "
+            f"{', '.join(splits)}: choose another one, such as dataset=code_tasks"
+        )
     key = data.fingerprint()
     tokenizer = source_tokenizer(config)
     if tokenizer is None:
@@ -62,19 +72,19 @@ def prepare(config: DictConfig) -> Prepared:
 
 
 def _texts(split: datasets.Dataset) -> Iterator[str]:
-    columns = [name for name in split.column_names if name != "task"]
+    columns = [name for name in split.column_names if name not in NO_TEXT]
     for rows in split.select_columns(columns).iter(batch_size=1000):
         for column in columns:
             yield from rows[column]
 
 
 def _tokens(
-    data: Corpus | PromptAnswerData,
+    data: PackedData | PromptAnswerData,
     split: datasets.Dataset,
     tokenizer: Tokenizer,
     cache: Path,
     key: str,
 ) -> datasets.Dataset | PackedTokens:
-    if isinstance(data, Corpus):
+    if isinstance(data, PackedData):
         return pack_tokens(split, tokenizer, data.sequence_length, cache, key)
     return tokenize(split, tokenizer, cache, key)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from beyond_ce.configuration import build
+from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.compatibility import check_evaluator
 from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.inputs import compare, current_data, recorded_inputs
 from beyond_ce.runs.preparation import Prepared
@@ -23,6 +26,12 @@ from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
 from beyond_ce.storage.reading import damaged, read_numbers
 from beyond_ce.storage.writing import check_writable, replacing, write_atomically
+
+if TYPE_CHECKING:
+    import datasets
+
+Scores = dict[str, dict[str, float]]
+"""The metrics of each split."""
 
 _SCORE_AGAIN = "delete it and start the same command again"
 
@@ -39,7 +48,7 @@ def score(
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
         if not path.exists():
-            result = evaluator(subject, prepared.splits[split])
+            result = evaluator(replace(subject, folder=folder), prepared.splits[split])
             save_scores(result.metrics, result.predictions, path)
         values = read_numbers(path, _SCORE_AGAIN)
         if not values:
@@ -50,8 +59,8 @@ def score(
 
 def score_again(
     folder: Path, checkpoint: str, splits: Sequence[str], overrides: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Score a trained run again, with other settings of its evaluator, say.
+) -> Scores:
+    """Score a trained run again, with other settings of its evaluator or another evaluator.
 
     The metrics and predictions of each split are saved as
     evaluation/<split>-<checkpoint>-<overrides>.json and .parquet; the run's own scores and report
@@ -61,11 +70,8 @@ def score_again(
         folder: of a run, finished or not.
         checkpoint: last or best.
         splits: empty for the test splits.
-        overrides: such as `evaluator.num_beams=4`, or of keys left out of the run's hash, such as
-            `cache_dir`.
-
-    Returns:
-        The metrics of each split.
+        overrides: such as `evaluator.num_beams=4`, `evaluator=humaneval`, or of keys left out of
+            the run's hash, such as `cache_dir`.
 
     Raises:
         UsageError: there is no such run, checkpoint, split or override, or its data are no longer
@@ -73,41 +79,90 @@ def score_again(
     """
     saved = read_config(folder)
     check_writable(folder / "evaluation", "copy the run's folder to a place of yours")
-    config = reconfigure(saved, overrides, "evaluator")
-    place = "or give its place with dataset.path=..."
-    compare(recorded_inputs(folder), current_data(config), f"{folder} was trained", place)
+    chosen = [override for override in overrides if override.startswith("evaluator=")]
+    if chosen:
+        saved.evaluator = compose(chosen).evaluator
+    config = reconfigure(saved, [o for o in overrides if o not in chosen], "evaluator")
     kind = get_object(config.evaluator._target_)
     config.evaluator = kind.pass_on(config.evaluator, saved.evaluator)
+    check_evaluator(config)
+    if kind.reads(config.evaluator):
+        place = "or give its place with dataset.path=..."
+        compare(recorded_inputs(folder), current_data(config), f"{folder} was trained", place)
     evaluator: Evaluator = build(config.evaluator, "evaluator")
     model, tokenizer, step = load_run(folder, checkpoint)
-    subject = Subject(model, tokenizer, _device(config))
+    subject = Subject(model, tokenizer, device_of(config), folder)
+    settings = [o for o in overrides if o.startswith(("evaluator=", "evaluator."))]
+    last = {o.partition("=")[0]: re.sub("^evaluator[.=]", "", o) for o in settings}
+    # The later of two values of a setting counts.
+    name = "-".join([checkpoint, *sorted(last.values())]).replace("/", "_")
+    head = {"run": folder.name, "checkpoint": checkpoint, "step": step}
+    return score_splits(config, evaluator, subject, splits, name, head)
+
+
+def score_splits(
+    config: DictConfig,
+    evaluator: Evaluator,
+    subject: Subject,
+    splits: Sequence[str],
+    name: str,
+    head: Mapping[str, Any],
+) -> Scores:
+    """Score a model on splits of the config's data, or on the evaluator's own.
+
+    Metrics and predictions are saved as evaluation/<split>-<name>.json and .parquet in the
+    subject's folder.
+
+    Args:
+        splits: empty for the test splits.
+        head: what the reports say besides metrics and provenance.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    assert subject.folder is not None
+    scores = {}
+    for split, examples in _examples(config, evaluator, splits):
+        result = evaluator(subject, examples)
+        scores[split] = result.metrics
+        report = {
+            **head,
+            "split": split,
+            "evaluator": OmegaConf.to_container(config.evaluator, resolve=True),
+            "metrics": result.metrics,
+            **evaluator.environment(),
+            **provenance(),
+        }
+        path = subject.folder / "evaluation" / f"{split}-{name}.json"
+        save_scores(report, result.predictions, path)
+    return scores
+
+
+def _examples(
+    config: DictConfig, evaluator: Evaluator, splits: Sequence[str]
+) -> Iterator[tuple[str, datasets.Dataset]]:
+    """Each split that is to be scored, with its examples."""
+    import datasets
+
+    if not evaluator.reads(config.evaluator):  # it has its own data
+        own = config.evaluator.get("split", "test")
+        if splits and list(splits) != [own]:
+            raise UsageError(
+                f"this evaluator has its own data, of which it scores '{own}': set evaluator.split"
+            )
+        yield own, datasets.Dataset.from_dict({})
+        return
     data = build(config.dataset, "dataset")
     examples = data.load()
     unknown = [split for split in splits if split not in examples]
     if unknown:
         raise UsageError(f"there is no split '{unknown[0]}'; known: {', '.join(examples)}")
-    settings = [o.removeprefix("evaluator.") for o in overrides if o.startswith("evaluator.")]
-    last = {setting.partition("=")[0]: setting for setting in settings}  # the later one counts
-    name = "-".join([checkpoint, *sorted(last.values())])
-    metrics = {}
     for split in splits or data.test_splits:
-        result = evaluator(subject, examples[split])
-        metrics[split] = result.metrics
-        report = {
-            "run": folder.name,
-            "split": split,
-            "checkpoint": checkpoint,
-            "step": step,
-            "evaluator": OmegaConf.to_container(config.evaluator),
-            "metrics": result.metrics,
-            **provenance(),
-        }
-        save_scores(report, result.predictions, folder / "evaluation" / f"{split}-{name}.json")
-    return metrics
+        yield split, examples[split]
 
 
-def _device(config: DictConfig) -> torch.device:
-    """One device of the kind that the run was trained on."""
+def device_of(config: DictConfig) -> torch.device:
+    """One device of the kind that the config trains on."""
     one = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     return build(config.trainer, "trainer", **one).fabric.device
 

@@ -13,10 +13,10 @@ from beyond_ce.checkpoints import copy_weights
 from beyond_ce.errors import UsageError
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_model, load_run
-from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.kept import load_kept
 from beyond_ce.runs.start import source_overrides
-from beyond_ce.runs.store import has_weights, is_done, weights_file
+from beyond_ce.runs.store import has_weights, is_done, kept_weights, weights_file
 from beyond_ce.storage.content import remembered
 from beyond_ce.tokenizers import Tokenizer
 
@@ -35,15 +35,15 @@ def source_folder(config: DictConfig) -> Path | None:
     own = run_folder(start.source) if "experiment" in start else Path(start.path)
     if is_done(own):
         return own
-    kept = kept_folder(start.source)
-    if has_weights(kept) and start.weights == "bfloat16":
+    kept = kept_weights(start.source)
+    if kept is not None and start.weights == "bfloat16":
         return kept
     state = "has not finished" if own.exists() else "is not there"
     advice = "give that of a finished run"
     if "experiment" in start:
         words = [*source_overrides(start), f"seed={start.source.seed}"]
         advice = f"make it with `python scripts/train.py {shlex.join(words)}`"
-        if has_weights(kept):
+        if kept is not None:
             advice += ", or take its rounded weights with start.weights=bfloat16"
     raise UsageError(f"start: the run to start from, {own}, {state}: {advice}")
 

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.runs.identity import kept_folder, run_folder
-from beyond_ce.runs.store import has_weights, is_done, read_config
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.store import is_done, kept_weights, read_config
 from beyond_ce.settings import PATH, TEXT, Rule, each, one_of, optional, shown, takes, whole
 
 # Keys that say where and how a run happens: a source that is still to be run takes this run's.
@@ -149,7 +149,7 @@ def lacks_source(config: DictConfig) -> bool:
     start = config.get("start")
     if start is None or "experiment" not in start or is_done(run_folder(start.source)):
         return False
-    return not (start.weights == "bfloat16" and has_weights(kept_folder(start.source)))
+    return not (start.weights == "bfloat16" and kept_weights(start.source) is not None)
 
 
 def source_overrides(start: Mapping[str, Any], places: bool = False) -> list[str]:
@@ -200,5 +200,5 @@ def _check_source(config: DictConfig, source: DictConfig) -> None:
         if ours.get(key) != theirs.get(key):
             raise UsageError(
                 f"tokenizer.{key}={shown(ours.get(key))}, but the run to start from has "
-                f"{shown(theirs.get(key))}: choose its tokenizer"
+                f"{shown(theirs.get(key))}: choose its tokenizer, or start=random"
             )

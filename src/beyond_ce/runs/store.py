@@ -11,8 +11,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import RunError, UsageError, keeping
-from beyond_ce.runs.identity import definition, run_folder
+from beyond_ce.runs.identity import definition, kept_folder, run_folder, run_hash
 from beyond_ce.storage.digests import check_digest, digest_lines
 from beyond_ce.storage.reading import check_numbers, damaged, read_json
 from beyond_ce.storage.untrusted import read_yaml
@@ -146,6 +147,13 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
 def has_weights(kept: Path) -> bool:
     """Whether a folder among the kept ones (see `runs.kept`) has weights to start from."""
     return weights_file(kept).exists()
+
+
+def kept_weights(config: DictConfig) -> Path | None:
+    """The folder with the weights that git keeps of a run, if it keeps them: below the run's
+    results_dir, or in this checkout."""
+    checkout = CONF_DIR.parent / "results" / "reports" / run_hash(config)
+    return next((kept for kept in (kept_folder(config), checkout) if has_weights(kept)), None)
 
 
 def weights_file(kept: Path) -> Path:

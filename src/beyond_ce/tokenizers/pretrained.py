@@ -97,6 +97,9 @@ class PretrainedTokenizer(Tokenizer):
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
         self._loaded = tokenizer
+        # Not the number of tokens, which is smaller if some ids are unused. Kept, because every
+        # `decode` needs it and listing the vocabulary takes longer than decoding a text.
+        self._vocab_size = 1 + max(tokenizer.get_vocab().values())
         self.eos_id = tokenizer.eos_token_id
         self.pad_id = or_end(tokenizer.pad_token_id)
         self.unk_id = or_end(tokenizer.unk_token_id)
@@ -132,8 +135,17 @@ class PretrainedTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        # Not the number of tokens, which is smaller if some ids are unused.
-        return 1 + max(self._tokenizer.get_vocab().values())
+        assert self._tokenizer  # loads it, if need be
+        return self._vocab_size
+
+    @property
+    def start_ids(self) -> list[int]:
+        """The special tokens with which transformers begins every text, such as Llama's <s>."""
+        plain = self._tokenizer("1", add_special_tokens=False)["input_ids"]
+        whole = self._tokenizer("1")["input_ids"]
+        places = range(len(whole) - len(plain) + 1)
+        start = next((i for i in places if whole[i : i + len(plain)] == plain), 0)
+        return list(whole[:start])
 
     def fit(self, texts: Iterable[str], cache_dir: Path, key: str) -> PretrainedTokenizer:
         # Each file format raises its own errors; for the user they all mean the same.

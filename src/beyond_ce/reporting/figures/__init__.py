@@ -6,6 +6,7 @@ Every function draws tables, reports or closed-form losses and returns a matplot
 
 from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure
 from beyond_ce.reporting.figures.claims import claims_figure
+from beyond_ce.reporting.figures.contrasts import contrast_plot
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
@@ -18,6 +19,7 @@ __all__ = [
     "OVERVIEW_TABLES",
     "claims_figure",
     "colored_text",
+    "contrast_plot",
     "digit_grid",
     "digit_grids",
     "dot_plot",

@@ -27,7 +27,7 @@ def table2_figure(table: pd.DataFrame) -> Figure:
         loss=table["row"].str.split(" ").str[0],
         weight=table["row"].map(_weight),
     )
-    metrics = {"accuracy": "Accuracy", "mae": "MAE"}
+    metrics = {"accuracy": "Accuracy", "capped_mae": "MAE"}
     rows = [(metric, ours) for metric in metrics for ours in (True, False)]
     with style():
         figure, axes = plt.subplots(4, 2, figsize=(8, 10), sharex=True, squeeze=False)

@@ -1,0 +1,184 @@
+"""The server of a sandbox: a warm interpreter that forks a process for each program.
+
+It is the sandbox's process 1, which no signal from inside can end. It never reads a program, a test
+or an output: the host sends it file descriptors, and it hands them to the processes that it forks.
+So there is nothing in its memory that one program could leave for the next.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import platform
+import re
+import resource
+import select
+import signal
+import site
+import socket
+import time
+from typing import Any
+
+from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
+from beyond_ce.evaluation.code_execution.inside.limits import (
+    Limits,
+    confine,
+    keep_only,
+    open_streams,
+)
+
+_MOST_DESCRIPTORS = 16
+_END_S = 1.0
+
+# Importing them once saves each program the time. Those that do work after each fork are left out:
+# threading and random, and what imports them.
+_MODULES = """
+    array bisect cmath collections copy datetime decimal fractions functools hashlib heapq io
+    itertools json math operator os re string sys textwrap time typing
+"""
+
+
+# A user namespace of one's own counts its processes for itself, from this kernel on.
+_KERNEL = [int(part) for part in re.findall(r"\d+", platform.release())[:2]]
+_APART = os.getpid() == 1 and _KERNEL >= [5, 14]
+
+
+def main(channel: int) -> None:
+    """Serve jobs from a socket until its other end is closed."""
+    for name in _MODULES.split():
+        importlib.import_module(name)
+    site.setquit()
+    open_streams()
+    system_calls.hide_memory()
+    if filtered := system_calls.is_supported():
+        system_calls.restrict(system_calls.lasting(platform.machine()))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    host = socket.socket(fileno=channel)
+    folder = os.getcwd()
+    content = os.listdir(folder)
+    tests = _Tests()
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page
+    host.send(json.dumps({"filter": filtered}).encode())
+    while True:
+        message, descriptors, *_ = socket.recv_fds(host, 2**16, _MOST_DESCRIPTORS)
+        if not message:
+            return
+        job = json.loads(message)
+        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
+        reply["clean"] = _is_clean(folder, content)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        host.send(json.dumps(reply).encode())
+
+
+def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    """Run a program that has no tests, and say how it ended."""
+    start = time.monotonic()
+    limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
+    pid = _fork(limits, descriptors, has_tests=False)
+    ended = _wait(pid, start + limits.seconds)
+    return {
+        "program": ended or _kill(pid),
+        "timed_out": ended is None,
+        "wall_s": time.monotonic() - start,
+    }
+
+
+class _Tests:
+    """The process of a problem's tests, which is kept for the next program with the same ones."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.pid = 0
+        self.process: socket.socket | None = None
+
+    def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Run a program and its tests, and say how it ended."""
+        start = time.monotonic()
+        limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
+        *files, verdict, tests = descriptors
+        if self.process is None or self.name != job["tests"]:
+            self.end()
+            self._start(job["tests"], tests)
+        assert self.process is not None
+        ours, theirs = (end.detach() for end in socket.socketpair())
+        pid = _fork(limits, [*files, ours], has_tests=True)
+        socket.send_fds(self.process, [b"."], [theirs, verdict])
+        os.close(ours)
+        os.close(theirs)
+        deadline = start + limits.seconds
+        left = max(0, deadline - time.monotonic())
+        answered, *_ = select.select([self.process], [], [], left)
+        answer = self.process.recv(1) if answered else b""
+        ended = None
+        if not answer:  # hung, or ended by the tests themselves
+            self.end()
+        elif answer == b"0":
+            # The tests see that the program is gone a little before it has an exit code.
+            ended = _wait(pid, min(deadline, time.monotonic() + _END_S))
+        return {
+            "program": ended or _kill(pid),
+            "timed_out": not answered,
+            "wall_s": time.monotonic() - start,
+        }
+
+    def _start(self, name: str, tests: int) -> None:
+        self.process, theirs = socket.socketpair()
+        self.name, self.pid = name, os.fork()
+        if self.pid == 0:
+            try:
+                null = os.open(os.devnull, os.O_RDWR)
+                keep_only([null, null, null, tests, theirs.fileno()])
+                asserts.serve()
+            finally:
+                os._exit(1)
+        theirs.close()
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+            _kill(self.pid)
+
+
+def _fork(limits: Limits, descriptors: list[int], has_tests: bool) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            confine(limits, descriptors, _APART)
+            program.run(has_tests)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _wait(pid: int, deadline: float) -> dict[str, Any] | None:
+    """How a process ended; None if it has not."""
+    while True:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            return _ended(os.waitstatus_to_exitcode(status), usage)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        signal.sigtimedwait([signal.SIGCHLD], left)
+
+
+def _kill(pid: int) -> dict[str, Any]:
+    os.kill(pid, signal.SIGKILL)
+    return _ended(None, os.wait4(pid, 0)[2])
+
+
+def _ended(code: int | None, usage: resource.struct_rusage) -> dict[str, Any]:
+    return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
+
+
+def _is_clean(folder: str, content: list[str]) -> bool:
+    """Whether nothing of the program is left in the folder that it could write."""
+    try:
+        return os.listdir(folder) == content and os.stat(folder).st_mode & 0o700 == 0o700
+    except OSError:  # it has taken the right to read it
+        return False

@@ -1,0 +1,267 @@
+"""Warm sandboxes: each is an interpreter that waits to fork a process for a program.
+
+Programs, tests and outputs are files in memory. Their descriptors go to the sandbox; their content
+never passes through its server, and what a test expects is never in a file that the program's
+process has.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from beyond_ce.errors import RunError, one_line
+from beyond_ce.evaluation.code_execution.compiled import Compiled
+from beyond_ce.evaluation.code_execution.isolation import ENVIRONMENT, as_user, isolation
+
+OUTPUT_BYTES = 16 * 2**20
+"""Most that a program may write, to its standard output and to its standard error each."""
+
+_GRACE_S = 10  # after a program's own limit, until its sandbox is given up
+_START_S = 60
+_TRIES = 3  # of a program whose sandbox ends: the system may have killed it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a program.
+
+    Attributes:
+        code: the exit code, or minus the signal that ended it; None if it had to be killed.
+        timed_out: it was stopped at its time limit.
+        report: what its process says about its end. The program can write it too, so that it may
+            give a reason, but must not decide a verdict about tests.
+        tests: what the tests' process says, which the program cannot write.
+        wall_s, cpu_s: seconds of the wall clock and of the processor.
+    """
+
+    code: int | None
+    timed_out: bool
+    stdout: bytes
+    stderr: bytes
+    report: dict[str, Any]
+    tests: dict[str, Any]
+    wall_s: float
+    cpu_s: float
+
+
+class _Ended(Exception):
+    """A sandbox has ended, or does not answer."""
+
+
+class _Sandbox:
+    """A running sandbox, for one program at a time."""
+
+    def __init__(self) -> None:
+        found = isolation()
+        self.owner = os.getpid()
+        self.tests = ""  # name of those that its process of tests has
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.log = tempfile.TemporaryFile("w+b")  # noqa: SIM115
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                found.command(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                env=ENVIRONMENT,
+                cwd=self.folder.name,  # bubblewrap leaves it
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.log,
+                start_new_session=True,
+                **as_user(found.user),
+            )
+
+    def wait_until_ready(self) -> None:
+        """Raises RunError if it does not start."""
+        try:
+            self.reusable = self._answer(_START_S)["filter"]
+        except _Ended:
+            self.log.seek(0)
+            why = one_line(Exception(self.log.read().decode(errors="replace"))) or "no reason given"
+            self.close()
+            raise RunError(f"the sandbox for programs does not start: {why}") from None
+
+    def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Run a program; raises _Ended if the sandbox ends first."""
+        self.tests = job["tests"] or self.tests
+        try:
+            socket.send_fds(self.channel, [json.dumps(job).encode()], descriptors)
+        except OSError as error:
+            raise _Ended from error
+        reply = self._answer(job["seconds"] + _GRACE_S)
+        # Without the filter a program could leave a process behind, or objects of the kernel.
+        self.reusable = self.reusable and reply["clean"]
+        return reply
+
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        self.channel.settimeout(timeout_s)
+        try:
+            message = self.channel.recv(2**16)
+        except OSError as error:
+            raise _Ended from error
+        if not message:
+            raise _Ended
+        return json.loads(message)
+
+    def close(self) -> None:
+        self.channel.close()
+        self.log.close()
+        if self.owner == os.getpid():  # and not a fork of the process that started it
+            self.process.kill()  # and with it everything inside
+            self.process.wait()
+            self.folder.cleanup()
+
+
+class Sandboxes:
+    """Sandboxes that are kept for further programs. Threads share them."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Sandbox] = []
+        self._lock = threading.Lock()
+        self._starter: ThreadPoolExecutor | None = None
+        self._owner = 0  # id of the process that the starter's thread is in
+
+    def run(
+        self,
+        program: str,
+        stdin: str = "",
+        tests: Compiled | None = None,
+        *,
+        seconds: float,
+        memory_mb: int,
+    ) -> Outcome:
+        """Run a program in a sandbox.
+
+        Args:
+            tests: `compiled` tests that call the program.
+            seconds: limit of the wall clock, for the program and its tests together.
+            memory_mb: MiB of address space that the program may use.
+
+        Raises:
+            UsageError: there is no sandbox on this machine.
+            RunError: it does not start, or ends by itself.
+        """
+        job: dict[str, Any] = {
+            "seconds": seconds,
+            "memory_bytes": memory_mb * 2**20,
+            "file_bytes": OUTPUT_BYTES,
+            "tests": tests.name if tests else "",
+        }
+        for _ in range(_TRIES):
+            sandbox = self._take(job["tests"]) or self._start()
+            try:
+                outcome = _run_in(sandbox, job, program, stdin, tests)
+            except _Ended:
+                sandbox.close()
+                continue
+            except BaseException:
+                sandbox.close()
+                raise
+            self._give_back(sandbox)
+            return outcome
+        raise RunError("the sandbox for programs ended by itself: is the machine out of memory?")
+
+    def _start(self) -> _Sandbox:
+        # A sandbox ends with the thread that has started it, so one thread starts them all.
+        with self._lock:
+            if self._starter is None or self._owner != os.getpid():
+                self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandboxes")
+                self._owner = os.getpid()
+            started = self._starter.submit(_Sandbox)
+        sandbox = started.result()
+        sandbox.wait_until_ready()
+        return sandbox
+
+    def _take(self, tests: str) -> _Sandbox | None:
+        """An idle sandbox, if there is one that has these tests already."""
+        with self._lock:
+            for sandbox in [s for s in self._idle if s.owner != os.getpid()]:
+                self._idle.remove(sandbox)
+                sandbox.close()
+            if not self._idle:
+                return None
+            best = next((s for s in self._idle if s.tests == tests), self._idle[-1])
+            self._idle.remove(best)
+        return best
+
+    def _give_back(self, sandbox: _Sandbox) -> None:
+        if sandbox.reusable:
+            with self._lock:
+                self._idle.append(sandbox)
+        else:
+            sandbox.close()
+
+    def close(self) -> None:
+        """End all that are idle."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+
+SANDBOXES = Sandboxes()
+atexit.register(SANDBOXES.close)
+
+
+def _run_in(
+    sandbox: _Sandbox, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
+) -> Outcome:
+    with contextlib.ExitStack() as stack:
+        source, given = (
+            stack.enter_context(_file(text.encode("utf-8", "surrogatepass")))
+            for text in (program, stdin)
+        )
+        stdout, stderr, report = (stack.enter_context(_file()) for _ in range(3))
+        descriptors = [given, stdout, stderr, source, report]
+        verdict = stack.enter_context(_file())
+        if tests is not None:
+            descriptors += [verdict, stack.enter_context(_file(tests.content))]
+        reply = sandbox.run(job, descriptors)
+        return Outcome(
+            code=reply["program"]["code"],
+            timed_out=reply["timed_out"],
+            stdout=_content(stdout),
+            stderr=_content(stderr),
+            report=_mapping(report),
+            tests=_mapping(verdict),
+            wall_s=reply["wall_s"],
+            cpu_s=reply["program"]["cpu_s"],
+        )
+
+
+@contextlib.contextmanager
+def _file(content: bytes | None = None) -> Iterator[int]:
+    """The descriptor of a file in memory: with content to read, or else empty, to be written."""
+    descriptor = os.memfd_create("beyond-ce")
+    try:
+        if content is not None:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(content)
+            written, descriptor = descriptor, os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+            os.close(written)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    return os.pread(descriptor, min(os.fstat(descriptor).st_size, OUTPUT_BYTES), 0)
+
+
+def _mapping(descriptor: int) -> dict[str, Any]:
+    """A report, as it may be written by anybody; empty if it is none."""
+    try:
+        report = json.loads(_content(descriptor)[: 2**16])
+    except (ValueError, RecursionError):
+        return {}
+    return report if isinstance(report, dict) else {}

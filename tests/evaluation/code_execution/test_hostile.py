@@ -1,0 +1,197 @@
+"""Programs that want out, or more than they are given: contained, and the next one is unaffected.
+
+Each says `stopped` where a wall has stopped it; what it gets through would show in its output.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from beyond_ce.evaluation.code_execution import execute
+
+# What stands for "import os, sys, ..., and try it".
+_ATTEMPT = """
+import ctypes, mmap, os, signal, socket, subprocess, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+def syscall(*args):
+    if libc.syscall(*args) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+try:
+{}
+except (OSError, RuntimeError, ValueError):
+    print("stopped")
+else:
+    print("got through")
+"""
+
+# What a wall of its own must stop; numbers of system calls are those of x86_64.
+STOPPED = {
+    "fork": "os.fork()",
+    "a new program": "os.execv(sys.executable, [sys.executable, '-c', ''])",
+    "a shell": "subprocess.run('true', shell=True, check=True)",
+    "clone without a thread": "syscall(56, 17, 0, 0, 0, 0)",
+    "clone3": "syscall(435, 0, 0)",
+    "an internet socket": "socket.socket()",
+    "loopback": "socket.create_connection(('127.0.0.1', 9))",
+    "a listening socket": "socket.create_server(('127.0.0.1', 0))",
+    "a unix socket": "socket.socket(socket.AF_UNIX).bind('/tmp/s')",
+    "an abstract socket": "socket.socket(socket.AF_UNIX).bind(chr(0) + 'name')",
+    "a name for a pair's end": "socket.socketpair()[0].bind(chr(0) + 'name')",
+    "io_uring": "syscall(425, 8, (ctypes.c_char * 256)())",
+    "ptrace": "syscall(101, 16, os.getppid(), 0, 0)",
+    "memory of the parent": "syscall(310, os.getppid(), 0, 0, 0, 0, 0)",
+    "a file of the parent": "os.pidfd_open(os.getppid())",
+    "new namespaces": "syscall(272, 0x10000000)",
+    "a mount": "syscall(165, b'x', b'/tmp', b'tmpfs', 0, 0)",
+    "bpf": "syscall(321, 0, 0, 0)",
+    "a key": "syscall(248, b'user', b'x', b'x', 1, -3)",
+    "shared memory that stays": "syscall(29, 1, 4096, 0o1600)",
+    "a file in memory": "os.memfd_create('x')",
+    "the parent": "os.kill(os.getppid(), signal.SIGKILL)",
+    "everything": "os.kill(-1, signal.SIGKILL)",
+    "the parent's group": "os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)",
+    "the parent's limits": "import resource; resource.prlimit(os.getppid(), 0, (1, 1))",
+    "/proc of the parent": "open(f'/proc/{os.getppid()}/environ').read()",
+    "its own environment in /proc": "open('/proc/self/environ').read()",
+    "a file in the root": "open('/x', 'w')",
+    "a file in the library": "open(os.__file__, 'w')",
+    "a file in the server": "open('/sandbox/inside/server.py', 'a')",
+    "the working directory": "os.rmdir('/tmp')",
+    "a hard link to outside": "os.link(os.__file__, '/tmp/x')",
+    "a symbolic link to outside": "os.symlink('/etc/passwd', '/tmp/x'); open('/tmp/x').read()",
+    "a device": "os.mknod('/tmp/d', 0o600 | 0o060000, os.makedev(8, 0))",
+    "a disk": "open('/dev/vda', 'rb')",
+    "more memory in files": "[open(f'/tmp/{n}', 'wb').write(bytes(10**7)) for n in range(10)]",
+    "a larger file": "os.ftruncate(os.open('/tmp/x', os.O_RDWR | os.O_CREAT), 2**30)",
+    "more time": "import resource; resource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))",
+    "many open files": "[os.dup(0) for _ in range(100)]",
+    "many threads": "[threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    " for _ in range(10_000)]",
+}
+
+
+@pytest.fixture(autouse=True)
+def unaffected() -> Iterator[None]:
+    """The next program finds all as if there had been none before it, and nothing runs on."""
+    yield
+    found = execute("import os\nprint(sorted(os.listdir('.')), os.getcwd())\nopen('x', 'w')")
+    assert found.stdout == "[] /tmp\n", found
+    assert found.passed
+
+
+@pytest.mark.parametrize("attempt", STOPPED.values(), ids=STOPPED)
+def test_a_wall_stops(attempt: str) -> None:
+    if attempt.startswith("syscall") and platform.machine() != "x86_64":
+        pytest.skip("numbers of another machine")
+    assert execute(_ATTEMPT.format(f"    {attempt}"), timeout_s=20).stdout == "stopped\n"
+
+
+def test_fork_bomb() -> None:
+    found = execute("import os\nwhile True: os.fork()")
+    assert (found.verdict, found.reason[:15]) == ("failed", "PermissionError")
+
+
+def test_threads_without_end() -> None:
+    program = """
+import _thread, threading, time
+threading.stack_size(2**15)
+while True:
+    try: _thread.start_new_thread(time.sleep, (100,))
+    except RuntimeError: pass
+"""
+    assert execute(program, timeout_s=1).verdict == "timeout"
+
+
+def test_allocation_of_64_gb() -> None:
+    assert execute("x = bytearray(64 * 10**9)").verdict == "memory"
+    assert execute("x = [0]\nwhile True: x += x", memory_mb=128).verdict == "memory"
+
+
+def test_signals_are_caught_in_vain() -> None:
+    program = """
+import signal
+for number in range(1, 65):
+    try: signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+while True: pass
+"""
+    start = time.monotonic()
+    assert execute(program, timeout_s=1).verdict == "timeout"
+    assert time.monotonic() - start < 10
+
+
+def test_double_fork_outlives_nothing() -> None:
+    before = {process.pid for process in psutil.process_iter()}
+    program = """
+import os, time
+try:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0: time.sleep(1000)
+except OSError: print("stopped")
+"""
+    assert execute(program).stdout == "stopped\n"
+    sleeping = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    assert all("time.sleep(1000)" not in " ".join(p.info["cmdline"] or []) for p in sleeping)
+
+
+def test_environment_and_files_are_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("API_KEY", "of-this-user-only")
+    (tmp_path / "file").write_text("of-this-user-only")
+    program = f"""
+import os
+print(dict(os.environ))
+for folder in ({str(tmp_path)!r}, {os.path.expanduser("~")!r}, {os.getcwd()!r}, "/home", "/proc"):
+    for path, _, files in os.walk(folder):
+        print(path, files)
+"""
+    found = execute(program)
+    assert found.passed
+    assert "of-this-user-only" not in found.stdout and "API_KEY" not in found.stdout
+    assert str(tmp_path) not in found.stdout and "pyproject" not in found.stdout
+
+
+def test_root_holds_the_interpreter_and_its_libraries_alone() -> None:
+    found = execute("import os\nprint(*sorted(os.listdir('/')), *sorted(os.listdir('/dev')))")
+    allowed = {"dev", "etc", "lib", "lib64", "sandbox", "tmp", "usr", "root", "home", "opt", "nix"}
+    assert set(found.stdout.split()) <= allowed | {"null", "zero", "full", "random", "urandom"}
+    assert execute("import numpy").reason.startswith("ModuleNotFoundError")
+
+
+def test_nothing_of_an_earlier_program_is_left() -> None:
+    """Whatever it leaves in the folder: the next one starts in an empty one that it can write."""
+    leave = {
+        "a file": "open('x', 'w')",
+        "a deep tree": "for _ in range(2000):\n  os.mkdir('d'); os.chdir('d')",
+        "no rights": "os.mkdir('d'); os.chmod('d', 0); os.chmod('.', 0)",
+    }
+    for program in leave.values():
+        assert execute("import os\n" + program).passed
+        assert execute("import os\nprint(os.listdir('/tmp'))\nopen('y', 'w')").stdout == "[]\n"
+
+
+def test_nothing_of_an_earlier_program_is_in_memory() -> None:
+    secret = "a text that only the first program has"
+    assert execute(f"x = {secret!r}\nprint(x)\nimport json\njson.loads = None", secret).passed
+    search = f"""
+import gc, json
+assert json.loads("1") == 1
+needle = {secret[::-1]!r}[::-1]
+held = [item for o in gc.get_objects() if isinstance(o, (list, tuple, dict)) for item in
+        (list(o.values()) if isinstance(o, dict) else o)]
+print(sum(isinstance(item, (str, bytes)) and item is not needle and needle in str(item)
+          for item in held))
+"""
+    assert execute(search).stdout == "0\n"
+    again = search.replace("gc, json", f"gc, json\nkept = [{secret + '.'!r}]")
+    assert int(execute(again).stdout) >= 1
