@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beyond_ce.batches.batch import decoder_only_batch, encoder_decoder_batch, pad
+from beyond_ce.batches.batch import decoder_only_batch, encoder_decoder_batch
 from beyond_ce.errors import UsageError
 
 PAD, EOS = 0, 1
@@ -66,19 +64,3 @@ def test_to_keeps_every_field() -> None:
 def test_empty_prompt_is_refused_by_decoder_only_batches() -> None:
     with pytest.raises(UsageError, match="empty prompt"):
         decoder_only_batch([[5], []], [[EOS], [EOS]], PAD)
-
-
-@pytest.mark.parametrize(
-    ("rows", "value", "dtype"),
-    [
-        ([[5, 6], [7]], 0, torch.long),
-        ([[5, 6], [7]], math.nan, torch.float),
-        ([[0.1], []], 2, torch.float),
-    ],
-)
-def test_pad_fills_up_to_the_longest_row(rows: list, value: float, dtype: torch.dtype) -> None:
-    padded = pad(rows, value)
-    assert padded.dtype == dtype
-    width = max(map(len, rows))
-    expected = torch.tensor([row + [value] * (width - len(row)) for row in rows])
-    torch.testing.assert_close(padded, expected, rtol=0, atol=0, equal_nan=True)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from beyond_ce.tokenizers import Tokenizer
 
 _LAYOUT = 3  # part of a token file's name; raise it when its columns or their contents change
-_LENGTHS = ["prompt_length", "answer_length"]
 
 
 def tokenize(
@@ -120,16 +119,12 @@ class PromptAnswerBatches(SplitBatches):
         batch_size: int,
         seed: int,
     ) -> None:
-        lengths = {"train": _lengths(train), "validation": _lengths(validation)}
-        # Reading columns that no batch needs takes a third of the time.
-        train, validation = (split.remove_columns(_LENGTHS) for split in (train, validation))
-        order = LengthGrouped(lengths["train"], batch_size, seed)
+        order = LengthGrouped(_lengths(train), batch_size, seed)
         super().__init__(train, validation, order, validation_batch_size=batch_size)
         self.model = model
-        self._by_length = np.lexsort(lengths["validation"].T[::-1])
-        for name, split in self.splits.items():
+        for split in (train, validation):
             # Build the longest batches first, so an example that is too long fails here.
-            self.batch(split, _longest(lengths[name]))
+            self.batch(split, _longest(split))
 
     def batch(self, split: datasets.Dataset, rows: np.ndarray) -> Batch:
         columns = split[rows]
@@ -142,15 +137,16 @@ class PromptAnswerBatches(SplitBatches):
 
     def validation_rows(self) -> np.ndarray:
         """All rows, sorted by length."""
-        return self._by_length
+        return np.lexsort(_lengths(self.splits["validation"]).T[::-1])
 
 
 def _lengths(split: datasets.Dataset) -> np.ndarray:
     """[N, 2]: prompt and answer lengths in tokens."""
     table = split.with_format("numpy")
-    return np.stack([table[name][:] for name in _LENGTHS], axis=1)
+    return np.stack([table["prompt_length"][:], table["answer_length"][:]], axis=1)
 
 
-def _longest(lengths: np.ndarray) -> np.ndarray:
-    """The rows with the longest prompt, the longest answer, and the longest pair, of `_lengths`."""
+def _longest(split: datasets.Dataset) -> np.ndarray:
+    """The rows with the longest prompt, the longest answer, and the longest pair."""
+    lengths = _lengths(split)
     return np.append(lengths.argmax(axis=0), lengths.sum(axis=1).argmax())

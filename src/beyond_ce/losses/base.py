@@ -104,7 +104,7 @@ class TokenLoss(Loss):
         if not torch.compiler.is_compiling():  # a data-dependent shape would break the graph
             kept = (labels.flatten() != IGNORED).nonzero().squeeze(1)
             if len(kept) < len(positions):
-                positions, hidden = positions[kept], hidden.index_select(0, kept)
+                positions, hidden = positions[kept], hidden[kept]
         function = partial(linear_sparse_cross_entropy, hidden, unembedding)
         return self._compute(positions, counts, function)
 
@@ -134,10 +134,11 @@ class TokenLoss(Loss):
             )
         if torch.compiler.is_compiling() or labels.device.type != "cpu" or labels.numel() == 0:
             return
-        low, high = map(int, labels.masked_fill(labels == IGNORED, 0).aminmax())
+        low, high = labels.masked_fill(labels == IGNORED, 0).aminmax()
         if low < 0 or high >= width:
+            wrong = low if low < 0 else high
             raise ValueError(
-                f"label {low if low < 0 else high} is outside the {width} columns of the logits "
+                f"label {int(wrong)} is outside the {width} columns of the logits "
                 f"(only {IGNORED} marks an ignored position)"
             )
 

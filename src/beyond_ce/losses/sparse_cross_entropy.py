@@ -123,13 +123,13 @@ class _SparseCrossEntropy(Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = _sum_dtype(logits)
         columns = _columns(labels, number_ids)
-        target = _target(label_weight, number_target, dtype)
+        target = _target(label_weight, number_ids, number_target, dtype)
         log_p = torch.zeros(columns.shape, dtype=dtype, device=logits.device)
         for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
             log_p[rows] = F.log_softmax(logits[rows], -1, dtype=dtype).gather(1, columns[rows])
         ctx.save_for_backward(logits, columns, target)
         ctx.normalised = normalised
-        return _nll(log_p, target), log_p[:, 1:]
+        return _nll(log_p, target, number_target is not None), log_p[:, 1:]
 
     @staticmethod
     @once_differentiable
@@ -138,9 +138,8 @@ class _SparseCrossEntropy(Function):
     ) -> tuple[Tensor | None, ...]:
         logits, columns, target = ctx.saved_tensors
         scale = target.sum(1, keepdim=True) * grad_nll
-        grad_columns = torch.cat([target[:, :1] * -grad_nll, grad_number_logits], 1)
-        if target.shape[1] > 1:
-            grad_columns[:, 1:] -= target[:, 1:] * grad_nll
+        grad_columns = target * -grad_nll
+        grad_columns[:, 1:] += grad_number_logits
         if ctx.normalised:
             scale -= grad_number_logits.sum(1, keepdim=True)
         # Recomputing the exponentials is cheaper than keeping [N, V] of them from the forward pass.
@@ -174,8 +173,7 @@ class _LinearSparseCrossEntropy(Function):
     ) -> tuple[Tensor, Tensor]:
         sum_dtype = _sum_dtype(hidden)
         columns = _columns(labels, number_ids)
-        target = _target(label_weight, number_target, sum_dtype)
-        aimed = columns[:, : target.shape[1]]  # those that can have a target
+        target = _target(label_weight, number_ids, number_target, sum_dtype)
         h, w = hidden.to(dtype), unembedding.to(dtype)
         log_p = torch.zeros(columns.shape, dtype=sum_dtype, device=hidden.device)
         scale, minus_target = target.sum(1, keepdim=True), -target
@@ -194,7 +192,7 @@ class _LinearSparseCrossEntropy(Function):
             total = x.exp_().sum(1, keepdim=True)
             log_p[rows] = gathered - total.log()
             p = x.mul_(scale[rows] / total)
-            p = p.scatter_add_(1, aimed[rows], minus_target[rows]).to(dtype)
+            p = p.scatter_add_(1, columns[rows], minus_target[rows]).to(dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = (p @ w).to(hidden.dtype)
             if grad_w is not None:
@@ -203,7 +201,7 @@ class _LinearSparseCrossEntropy(Function):
         ctx.save_for_backward(h, w, number_ids, grad_hidden, grad_w)
         ctx.unembedding_dtype = unembedding.dtype
         ctx.normalised = normalised
-        return _nll(log_p, target), log_p[:, 1:]
+        return _nll(log_p, target, number_target is not None), log_p[:, 1:]
 
     @staticmethod
     @once_differentiable
@@ -216,13 +214,10 @@ class _LinearSparseCrossEntropy(Function):
         scale = -grad_number_logits.sum(1, keepdim=True) if ctx.normalised else None
         grad_number_logits = grad_number_logits.to(h.dtype)
         if grad_hidden is not None:
-            grad_hidden.mul_(grad_nll)
-            if len(number_ids):
-                grad_hidden.add_(grad_number_logits @ w[number_ids])
+            grad_hidden.mul_(grad_nll).add_(grad_number_logits @ w[number_ids])
         if grad_w is not None:
             grad_w.mul_(grad_nll)
-            if len(number_ids):
-                grad_w.index_add_(0, number_ids, (grad_number_logits.T @ h).to(grad_w.dtype))
+            grad_w.index_add_(0, number_ids, (grad_number_logits.T @ h).to(grad_w.dtype))
         if scale is not None:
             _add_normaliser(scale, h, w, grad_hidden, grad_w)
         if grad_w is not None:
@@ -252,20 +247,21 @@ def _columns(labels: Tensor, number_ids: Tensor) -> Tensor:
     return torch.cat([labels[:, None], number_ids.expand(len(labels), -1)], 1)
 
 
-def _target(label_weight: Tensor, number_target: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """[N, 1 + K]: the weight of each of `_columns`; [N, 1] if number tokens have none."""
-    target = label_weight[:, None].to(dtype)
-    return target if number_target is None else torch.cat([target, number_target.to(dtype)], 1)
+def _target(
+    label_weight: Tensor, number_ids: Tensor, number_target: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """[N, 1 + K]: the weight of each of `_columns`."""
+    if number_target is None:
+        number_target = label_weight.new_zeros(len(label_weight), len(number_ids))
+    return torch.cat([label_weight[:, None].to(dtype), number_target.to(dtype)], 1)
 
 
-def _nll(log_p: Tensor, target: Tensor) -> Tensor:
-    """Minus the sum of `target` x `log_p` [N, 1 + K]; a zero weight masks an infinite `log_p`."""
-    # A copy as wide as log_p, because the order in which torch sums a column depends on its stride.
-    terms = log_p.clone()
-    terms[:, : target.shape[1]].mul_(target).masked_fill_(target == 0, 0)
-    # The labels have a sum of their own, so number targets do not change its rounding.
+def _nll(log_p: Tensor, target: Tensor, with_numbers: bool) -> Tensor:
+    # A zero weight masks an infinite log-probability. The labels have a sum of their own, so the
+    # cross-entropy is bitwise the same with any number tokens.
+    terms = (target * log_p).masked_fill_(target == 0, 0)
     nll = -terms[:, 0].sum()
-    return nll - terms[:, 1:].sum() if target.shape[1] > 1 else nll
+    return nll - terms[:, 1:].sum() if with_numbers else nll
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -22,7 +22,6 @@ from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
-from beyond_ce.models.rms_norm import RMSNorm
 from beyond_ce.models.rope_scaling import check_scaling
 from beyond_ce.settings import FLAG, LAYERS, SIZE, SOURCE, number, optional, takes, whole
 
@@ -132,7 +131,7 @@ class Decoder(CausalModel):
         )  # fmt: skip
         self.embedding = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(layer() for _ in range(num_layers))
-        self.norm: nn.Module = RMSNorm(dim, norm_eps)
+        self.norm: nn.Module = nn.RMSNorm(dim, norm_eps)
         self.head = head(dim=dim, vocab_size=vocab_size)
         if isinstance(self.head, MultiTokenHead):
             self.layers.extend(layer() for _ in range(self.head.extra_layers))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.models.rms_norm import RMSNorm
 from beyond_ce.models.rope_scaling import frequencies
 
 
@@ -48,8 +47,8 @@ class DecoderLayer(nn.Module):
         self.rotary = rotary
         self.attention = Attention(dim, num_heads, num_kv_heads, qkv_bias)
         self.feed_forward = FeedForward(dim, hidden_dim)
-        self.attention_norm = RMSNorm(dim, norm_eps)
-        self.ffn_norm = RMSNorm(dim, norm_eps)
+        self.attention_norm = nn.RMSNorm(dim, norm_eps)
+        self.ffn_norm = nn.RMSNorm(dim, norm_eps)
         output_projections = (self.attention.wo, self.feed_forward.w2)
         for linear in self.modules():
             if isinstance(linear, nn.Linear):

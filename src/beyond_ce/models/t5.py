@@ -1,24 +1,24 @@
 """T5 (Raffel et al., 2020), the encoder-decoder of the number token loss paper.
 
-Weights and modules are transformers' own, but this module runs their blocks itself. It builds each
-attention bias once per forward for all blocks, while transformers' stacks build masks for every
-call and zero biases for every cross-attention.
+Weights and layers are transformers' own, but this module calls the blocks directly. It builds each
+attention bias once per forward and passes it to all blocks, while transformers' stacks build masks
+for every call and zero biases for every cross-attention.
 
-Shapes: B sequences, S input tokens, T target positions, H attention heads, E head size, D hidden
-size, V vocabulary.
+Shapes: B sequences, S input tokens, T target positions, H attention heads, D hidden size,
+V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, T5Config, T5ForConditionalGeneration
-from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm, T5Stack
+from transformers import AttentionInterface, AutoConfig, T5Config, T5ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.models.t5.modeling_t5 import T5Stack
 
 from beyond_ce.batches.batch import (
     Batch,
@@ -31,10 +31,36 @@ from beyond_ce.batches.batch import (
 from beyond_ce.errors import UsageError
 from beyond_ce.models.base import DecodingState, LanguageModel, last_state, mean_state
 from beyond_ce.models.heads import Head, RegressionHead
-from beyond_ce.models.rms_norm import RMSNorm
 from beyond_ce.settings import DROPOUT, LAYERS, SIZE, SOURCE, optional, takes
 
-KeysValues = tuple[Tensor, Tensor]  # [B, H, S, E] each
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    position_bias: Tensor,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """T5's attention: no scaling, and a bias that includes the mask.
+
+    torch's fused CPU kernels do not support a bias with a gradient and fall back to code that is
+    slower than the plain formula.
+    """
+    if query.is_cpu:
+        # The caller passes a dropout rate of 0 outside training.
+        weights = F.dropout((query @ key.mT + position_bias).softmax(dim=-1), dropout)
+        mixed = weights @ value
+    else:
+        bias = position_bias.to(query.dtype)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=1.0)
+    return mixed.transpose(1, 2), None
+
+
+ATTENTION = "beyond_ce_t5"
+AttentionInterface.register(ATTENTION, attention)
 
 
 class T5(LanguageModel):
@@ -100,7 +126,7 @@ class T5(LanguageModel):
             model = T5ForConditionalGeneration(config)
         else:
             model = _load(pretrained, vocab_size, dropout)
-        _replace_norms(model)
+        model.set_attn_implementation(ATTENTION)
         config = model.config
         self.embedding = model.shared
         self.encoder = model.encoder
@@ -127,18 +153,17 @@ class T5(LanguageModel):
         return encoder_decoder_batch(rows, answers, self.pad_id, self.pad_id)
 
     def trunk(self, batch: Batch) -> Tensor:
-        encoded, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
+        memory, memory_bias = self._encode(batch.input_ids, batch.attention_mask)
         inputs = batch.decoder_input_ids
         if isinstance(self.head, RegressionHead):
             if not self.head.reads_decoder:
-                return mean_state(encoded, batch.attention_mask)
+                return mean_state(memory, batch.attention_mask)
             start = torch.full_like(batch.input_ids[:, :1], self.pad_id)
             inputs = torch.cat((start, batch.input_ids[:, :-1]), dim=1)
         if inputs is None:
             raise ValueError("T5 needs an encoder-decoder batch: build it with make_batch")
         bias = _position_bias(self.decoder, inputs.shape[1])
         bias = bias + _causal_bias(bias)
-        memory = self._memory(encoded)
         if isinstance(self.head, RegressionHead):  # its map learns its own scale
             hidden = self._run(self.decoder, inputs, bias, memory, memory_bias)
             return last_state(hidden, batch.attention_mask)
@@ -147,11 +172,11 @@ class T5(LanguageModel):
     def prefill(self, prompts: list[list[int]], max_new_tokens: int) -> tuple[T5State, Tensor]:
         device = self.embedding.weight.device
         rows = self._with_eos(prompts)
-        encoded, memory_bias = self._encode(
+        memory, memory_bias = self._encode(
             pad(rows, self.pad_id).to(device), token_mask(rows).to(device)
         )
         bias = _position_bias(self.decoder, max_new_tokens)
-        state = T5State(bias, self._memory(encoded), memory_bias)
+        state = T5State(bias, memory, memory_bias)
         start = torch.full((len(prompts),), self.pad_id, device=device)
         return state, self.step(state, start)
 
@@ -159,7 +184,7 @@ class T5(LanguageModel):
         assert isinstance(state, T5State)
         t = state.length
         bias = state.bias[:, :, t : t + 1, : t + 1]
-        hidden = self._decode(tokens[:, None], bias, state.memory, state.memory_bias, state)
+        hidden = self._decode(tokens[:, None], bias, state.memory, state.memory_bias, state.cache)
         state.length += 1
         return self.next_token_logits(hidden[:, 0])
 
@@ -176,21 +201,16 @@ class T5(LanguageModel):
         hidden = self._run(self.encoder, input_ids, bias + padding_bias)
         return hidden, padding_bias
 
-    def _memory(self, encoded: Tensor) -> list[KeysValues]:
-        """What each block of the decoder attends to in the encoder's hidden states [B, S, D]."""
-        blocks: Any = self.decoder.block
-        return [_keys_values(block.layer[1].EncDecAttention, encoded) for block in blocks]
-
     def _decode(
         self,
         input_ids: Tensor,
         bias: Tensor,
-        memory: list[KeysValues],
+        memory: Tensor,
         memory_bias: Tensor,
-        state: T5State | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
         """The decoder's hidden states [B, T, D], scaled for the unembedding."""
-        hidden = self._run(self.decoder, input_ids, bias, memory, memory_bias, state)
+        hidden = self._run(self.decoder, input_ids, bias, memory, memory_bias, cache)
         return hidden * self.hidden_scale
 
     def _run(
@@ -198,23 +218,24 @@ class T5(LanguageModel):
         stack: T5Stack,
         input_ids: Tensor,
         bias: Tensor,
-        memory: list[KeysValues] | None = None,
+        memory: Tensor | None = None,
         memory_bias: Tensor | None = None,
-        state: T5State | None = None,
+        cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
-        """Runs one stack on [B, T] tokens, which follow those of the state, if there is one.
+        """Runs one stack on [B, T] tokens.
 
-        A bias includes both relative positions and mask.
+        A bias includes both relative positions and mask. Blocks add it to their attention scores as
+        `position_bias`, so they need no mask of their own.
         """
         hidden = stack.dropout(self.embedding(input_ids))
-        for index, block in enumerate(stack.block):
-            layers: Any = block.layer
-            before = None if state is None else partial(state.append, index)
-            hidden = _attend(layers[0], layers[0].SelfAttention, hidden, bias, before=before)
-            if memory is not None and memory_bias is not None:
-                attention = layers[1].EncDecAttention
-                hidden = _attend(layers[1], attention, hidden, memory_bias, memory[index])
-            hidden = _finite(layers[-1](hidden))
+        for block in stack.block:
+            hidden, _, _ = block(
+                hidden,
+                position_bias=bias,
+                encoder_hidden_states=memory,
+                encoder_decoder_position_bias=memory_bias,
+                past_key_values=cache,
+            )
         return stack.dropout(stack.final_layer_norm(hidden))
 
 
@@ -223,121 +244,28 @@ class T5State(DecodingState):
 
     Args:
         bias: the decoder's relative position bias [1, H, T, T] for all T new tokens.
-        memory: of each block of the decoder.
+        memory: the encoder's hidden states [B, S, D].
         memory_bias: [B, 1, 1, S], masks padding.
     """
 
-    def __init__(self, bias: Tensor, memory: list[KeysValues], memory_bias: Tensor) -> None:
+    def __init__(self, bias: Tensor, memory: Tensor, memory_bias: Tensor) -> None:
         self.bias = bias
-        # Contiguous, because the matrix products would copy them at every step.
-        self.memory = [(k.contiguous(), v.contiguous()) for k, v in memory]
+        self.memory = memory
         self.memory_bias = memory_bias
-        self.cache: list[KeysValues] = []
-        """Of the tokens that the decoder has read, for each block."""
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.length = 0
         """Number of tokens that the decoder has read."""
 
-    def append(self, index: int, new: KeysValues) -> KeysValues:
-        """Adds the keys and values of new tokens to a block's, and returns them all."""
-        if index == len(self.cache):
-            self.cache.append(new)
-        else:
-            old = self.cache[index]
-            self.cache[index] = torch.cat((old[0], new[0]), 2), torch.cat((old[1], new[1]), 2)
-        return self.cache[index]
-
     def select(self, rows: Tensor) -> None:
+        self.memory = self.memory.index_select(0, rows)
         self.memory_bias = self.memory_bias.index_select(0, rows)
-        for held in (self.memory, self.cache):
-            held[:] = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in held]
-
-
-def _heads(attention: T5Attention, flat: Tensor) -> Tensor:
-    """[B, T, H * E] to [B, H, T, E]."""
-    return flat.view(*flat.shape[:2], -1, attention.key_value_proj_dim).transpose(1, 2)
-
-
-def _keys_values(attention: T5Attention, hidden: Tensor) -> KeysValues:
-    return _heads(attention, attention.k(hidden)), _heads(attention, attention.v(hidden))
-
-
-def _attend(
-    layer: Any,
-    attention: T5Attention,
-    hidden: Tensor,
-    bias: Tensor,
-    memory: KeysValues | None = None,
-    before: Callable[[KeysValues], KeysValues] | None = None,
-) -> Tensor:
-    """`hidden` [B, T, D] after one layer of attention: to `memory`, else to itself and what
-    `before` puts before it. T5 does not scale the scores.
-
-    torch's fused CPU kernels do not support a bias with a gradient and fall back to code that is
-    slower than the plain formula.
-    """
-    normed = layer.layer_norm(hidden)
-    query = _heads(attention, attention.q(normed))
-    if memory is None:
-        memory = _keys_values(attention, normed)
-        memory = memory if before is None else before(memory)
-    key, value = memory
-    dropout = attention.dropout if attention.training else 0.0
-    if query.is_cpu:
-        weights = F.dropout((query @ key.mT + bias).softmax(dim=-1), dropout)
-        mixed = weights @ value
-    else:
-        bias = bias.to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, bias, dropout, scale=1.0)
-    mixed = attention.o(mixed.transpose(1, 2).flatten(-2))
-    return _finite(hidden + layer.dropout(mixed))
-
-
-def _finite(hidden: Tensor) -> Tensor:
-    """Float16 overflows in large pretrained models; transformers clamps its values as well."""
-    if hidden.dtype != torch.float16:
-        return hidden
-    limit = torch.finfo(torch.float16).max - 1000
-    return hidden.clamp(-limit, limit)
-
-
-def _replace_norms(model: nn.Module) -> None:
-    """Put `RMSNorm`s, which train faster, in the place of transformers' layer norms."""
-    for parent in list(model.modules()):
-        for name, norm in list(parent.named_children()):
-            if isinstance(norm, T5LayerNorm):
-                replacement = RMSNorm(norm.weight.shape, norm.variance_epsilon)
-                replacement.weight = norm.weight
-                setattr(parent, name, replacement)
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type]
 
 
 def _position_bias(stack: T5Stack, length: int) -> Tensor:
     """Relative position bias [1, H, length, length], which T5 keeps in its first layer only."""
     first_block: Any = stack.block[0]
-    attention: T5Attention = first_block.layer[0].SelfAttention
-    buckets = _distance_buckets(
-        length,
-        not attention.is_decoder,
-        attention.relative_attention_num_buckets,
-        attention.relative_attention_max_distance,
-        attention.relative_attention_bias.weight.device,
-    )
-    # Row i holds the distances of all keys from query i, from -i on.
-    buckets = buckets.unfold(0, length, 1).flip(0)
-    return attention.relative_attention_bias(buckets).permute(2, 0, 1)[None]
-
-
-@lru_cache
-def _distance_buckets(
-    length: int, bidirectional: bool, num_buckets: int, max_distance: int, device: torch.device
-) -> Tensor:
-    """Long [2 * length - 1]: the bucket of each distance of a key from a query, in ascending order.
-
-    Kept, because it takes about as long as one layer of a small model.
-    """
-    distances = torch.arange(1 - length, length, device=device)
-    return T5Attention._relative_position_bucket(
-        distances, bidirectional, num_buckets, max_distance
-    )
+    return first_block.layer[0].SelfAttention.compute_bias(length, length)
 
 
 def _causal_bias(like: Tensor) -> Tensor:
