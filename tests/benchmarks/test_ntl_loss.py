@@ -17,6 +17,7 @@ def test_prints_one_json_object():
     figures = json.loads(done.stdout.splitlines()[-1])
     assert {"logits", "hidden", "t5", "hardware", "versions", "threads"} <= figures.keys()
     assert figures["logits"]["2x8x512"]["ratio"]["ce_torch"] == 1.0
+    assert "ntl_was" in figures["logits"]["64x10x512"]["ratio"]
     assert "from_hidden" in figures["hidden"]["64x10x64x512"]["ms"]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from beyond_ce.benchmarks import trainer as benchmark
 from beyond_ce.benchmarks.trainer import main
-from beyond_ce.runs.preparation import prepare
 
 TRAINERS = {"ours", "seq2seq_trainer", "seq2seq_trainer_grouped"}
 
@@ -23,7 +22,7 @@ def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     for key in ("samples_per_s", "padding", "validation_loss"):
         assert figures[key].keys() == TRAINERS
         assert all(math.isfinite(value) and value > 0 for value in figures[key].values())
-    for key in ("ratio", "ratio_range"):
+    for key in ("ratio", "ratio_range", "cpu_ratio", "cpu_ratio_range"):
         assert figures[key].keys() == TRAINERS - {"ours"}
     assert figures["bar"] == {"seq2seq_trainer": 1.2}
     settings = {"steps": 3, "repeats": 2, "batch_size": 8, "threads": 1}
@@ -31,9 +30,19 @@ def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     assert figures.keys() >= {"versions", "hardware", "commit"}
 
 
-def test_ratio_lies_within_its_range(figures: dict) -> None:
-    for name, (low, high) in figures["ratio_range"].items():
-        assert low <= figures["ratio"][name] <= high
+@pytest.mark.parametrize("ratio", ["ratio", "cpu_ratio"])
+def test_ratio_lies_within_its_range(figures: dict, ratio: str) -> None:
+    for name, (low, high) in figures[f"{ratio}_range"].items():
+        assert 0 < low <= figures[ratio][name] <= high
+
+
+def test_ratios_are_medians_of_the_repeats() -> None:
+    ours, random, grouped = [6.0, 8.0, 10.0], [3.0, 2.0, 10.0], [6.0, 16.0, 5.0]
+    rates = {"ours": ours, "seq2seq_trainer": random, "seq2seq_trainer_grouped": grouped}
+    assert benchmark._ratios(rates, "cpu_ratio") == {
+        "cpu_ratio": {"seq2seq_trainer": 2.0, "seq2seq_trainer_grouped": 1.0},
+        "cpu_ratio_range": {"seq2seq_trainer": [1.0, 4.0], "seq2seq_trainer_grouped": [0.5, 2.0]},
+    }
 
 
 def test_both_models_have_the_same_loss_before_training(figures: dict) -> None:
@@ -55,10 +64,8 @@ def test_grouping_by_length_pads_less(figures: dict) -> None:
 def test_the_same_batches_in_the_same_order_train_the_same(tmp_path: Path) -> None:
     """Whatever differs in the benchmark's losses comes from which examples share a batch."""
     options = argparse.Namespace(steps=10, batch_size=8, threads=1)
-    config = benchmark._config(options, str(tmp_path))
-    prepared = prepare(config)
+    config, prepared = benchmark._prepare(options, str(tmp_path))
     steps = config.trainer.max_steps
-    prepared.train = prepared.train.select(range(8 * steps))
     _, batches = benchmark._ours(config, prepared)
     _, ours = benchmark._run_ours(config, prepared)
     order = np.concatenate([batches.order[step] for step in range(steps)])

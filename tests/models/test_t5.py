@@ -140,6 +140,28 @@ def test_decoding_equals_teacher_forcing() -> None:
     )
 
 
+@pytest.mark.parametrize("v1_1", [False, True])
+def test_decoding_equals_transformers(tmp_path: Path, v1_1: bool) -> None:
+    folder = checkpoint(tmp_path, v1_1=v1_1)
+    model, theirs = make(pretrained=folder).eval(), reference(folder)
+    theirs.generation_config.eos_token_id = None  # so that no answer ends early
+    batch = model.make_batch(PROMPTS, ANSWERS)
+    expected = theirs.generate(
+        batch.input_ids,
+        attention_mask=batch.attention_mask,
+        max_new_tokens=4,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    with torch.no_grad():
+        state, logits = model.prefill(PROMPTS, max_new_tokens=4)
+        for step, theirs_logits in enumerate(expected.logits):
+            torch.testing.assert_close(logits, theirs_logits, rtol=1e-5, atol=1e-5)
+            if step < 3:
+                logits = model.step(state, expected.sequences[:, step + 1])
+
+
 def test_decoding_yields_no_padded_token(tmp_path: Path) -> None:
     model = make(pretrained=checkpoint(tmp_path, VOCAB + 8))
     _, logits = model.prefill(PROMPTS, max_new_tokens=1)

@@ -53,7 +53,7 @@ def main(args: list[str]) -> dict[str, Any]:
     hidden_shapes = [(2, 8, 64)] if options.small else [(8, 512, 512), (32, 32, 512)]
     figures: dict[str, Any] = {"logits": {}, "hidden": {}}
     for kind, shapes, methods in (
-        ("logits", [(*shape, vocabulary) for shape in logit_shapes], LOGIT_METHODS),
+        ("logits", [(*s, vocabulary) for s in logit_shapes] + [(64, 10, 512)], LOGIT_METHODS),
         ("hidden", [(*s, vocabulary) for s in hidden_shapes] + [(64, 10, 64, 512)], HIDDEN_METHODS),
     ):
         for shape in shapes:

@@ -3,8 +3,12 @@
 All train t5_tiny on the same sums, each pair once, from the same weights, with the same AdamW,
 clipping and loss; none evaluates, logs or saves meanwhile. They differ in what comes with a
 trainer: the batches (transformers' are random, or grouped by length), the T5, the loss's code, the
-loop. They take turns. Figures are medians over the repeats; a ratio is the median of the ratios
-within a repeat.
+loop, and what our trainer asks of the memory allocator. So each has a process of its own. They take
+turns. Figures are medians over the repeats; a ratio is the median of the ratios
+within a repeat, with the lowest and the highest as its range.
+
+On a machine that is busy with other work, read the ratios of CPU time, with --threads 1: threads
+that wait for each other also use CPU time.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +44,8 @@ from beyond_ce.training.objective import Objective
 BAR = 1.2  # at least, relative to Seq2SeqTrainer with random batches
 WARMUP_STEPS = 10  # before the timed ones
 PEERS = {"seq2seq_trainer": "random", "seq2seq_trainer_grouped": "group_by_length"}
-Run = tuple[list[float], dict[str, float]]  # when each step ended; padding and validation loss
+Times = tuple[float, float]  # wall clock and CPU time, in seconds
+Run = tuple[list[Times], dict[str, float]]  # when each step ended; padding and validation loss
 
 
 def main(args: list[str]) -> dict[str, Any]:
@@ -49,32 +56,30 @@ def main(args: list[str]) -> dict[str, Any]:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(args)
-    with tempfile.TemporaryDirectory() as cache_dir:
-        config = _config(options, cache_dir)
-        prepared = prepare(config)
-        prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
-        runs = {"ours": partial(_run_ours, config, prepared)}
-        runs |= {
-            name: partial(_run_peer, config, prepared, sampling) for name, sampling in PEERS.items()
-        }
-        speeds: dict[str, list[float]] = {name: [] for name in runs}
-        facts: dict[str, dict[str, float]] = {}
+    names = ["ours", *PEERS]
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}  # samples per second of CPU time
+    facts: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as cache_dir, ExitStack() as stack:
+        config, prepared = _prepare(options, cache_dir)
+        start_process = partial(get_context("spawn").Pool, 1)
+        processes = {name: stack.enter_context(start_process()) for name in names}
         for repeat in range(1, options.repeats + 1):
-            for name, run in runs.items():
-                ends, facts[name] = run()
+            for name, process in processes.items():
+                ends, facts[name] = process.apply(_run, (name, options, cache_dir))
                 samples = options.steps * options.batch_size
-                speeds[name].append(samples / (ends[-1] - ends[WARMUP_STEPS]))
+                for kind, rates in enumerate((speeds, cpu)):
+                    rates[name].append(samples / (ends[-1][kind] - ends[WARMUP_STEPS][kind]))
                 print(f"{repeat} {name:24s} {speeds[name][-1]:6.0f} samples/s", file=sys.stderr)
         # Before training, both models must have the same loss on the same batch.
         objective, batches = _ours(config, prepared)
         first = batches.train(0, 0, 1, 1)
         peer_loss = _peer_loss(_peer(config, prepared), first)
         first_loss = {"ours": objective(first[0])[0].item(), "seq2seq_trainer": peer_loss}
-    ratios = {n: [a / b for a, b in zip(speeds["ours"], speeds[n], strict=True)] for n in PEERS}
     return {
         "samples_per_s": {name: round(statistics.median(s), 1) for name, s in speeds.items()},
-        "ratio": {name: round(statistics.median(r), 3) for name, r in ratios.items()},
-        "ratio_range": {n: [round(min(r), 3), round(max(r), 3)] for n, r in ratios.items()},
+        **_ratios(speeds, "ratio"),
+        **_ratios(cpu, "cpu_ratio"),
         "bar": {"seq2seq_trainer": BAR},
         "padding": {name: round(fact["padding"], 4) for name, fact in facts.items()},
         "first_batch_loss": first_loss,
@@ -82,6 +87,15 @@ def main(args: list[str]) -> dict[str, Any]:
         "warmup_steps": WARMUP_STEPS,
         **vars(options),
         **provenance(),
+    }
+
+
+def _ratios(rates: dict[str, list[float]], name: str) -> dict[str, Any]:
+    """Our rates relative to each peer's: `name`, the median over the repeats, and its range."""
+    ratios = {p: [a / b for a, b in zip(rates["ours"], rates[p], strict=True)] for p in PEERS}
+    return {
+        name: {peer: round(statistics.median(r), 3) for peer, r in ratios.items()},
+        f"{name}_range": {p: [round(min(r), 3), round(max(r), 3)] for p, r in ratios.items()},
     }
 
 
@@ -101,17 +115,34 @@ def _config(options: argparse.Namespace, cache_dir: str) -> DictConfig:
     )
 
 
+def _prepare(options: argparse.Namespace, cache_dir: str) -> tuple[DictConfig, Prepared]:
+    """The config and its data, as many rows as the steps take."""
+    config = _config(options, cache_dir)
+    prepared = prepare(config)
+    prepared.train = prepared.train.select(range(config.trainer.max_steps * options.batch_size))
+    return config, prepared
+
+
+def _run(name: str, options: argparse.Namespace, cache_dir: str) -> Run:
+    """In a process of its own: what `name` measures."""
+    config, prepared = _prepare(options, cache_dir)
+    torch.set_num_threads(options.threads)
+    if name == "ours":
+        return _run_ours(config, prepared)
+    return _run_peer(config, prepared, PEERS[name])
+
+
 class Stopwatch(LambdaLR):
     """A constant learning rate. Both trainers step it after each optimizer step, and it appends the
-    time to `ends`, whose first entry is from the call that the base class makes."""
+    times to `ends`, whose first entry is from the call that the base class makes."""
 
-    def __init__(self, ends: list[float], optimizer: torch.optim.Optimizer, **_: int) -> None:
+    def __init__(self, ends: list[Times], optimizer: torch.optim.Optimizer, **_: int) -> None:
         self.ends = ends
         super().__init__(optimizer, lambda step: 1.0)
 
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)
-        self.ends.append(time.perf_counter())
+        self.ends.append((time.perf_counter(), time.process_time()))
 
     after_step = step
 
@@ -130,7 +161,7 @@ def _ours(config: DictConfig, prepared: Prepared) -> tuple[Objective, PromptAnsw
 def _run_ours(config: DictConfig, prepared: Prepared) -> Run:
     trainer = build(config.trainer, "trainer")
     objective, batches = _ours(config, prepared)
-    ends: list[float] = []
+    ends: list[Times] = []
     optimizer, watch = build(config.optimizer, "optimizer"), partial(Stopwatch, ends)
     with tempfile.TemporaryDirectory() as folder:
         result = trainer.fit(objective, optimizer, watch, batches, Path(folder), lambda *_: None)
@@ -162,7 +193,7 @@ def _run_peer(config: DictConfig, prepared: Prepared, sampling: str) -> Run:
     padder = transformers.PreTrainedTokenizerFast(tokenizer_object=pad, pad_token="<pad>")
     collator = transformers.DataCollatorForSeq2Seq(padder, model=model)
     optimizer = build(config.optimizer, "optimizer")(model)
-    ends: list[float] = []
+    ends: list[Times] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.Seq2SeqTrainingArguments(
             output_dir=folder,

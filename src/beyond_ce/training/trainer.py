@@ -20,6 +20,7 @@ from tqdm import tqdm
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.processes.ranks import launch
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
+from beyond_ce.training.allocator import keep_freed_memory
 from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
 from beyond_ce.training.faults import FirstNonFinite, naming_batch
 from beyond_ce.training.objective import Objective
@@ -116,6 +117,7 @@ class Trainer:
         compile: bool,
         progress: bool,
     ) -> None:
+        keep_freed_memory()
         if num_threads:
             torch.set_num_threads(num_threads)
         self.max_steps = max_steps
