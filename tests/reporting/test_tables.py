@@ -108,6 +108,18 @@ def test_rows_that_are_one_run_read_their_own_variant_of_a_metric(table, reports
     assert found["k=1", "test/mae"].ours.mean == found["k=2", "test/mae"].ours.mean == 1.5
 
 
+def test_a_column_may_multiply_what_the_reports_have(table, reports):
+    plain = cells(tabulate(table, reports))
+    table.columns[0].times = 100
+    found = cells(tabulate(table, reports))
+    for row in ("CE", "NTL λ=0.5", "gap"):
+        ours, before = found[row, "test/accuracy"].ours, plain[row, "test/accuracy"].ours
+        assert (ours.mean, ours.std) == pytest.approx((100 * before.mean, 100 * before.std))
+        assert ours.low == pytest.approx(100 * before.low)
+        assert found[row, "test/accuracy"].paper == plain[row, "test/accuracy"].paper
+    assert found["CE", "test/mae"].ours == plain["CE", "test/mae"].ours
+
+
 def test_reports_are_found_by_run_and_shared_between_rows(table, tmp_path):
     todo = jobs(table, "cpu", seeds=[0])
     (tmp_path / "one").mkdir()

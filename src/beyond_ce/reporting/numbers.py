@@ -144,10 +144,11 @@ class TableNumbers:
 
     def _values(self, row: str, metric: str) -> Iterator[tuple[Job, float]]:
         variant = f"{metric}@{self.rows[row].variant}"
+        times = self.metrics[metric][1].times if metric in self.metrics else 1.0
         for job, report in self.reports.items():
             value = report["metrics"].get(variant, report["metrics"].get(metric))
             if job.row == row and value is not None and math.isfinite(value):
-                yield job, value
+                yield job, times * value
 
 
 def _share(part: Summary, whole: Summary) -> Summary:

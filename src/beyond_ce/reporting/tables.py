@@ -56,6 +56,7 @@ class Column(Scaled):
         better: "higher" or "lower"; null for a metric that is described but not compared.
         paper: the metric's column in the paper's csv, or its name in a csv with columns
             metric and value, see `Paper.text`; null where the paper has none.
+        times: what the reports' numbers are multiplied by, such as 100 where the paper has percent.
     """
 
     metric: str
@@ -63,6 +64,7 @@ class Column(Scaled):
     format: str = ".3f"
     better: str | None = None
     paper: str | None = None
+    times: float = 1.0
 
 
 @dataclass
