@@ -17,6 +17,7 @@ from beyond_ce.reporting.figures import (
     claims_figure,
     contrast_plot,
     overview,
+    pass_at_k_curves,
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
@@ -27,11 +28,13 @@ from beyond_ce.storage.writing import replacing
 
 CONTRASTS = ("ntl-map",)
 """Tables of which the contrasts are a picture."""
+PASS_AT_K = ("mtp-fig4",)
+"""Tables of which pass@k over k is a picture."""
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
-    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS`; returns their
-    paths.
+    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS` and `PASS_AT_K`;
+    returns their paths.
 
     The same results give the same bytes, so drawing again changes nothing in git.
 
@@ -61,9 +64,10 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     for paper, paper_findings in findings.items():
         path = folder / f"claims-{paper}.png"
         paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
-    for name in CONTRASTS:
+    drawings = dict.fromkeys(CONTRASTS, contrast_plot) | dict.fromkeys(PASS_AT_K, pass_at_k_curves)
+    for name, draw in drawings.items():
         if (csvs / f"{name}.csv").is_file():
-            picture = contrast_plot(tables[name], read_csv(csvs / f"{name}.csv"))
+            picture = draw(tables[name].at(scale), read_csv(csvs / f"{name}.csv"))
             paths.append(_save(picture, folder / f"{name}.png", dpi=130))
     return paths
 

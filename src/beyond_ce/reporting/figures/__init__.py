@@ -10,6 +10,7 @@ from beyond_ce.reporting.figures.contrasts import contrast_plot
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
+from beyond_ce.reporting.figures.pass_at_k import pass_at_k_by_temperature, pass_at_k_curves
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
 from beyond_ce.reporting.figures.style import COLORS
 from beyond_ce.reporting.figures.tables import dot_plot, task_map
@@ -29,6 +30,8 @@ __all__ = [
     "number_mass",
     "overview",
     "paper_digit_grids",
+    "pass_at_k_by_temperature",
+    "pass_at_k_curves",
     "predicted_against_true",
     "table2_figure",
     "task_map",
