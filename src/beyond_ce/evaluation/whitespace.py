@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -81,7 +81,7 @@ class WhitespaceSamples(CodeSamples):
             metrics |= {f"pass@{k}_points@{name}": gain for name, gain in gains.items()}
         return Evaluation(metrics, pd.concat(frames, ignore_index=True))
 
-    def _ending(self, text: str) -> Self:
+    def _ending(self, text: str) -> WhitespaceSamples:
         """The same evaluator with this text after every prompt."""
         other = copy.copy(self)
         other._end = text

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from beyond_ce.settings import COUNT, SHARE, each, number, takes, whole
+from beyond_ce.settings import SHARE, each, number, takes, whole
 
 
 @takes(
