@@ -218,6 +218,19 @@ def test_beside_another_evaluator(written: None, judged: list[str]) -> None:
     assert both(subject(), EXAMPLES).metrics["problems"] == 3
 
 
+def test_several_benchmarks_tell_their_names(written: None, judged: list[str]) -> None:
+    one, two = make(name="one"), make(name="two", ks=[1])
+    both = Evaluators({"one": one, "two": two}, samples=4, temperatures=[0.2, 0.8])
+    result = both(subject(), EXAMPLES)
+    plain = make()(subject(), EXAMPLES)
+    of_one = {f"one/{key}": value for key, value in plain.metrics.items()}
+    assert of_one.items() <= result.metrics.items()
+    assert result.metrics["two/pass@1@oracle"] == plain.metrics["pass@1@oracle"]
+    assert "two/pass@4@oracle" not in result.metrics and "pass@1@oracle" not in result.metrics
+    frames = [plain.predictions, plain.predictions]
+    pd.testing.assert_frame_equal(result.predictions, pd.concat(frames, ignore_index=True))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -237,6 +250,16 @@ def test_no_problems_that_can_be_judged() -> None:
     none = datasets.Dataset.from_dict({"problem": [UNJUDGED.to_json(), ""]})
     with pytest.raises(UsageError, match="no problems that can be judged: choose a data set of"):
         make()(subject(), none)
+
+
+def test_the_benchmarks_of_table_1_are_one_choice() -> None:
+    evaluator = compose(["evaluator=benchmarks_and_held_out", "evaluator.samples=100"]).evaluator
+    built = build(evaluator, "evaluator").evaluators
+    assert list(built) == ["mbpp", "humaneval", "apps", "held_out"]
+    for name in ("mbpp", "humaneval", "apps"):
+        assert (built[name].name, built[name].data.name) == (name, name)
+        assert built[name].sampling.count(0.1) == 100
+    assert compose(["evaluator=benchmarks"]).evaluator.evaluators.keys() == {*built} - {"held_out"}
 
 
 @pytest.mark.parametrize("name", ["programs", "humaneval", "mbpp", "apps", "code_contests"])

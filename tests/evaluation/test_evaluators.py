@@ -44,7 +44,8 @@ def test_settings_of_the_combinations_reach_every_evaluator(name):
     settings = compose([f"evaluator={name}"]).evaluator
     keys = set(settings) - {"_target_", "evaluators"}
     numbers = [key for key in keys if isinstance(settings[key], int)]
-    values = {key: i if key in numbers else [i] for i, key in enumerate(sorted(keys), start=2)}
+    # From 200: samples must be as many as the largest k of pass@k.
+    values = {key: i if key in numbers else [i] for i, key in enumerate(sorted(keys), start=200)}
     changed = compose(
         [f"evaluator={name}", *(f"evaluator.{key}={value}" for key, value in values.items())]
     ).evaluator
@@ -84,12 +85,12 @@ def test_a_changed_setting_reaches_the_parts_of_a_saved_config(name):
     numbers = [key for key in saved if isinstance(saved[key], int)]
     for key in numbers:
         changed = saved.copy()
-        changed[key] = 7
+        changed[key] = 201
         parts = build(Evaluators.pass_on(changed, saved), "evaluator").evaluators
         taken = [part for part in parts if key in saved.evaluators[part]]
-        assert taken and all(getattr(parts[part], key) == 7 for part in taken)
+        assert taken and all(getattr(parts[part], key) == 201 for part in taken)
         changed = saved.copy()
-        changed[key] = 7
-        changed.evaluators[taken[0]][key] = 8
-        with pytest.raises(UsageError, match=f"{key}=8 contradict"):
+        changed[key] = 201
+        changed.evaluators[taken[0]][key] = 202
+        with pytest.raises(UsageError, match=f"{key}=202 contradict"):
             build(Evaluators.pass_on(changed, saved), "evaluator")

@@ -32,7 +32,7 @@ from beyond_ce.evaluation.evaluator import (
 )
 from beyond_ce.evaluation.pass_at_k import Estimate, over_temperatures, pass_at_k_each
 from beyond_ce.evaluation.sampling import Sampling, draw_samples
-from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, each, number, takes, whole
+from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, each, number, optional, takes, whole
 from beyond_ce.storage.shards import Shards
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class CodeSamples(Evaluator):
 
     And `problems`, `distinct_programs`, which were run, and `unsupported_problems`.
 
+    With the name `mbpp` they are `mbpp/pass@1@t0.2` and so on.
+
     Args:
         temperatures, samples, max_new_tokens, top_p, seed, batch_size: see `Sampling`.
         ks: of pass@k, at most as many as samples.
@@ -76,6 +78,7 @@ class CodeSamples(Evaluator):
         data: a data set with problems of its own, whichever the run's data set is; None for the
             examples.
         split: of `data`.
+        name: of the benchmark, where one evaluator has several (see `Evaluators`); None for none.
     """
 
     columns = ("problem",)
@@ -94,6 +97,7 @@ class CodeSamples(Evaluator):
         memory_mb=whole(1, 2**20),
         workers=NO_LIMIT,
         split=TEXT,
+        name=optional(TEXT),
     )
     def __init__(
         self,
@@ -110,6 +114,7 @@ class CodeSamples(Evaluator):
         workers: int | None = None,
         data: HasProblems | None = None,
         split: str = "test",
+        name: str | None = None,
     ) -> None:
         if max(ks) > samples:
             raise UsageError(
@@ -120,13 +125,22 @@ class CodeSamples(Evaluator):
             raise UsageError(
                 f"evaluator.temperatures={list(temperatures)} has one twice: give each once"
             )
-        self.sampling = Sampling(
-            list(temperatures), samples, max_new_tokens, top_p, seed, batch_size
-        )
-        self.ks = list(ks)
-        self.max_examples = max_examples
+        self.temperatures, self.samples, self.ks = list(temperatures), samples, list(ks)
+        self.max_new_tokens, self.top_p, self.seed = max_new_tokens, top_p, seed
+        self.batch_size, self.max_examples = batch_size, max_examples
         self.timeout_s, self.memory_mb, self.workers = timeout_s, memory_mb, workers
-        self.data, self.split = data, split
+        self.data, self.split, self.name = data, split, name
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            self.temperatures,
+            self.samples,
+            self.max_new_tokens,
+            self.top_p,
+            self.seed,
+            self.batch_size,
+        )
 
     @classmethod
     def reads(cls, config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,16 +172,15 @@ class CodeSamples(Evaluator):
         with _kept(subject.folder) as folder:
             frame = draw_samples(subject, problems, self.sampling, folder / "samples")
             frame = self._judge(frame, {problem.id: problem for problem in problems}, folder)
-        return Evaluation(
-            {
-                **self._estimates(frame, [problem.id for problem in problems]),
-                **_shares(frame),
-                "problems": float(len(problems)),
-                "unsupported_problems": float(len(every) - len(problems)),
-                "distinct_programs": float(len(frame[["problem", "completion"]].drop_duplicates())),
-            },
-            frame,
-        )
+        metrics = {
+            **self._estimates(frame, [problem.id for problem in problems]),
+            **_shares(frame),
+            "problems": float(len(problems)),
+            "unsupported_problems": float(len(every) - len(problems)),
+            "distinct_programs": float(len(frame[["problem", "completion"]].drop_duplicates())),
+        }
+        head = "" if self.name is None else f"{self.name}/"
+        return Evaluation({f"{head}{key}": value for key, value in metrics.items()}, frame)
 
     def _problems(self, examples: datasets.Dataset) -> list[Problem]:
         if self.data is not None:
@@ -217,10 +230,10 @@ class CodeSamples(Evaluator):
         metrics: dict[str, float] = {}
         for k in self.ks:
             columns = [
-                pass_at_k_each(self.sampling.samples, right[t], k) if t else right[t] * 1.0
-                for t in self.sampling.temperatures
+                pass_at_k_each(self.samples, right[t], k) if t else right[t] * 1.0
+                for t in self.temperatures
             ]
-            found = over_temperatures(np.stack(columns, axis=1), self.sampling.temperatures)
+            found = over_temperatures(np.stack(columns, axis=1), self.temperatures)
             name = f"pass@{k}"
             for t, estimate in found.at.items():
                 metrics |= _with_ends(f"{name}@t{t:g}", estimate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from hydra.utils import get_object
 
 from beyond_ce.errors import UsageError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Evaluators(Evaluator):
-    """Runs several evaluators; returns all their metrics, and the predictions of the first.
+    """Runs several evaluators; returns all their metrics, and the predictions of the first with
+    those of others of the same kind, as of several benchmarks.
 
     A setting beside `evaluators`, such as `evaluator.batch_size=8`, is that of every part that has
     one of this name. conf/ writes the parts' settings as references to the shared ones. In a saved
@@ -83,7 +85,9 @@ class Evaluators(Evaluator):
                     "before it: leave out one of the two"
                 )
             metrics |= part.metrics
-        return Evaluation(metrics, results[0].predictions)
+        columns = list(results[0].predictions)
+        alike = [r.predictions for r in results if list(r.predictions) == columns]
+        return Evaluation(metrics, pd.concat(alike, ignore_index=True))
 
 
 def _equal(shared: Any, own: Any) -> bool:
