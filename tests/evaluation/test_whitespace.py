@@ -14,7 +14,7 @@ import pytest
 from beyond_ce.configuration import build, compose
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests, Problem
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import WhitespaceSamples, code_samples
+from beyond_ce.evaluation import Evaluators, WhitespaceSamples, code_samples
 from beyond_ce.evaluation.code_execution import Verdict
 
 FUNCTION = Problem("f", "def f(x):\n", FunctionTests("assert f(1) == 1", "f"), prefix="def f(x):\n")
@@ -81,6 +81,19 @@ def test_the_whitespace_stays_in_programs_that_begin_with_their_prompt(
     assert (frame["verdict"] == "passed").groupby(frame["whitespace"]).sum().tolist() == [2, 6]
 
 
+def test_a_benchmark_tells_its_name(programs: list[str]) -> None:
+    parts = {
+        name: WhitespaceSamples({"newline": "\n", "both": "  \n"}, name=name, **SETTINGS)
+        for name in ("one", "two")
+    }
+    metrics = Evaluators(parts, ks=[1, 2])(SUBJECT, EXAMPLES).metrics
+    for name in parts:
+        assert metrics[f"{name}/pass@1@oracle"] == 0.25
+        assert metrics[f"{name}/pass@1@oracle@newline"] == 0.75
+        assert metrics[f"pass@1_points@{name}_newline"] == 50
+        assert metrics[f"pass@1_points@{name}_mean"] == 12.5
+
+
 def test_an_evaluation_leaves_the_evaluator_as_it_was(programs: list[str]) -> None:
     evaluator = WhitespaceSamples({"newline": "\n"}, **SETTINGS)
     assert evaluator(SUBJECT, EXAMPLES).metrics == evaluator(SUBJECT, EXAMPLES).metrics
@@ -92,6 +105,16 @@ def test_the_choice_of_the_config() -> None:
     assert isinstance(evaluator, WhitespaceSamples)
     assert evaluator.whitespace == {"newline": "\n", "spaces_and_newline": "    \n"}
     assert evaluator.sampling.samples == 100
+
+
+def test_the_benchmarks_with_whitespace_are_one_choice() -> None:
+    config = compose(["evaluator=benchmarks_with_whitespace", "evaluator.samples=100"])
+    parts = build(config.evaluator, "evaluator").evaluators
+    assert list(parts) == ["mbpp", "humaneval", "apps"]
+    for name, part in parts.items():
+        assert isinstance(part, WhitespaceSamples)
+        assert (part.name, part.data.name, part.samples) == (name, name, 100)
+        assert part.whitespace == {"newline": "\n", "spaces_and_newline": "    \n"}
 
 
 @pytest.mark.parametrize("whitespace", [{"pause": "..."}, {"none": ""}, {"mean": "\n"}, {}, "\n"])

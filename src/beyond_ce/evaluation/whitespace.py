@@ -44,6 +44,8 @@ class WhitespaceSamples(CodeSamples):
     - `pass@1_points@w`: 100 x (`pass@1@oracle@w` - `pass@1@oracle`), for every k.
     - `pass@1_points@mean`: the mean of these differences over the whitespaces.
 
+    With the name `mbpp` they are `mbpp/pass@1@t0.2@w` and so on, and `pass@1_points@mbpp_w`.
+
     A problem's samples with and without whitespace are drawn from the same random numbers.
 
     NOTE: the paper says neither how much whitespace it adds nor where. Here it follows the prompt,
@@ -71,14 +73,17 @@ class WhitespaceSamples(CodeSamples):
             found = super(WhitespaceSamples, self._ending(text)).__call__(subject, examples)
             metrics |= {f"{metric}@{name}": value for metric, value in found.metrics.items()}
             frames.append(found.predictions.assign(whitespace=name))
+        of_benchmark, in_label = (
+            ("", "") if self.name is None else (f"{self.name}/", f"{self.name}_")
+        )
         for k in self.ks:
-            metric = f"pass@{k}@oracle"
+            metric = f"{of_benchmark}pass@{k}@oracle"
             gains = {
                 name: 100 * (metrics[f"{metric}@{name}"] - metrics[metric])
                 for name in self.whitespace
             }
             gains[MEAN] = sum(gains.values()) / len(gains)
-            metrics |= {f"pass@{k}_points@{name}": gain for name, gain in gains.items()}
+            metrics |= {f"pass@{k}_points@{in_label}{name}": gain for name, gain in gains.items()}
         return Evaluation(metrics, pd.concat(frames, ignore_index=True))
 
     def _ending(self, text: str) -> WhitespaceSamples:
