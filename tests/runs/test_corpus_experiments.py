@@ -14,6 +14,33 @@ from beyond_ce.runs.store import read_report
 
 DECODED = ["batch_sizes=[1]", "heads=[1,2]", "prompt_tokens=8", "max_new_tokens=8", "repeats=1"]
 EVALUATOR = dict.fromkeys(("mtp/code", "mtp/prose", "mtp/bytes", "mtp/decoding"), DECODED)
+BENCHMARKS = ("mtp/code_tasks", "mtp/code_tasks_bytes", "mtp/architectures")
+SAMPLED = ["temperatures=[0.5]", "samples=2", "ks=[1,2]", "max_new_tokens=4", "max_examples=1"]
+ROWS = {
+    "humaneval": {
+        "task_id": "HumanEval/0",
+        "prompt": "def f(x):\n",
+        "entry_point": "f",
+        "canonical_solution": "    return x\n",
+        "test": "def check(candidate):\n    assert candidate(1) == 1\n",
+    },
+    "mbpp": {
+        "task_id": 11,
+        "text": "Copy.",
+        "code": "def f(x):\n    return x\n",
+        "test_list": ["assert f(1) == 1"] * 3,
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    },
+    "apps": {
+        "problem_id": 1,
+        "question": "Echo.",
+        "solutions": json.dumps(["print(input())"]),
+        "input_output": json.dumps({"inputs": ["a\n"], "outputs": ["a\n"]}),
+        "difficulty": "introductory",
+        "starter_code": "",
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +54,35 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def benchmarks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that make each benchmark one problem."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    for name, row in ROWS.items():
+        (folder / name).mkdir()
+        (folder / name / "test.jsonl").write_text(json.dumps(row) + "\n")
+    return [f"evaluator.evaluators.{name}.data.path={folder / name}" for name in ROWS]
+
+
 @pytest.mark.parametrize("scale", ["gpu", "paper"])
 @pytest.mark.parametrize(
-    "experiment", ["mtp/code", "mtp/prose", "mtp/bytes", "mtp/decoding", "mtp/architectures"]
+    "experiment", ["mtp/code", "mtp/prose", "mtp/bytes", "mtp/decoding", *BENCHMARKS]
 )
 def test_one_step_and_a_report(
-    experiment: str, scale: str, documents: Path, cache_dir: Path, tmp_path: Path
+    experiment: str,
+    scale: str,
+    documents: Path,
+    benchmarks: list[str],
+    cache_dir: Path,
+    tmp_path: Path,
 ) -> None:
+    sampled = experiment in BENCHMARKS
     config = compose(
         [
             f"experiment={experiment}/{scale}",
             "model=decoder_small_5_layers",
-            *("model.num_layers=5", "model.max_length=32"),
-            *([] if experiment == "mtp/bytes" else ["tokenizer.vocab_size=400"]),
+            *("model.num_layers=5", f"model.max_length={256 if sampled else 32}"),
+            *([] if "bytes" in experiment else ["tokenizer.vocab_size=400"]),
             *(f"dataset.path={documents}", "dataset.sequence_length=32"),
             *("dataset.test_share=0.1", "dataset.validation_share=0.1"),
             *("trainer.accelerator=cpu", "trainer.devices=1", "trainer.strategy=auto"),
@@ -47,6 +90,8 @@ def test_one_step_and_a_report(
             *("trainer.max_steps=1", "trainer.evaluate_every=1", "trainer.progress=false"),
             *("trainer.batch_size=4", "trainer.accumulate=2"),
             *("evaluator.context=32", "evaluator.max_tokens=320"),
+            *(f"evaluator.{each}" for each in SAMPLED if sampled),
+            *(benchmarks if sampled else ()),
             *(f"evaluator.{each}" for each in EVALUATOR.get(experiment, [])),
             f"results_dir={tmp_path}",
             f"cache_dir={cache_dir}",
@@ -54,6 +99,10 @@ def test_one_step_and_a_report(
     )
     report = read_report(run(config))
     split = "prose" if experiment == "mtp/prose" else "code"
+    split = "test" if experiment.startswith("mtp/code_tasks") else split
     assert report["steps"] == 1
     assert f"{split}/bits_per_byte" in report["metrics"]
     assert all(map(math.isfinite, report["metrics"].values()))
+    for name in ROWS if sampled else ():
+        assert report["metrics"][f"{split}/{name}/problems"] == 1
+        assert f"{split}/{name}/pass@2@oracle" in report["metrics"]

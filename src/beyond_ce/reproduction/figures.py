@@ -26,15 +26,17 @@ from beyond_ce.reproduction.write import SCALES, reports_behind
 from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import replacing
 
-CONTRASTS = ("ntl-map",)
+CONTRASTS = ("ntl-map", "mtp-s7")
 """Tables of which the contrasts are a picture."""
 PASS_AT_K = ("mtp-fig4",)
 """Tables of which pass@k over k is a picture."""
+FIGURES = {"mtp-s7": "mtp-fig3"}
+"""The names of pictures that show a figure of a paper."""
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
-    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS` and `PASS_AT_K`;
-    returns their paths.
+    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS` and `PASS_AT_K`,
+    or the name in `FIGURES`; returns their paths.
 
     The same results give the same bytes, so drawing again changes nothing in git.
 
@@ -68,7 +70,7 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     for name, draw in drawings.items():
         if (csvs / f"{name}.csv").is_file():
             picture = draw(tables[name].at(scale), read_csv(csvs / f"{name}.csv"))
-            paths.append(_save(picture, folder / f"{name}.png", dpi=130))
+            paths.append(_save(picture, folder / f"{FIGURES.get(name, name)}.png", dpi=130))
     return paths
 
 

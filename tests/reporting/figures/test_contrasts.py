@@ -12,10 +12,14 @@ def test_contrasts_are_dots_and_their_colour_is_the_verdict(table, tmp_path):
     table.contrasts = [
         Contrast("more", {"NTL": 1, "CE": -1}),
         Contrast("nothing", {"NTL": 1, "noisy": -1}),
+        Contrast("not run", {"NTL": 1, "huge": -1}),
     ]
     spread = {"CE": (0.1, 0.1, 0.1), "NTL": (0.5, 0.51, 0.49), "noisy": (0.1, 0.9, 0.5)}
     metrics = [f"{split}/{c.metric}" for split in table.splits for c in table.columns]
-    table.rows = [table.rows[0], *[type(table.rows[0])(n, ["loss=x"]) for n in ("NTL", "noisy")]]
+    table.rows = [
+        table.rows[0],
+        *[type(table.rows[0])(n, ["loss=x"]) for n in ("NTL", "noisy", "huge")],
+    ]
     table.rows[0].label = "CE"
     reports = {
         Job(row, seed, ()): {"metrics": dict.fromkeys(metrics, value)}

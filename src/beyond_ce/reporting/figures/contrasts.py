@@ -17,13 +17,14 @@ _BETTER, _WORSE, _UNDECIDED = "#009E73", "#D55E00", "#666666"
 def contrast_plot(table: Table, frame: pd.DataFrame) -> Figure:
     """A line per contrast and a panel per split and metric of the table's columns: its mean over
     seeds with the 95% interval, green where it is for the better, orange where for the worse, and
-    grey where the interval includes zero.
+    grey where the interval includes zero. Contrasts of rows that are not run are left out.
 
     Args:
         frame: results/tables/<scale>/<id>.csv.
     """
     panels = [(part, s, c) for part in table.parts for s in part.splits for c in part.columns]
-    labels = [contrast.label for contrast in table.contrasts]
+    known = set(frame["row"][frame["mean"].notna()])
+    labels = [contrast.label for contrast in table.contrasts if contrast.label in known]
     with style():
         figure, axes = plt.subplots(
             1,
@@ -36,7 +37,7 @@ def contrast_plot(table: Table, frame: pd.DataFrame) -> Figure:
             cells = frame[frame["metric"] == f"{split}/{column.metric}"].set_index("row")
             sign = -1 if column.better == "lower" else 1
             for y, label in enumerate(labels):
-                if label not in cells.index:
+                if label not in cells.index:  # it has another metric only
                     continue
                 mean, low, high = (float(cells[name][label]) for name in _COLUMNS)
                 ends = sorted((sign * low, sign * high))
