@@ -9,6 +9,7 @@ from beyond_ce.reproduction.plan import argument_parser, plan, plans, table_ids
 
 def test_a_bare_number_means_both_papers(capsys):
     assert table_ids("2") == (["ntl-2"], ["mtp-2"])
+    assert table_ids("1") == (["ntl-1", "mtp-1"], [])
     assert table_ids("ntl-6") == (["ntl-6"], [])
     with pytest.raises(UsageError, match="no table '99'; known: .*ntl-1, "):
         table_ids("99")
@@ -43,6 +44,17 @@ def test_a_plan_composes_every_run_and_tells_its_command(tmp_path):
     # The 2x2 takes its digit runs on arithmetic from table 2.
     other = plan("ntl-2", "smoke", [3, 4], overrides)
     assert len(made.missing().keys() & other.missing().keys()) == 4
+
+
+def test_tables_of_programs_share_their_runs():
+    made = {name: plan(name, "smoke") for name in ("mtp-1", "mtp-s12", "mtp-s7", "mtp-s4")}
+    runs = {name: set(map(each.folder, each.configs)) for name, each in made.items()}
+    assert len(runs["mtp-1"]) == 8 and runs["mtp-s12"] == runs["mtp-1"]
+    assert len(runs["mtp-s7"]) == 3 and runs["mtp-s7"] < runs["mtp-1"]
+    of = {job.row: made["mtp-s4"].folder(job) for job in list(made["mtp-s4"].configs)[6:]}
+    assert {row for row, folder in of.items() if folder in runs["mtp-1"]} == {
+        *("Next token, n = 1", "Parallel")
+    }
 
 
 TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("*.yaml"))

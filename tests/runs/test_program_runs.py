@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import compose
+from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.evaluation import code_samples
+from beyond_ce.reporting.tables import load_table
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.store import is_done, read_report
 
@@ -62,3 +63,26 @@ def test_killed_while_programs_run_it_goes_on_with_the_same_samples(
     run(config)
     assert is_done(folder)
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+@pytest.mark.parametrize(
+    "experiment", ["mtp/code_tasks head=lm", "mtp/code_tasks head.n=8", "mtp/code_tasks_bytes"]
+)
+def test_the_smoke_runs_of_table_1_have_its_columns(
+    experiment: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    name, *overrides = experiment.split()
+    places = [f"results_dir={tmp_path}", f"cache_dir={cache_dir}", "trainer.progress=false"]
+    metrics = read_report(run(compose([f"experiment={name}/smoke", *overrides, *places])))[
+        "metrics"
+    ]
+    table = load_table(CONF_DIR / "table" / "mtp-1.yaml").at("smoke")
+    heads = int(config.head.get("n", 1))
+    expected = {
+        f"test/{column.metric}"
+        for column in table.metrics
+        if not column.metric.startswith("accuracy@head") or int(column.metric[-1]) <= heads
+    }
+    assert expected <= metrics.keys() and len(expected) >= 6
+    temperatures = load_table(CONF_DIR / "table" / "mtp-s12.yaml").at("smoke")
+    assert {f"test/{column.metric}" for column in temperatures.metrics} <= metrics.keys()
