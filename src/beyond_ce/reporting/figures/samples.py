@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 
 import pandas as pd
 
@@ -18,10 +19,9 @@ def judged_samples(prompt: str, samples: pd.DataFrame) -> str:
             predicts them.
     """
     cells = []
-    groups = samples.groupby(["completion", "verdict", "reason"], sort=False).size()
-    for (text, verdict, reason), count in groups.sort_values(
-        ascending=False, kind="stable"
-    ).items():
+    columns = ["completion", "verdict", "reason"]
+    keys = zip(*(samples[name].tolist() for name in columns), strict=True)
+    for (text, verdict, reason), count in Counter(keys).most_common():
         color = _GREEN if verdict == "passed" else _ORANGE
         why = f": {html.escape(reason)}" if reason else ""
         cells.append(
