@@ -59,6 +59,17 @@ def test_a_row_of_other_scales_is_left_to_the_paper(table, reports):
     assert "Large" not in text
 
 
+def test_a_model_that_is_evaluated_as_it_is_has_its_size(table, reports):
+    for report in reports.values():
+        report.update(steps=0, samples=0)
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 3)
+    assert "no model, 0 samples" in text
+    for report in reports.values():
+        report["metrics"]["validation/loss"] = 0.5
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 3)
+    assert "0.21 M parameters, 0 steps, 0 samples" in text and "no model" not in text
+
+
 def test_rows_that_are_one_run_count_once(table, reports):
     reports = {job: {**report, "run": job.seed} for job, report in reports.items()}
     text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 3)

@@ -69,6 +69,8 @@ def test_a_small_model_takes_what_is_estimated(overrides: list[str]) -> None:
         (["experiment=mtp/architectures/paper", "head.extra_layers=3"], 32000),
         (["experiment=mtp/bytes/paper", "head.n=8"], 259),
         (["experiment=mtp/bytes/paper", "head.n=32"], 259),
+        (["experiment=mtp/code_tasks/paper", "head.n=8"], 32000),
+        (["experiment=mtp/code_tasks_bytes/paper", "head.n=32"], 259),
         (["experiment=mtp/scaling/paper", "model=decoder_6_7b"], 32000),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

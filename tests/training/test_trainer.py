@@ -394,11 +394,31 @@ def test_a_batch_that_the_model_refuses_is_named(tmp_path: Path, error: Exceptio
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("batch_size", 0), ("max_steps", 0), ("accumulate", 0), ("checkpoint_every", -1)],
+    [("batch_size", 0), ("accumulate", 0), ("checkpoint_every", -1)],
 )
 def test_settings_below_one_are_refused(setting: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"trainer.{setting}={value}: give at least 1"):
         Trainer(**{**SETTINGS, setting: value})
+
+
+def test_steps_below_zero_are_refused() -> None:
+    with pytest.raises(UsageError, match="trainer.max_steps=-1: give at least 0"):
+        Trainer(**{**SETTINGS, "max_steps": -1})
+
+
+def test_no_steps_leave_the_weights_and_end_like_any_run(tmp_path: Path) -> None:
+    asked: list[int] = []
+    objective, result, records = fit(
+        tmp_path, ToyBatches(on_step=asked.append), dropout=0.0, max_steps=0
+    )
+    assert asked == []
+    assert torch.equal(weights(objective), weights(ToyObjective(0.0)))
+    assert (result.steps, result.samples) == (0, 0)
+    assert [(sorted(values), step) for values, step in records] == [
+        (["validation/loss", "validation/squared"], 0)
+    ]
+    assert result.last_loss == result.best_loss == records[0][0]["validation/loss"]
+    assert (tmp_path / "last.ckpt").exists() and (tmp_path / "best.ckpt").exists()
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

@@ -10,6 +10,7 @@ from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.text_overlap import TextOverlap
+from beyond_ce.evaluation.whitespace import WhitespaceSamples
 
 __all__ = [
     "CodeSamples",
@@ -24,4 +25,5 @@ __all__ = [
     "SelfSpeculation",
     "Subject",
     "TextOverlap",
+    "WhitespaceSamples",
 ]

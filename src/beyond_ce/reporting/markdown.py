@@ -240,7 +240,7 @@ def _provenance(
     ]
     sizes = [
         f"{_millions(r['parameters'])} M parameters, {r['steps']:,} steps, {r['samples']:,} samples"
-        if r["steps"]
+        if _has_model(r)
         else f"no model, {r['samples']:,} samples"
         for r in sorted(runs, key=_size)
     ]
@@ -300,9 +300,14 @@ def _check_fields(report: Mapping[str, Any]) -> None:
             )
 
 
+def _has_model(report: dict[str, Any]) -> bool:
+    """Whether a model was trained, or evaluated as it was: then it has a validation loss."""
+    return bool(report["steps"]) or "validation/loss" in report["metrics"]
+
+
 def _size(report: dict[str, Any]) -> tuple[Any, ...]:
     """Sorts reports by the size of what was trained; those without a model come last."""
-    return not report["steps"], report["parameters"], report["steps"], report["samples"]
+    return not _has_model(report), report["parameters"], report["steps"], report["samples"]
 
 
 def _millions(parameters: int) -> str:

@@ -17,6 +17,7 @@ from beyond_ce.reporting.figures import (
     claims_figure,
     contrast_plot,
     overview,
+    pass_at_k_curves,
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
@@ -27,13 +28,15 @@ from beyond_ce.storage.writing import replacing
 
 CONTRASTS = ("ntl-map", "mtp-s7")
 """Tables of which the contrasts are a picture."""
+PASS_AT_K = ("mtp-fig4",)
+"""Tables of which pass@k over k is a picture."""
 FIGURES = {"mtp-s7": "mtp-fig3"}
 """The names of pictures that show a figure of a paper."""
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
-    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS`, or the name
-    in `FIGURES`; returns their paths.
+    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS` and `PASS_AT_K`,
+    or the name in `FIGURES`; returns their paths.
 
     The same results give the same bytes, so drawing again changes nothing in git.
 
@@ -63,9 +66,10 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     for paper, paper_findings in findings.items():
         path = folder / f"claims-{paper}.png"
         paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
-    for name in CONTRASTS:
+    drawings = dict.fromkeys(CONTRASTS, contrast_plot) | dict.fromkeys(PASS_AT_K, pass_at_k_curves)
+    for name, draw in drawings.items():
         if (csvs / f"{name}.csv").is_file():
-            picture = contrast_plot(tables[name].at(scale), read_csv(csvs / f"{name}.csv"))
+            picture = draw(tables[name].at(scale), read_csv(csvs / f"{name}.csv"))
             paths.append(_save(picture, folder / f"{FIGURES.get(name, name)}.png", dpi=130))
     return paths
 

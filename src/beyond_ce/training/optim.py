@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from beyond_ce.settings import COUNT, SHARE, each, number, takes, whole
+from beyond_ce.settings import SHARE, each, number, takes, whole
 
 
 @takes(
@@ -62,7 +62,7 @@ class Constant(LambdaLR):
 
     @takes(
         "scheduler",
-        max_steps=COUNT,
+        max_steps=whole(0),
         warmup_steps=whole(0),
     )
     def __init__(self, optimizer: torch.optim.Optimizer, max_steps: int, warmup_steps: int) -> None:
@@ -83,7 +83,7 @@ class WarmupCosine(LambdaLR):
 
     @takes(
         "scheduler",
-        max_steps=COUNT,
+        max_steps=whole(0),
         warmup_steps=whole(0),
         decay_ratio=number(0, 1),
     )
@@ -115,7 +115,7 @@ class Plateau(ReduceLROnPlateau):
 
     @takes(
         "scheduler",
-        max_steps=COUNT,
+        max_steps=whole(0),
         factor=SHARE,
         patience=whole(0),
     )

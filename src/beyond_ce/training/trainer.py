@@ -67,7 +67,7 @@ class Trainer:
     """Trains an objective for `max_steps` optimizer steps, resuming where it was stopped.
 
     Args:
-        max_steps: optimizer steps.
+        max_steps: optimizer steps; 0 to evaluate what the run starts from as it is.
         batch_size: examples per optimizer step, over all devices and micro-batches.
         accumulate: micro-batches per optimizer step and device. The gradient does not depend on
             it, as denominators are counted over the whole batch.
@@ -83,7 +83,7 @@ class Trainer:
 
     @takes(
         "trainer",
-        max_steps=COUNT,
+        max_steps=whole(0),
         batch_size=COUNT,
         accumulate=COUNT,
         gradient_clip=number(0),
@@ -176,6 +176,9 @@ class Trainer:
         progress, records = session.progress, session.records
         primary = self.fabric.is_global_zero
         with StopSignals() as signals, self._bar(progress.step) as bar, records:
+            if not self.max_steps:
+                self._evaluate(session)
+                self._save(session, "last.ckpt")
             while progress.step < self.max_steps:
                 self._step(session)
                 bar.update()

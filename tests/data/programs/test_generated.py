@@ -340,6 +340,26 @@ def test_programs_as_documents(tasks: CodeTasks, tmp_path: Path) -> None:
         ]
 
 
+def test_shuffled_documents_are_the_same_in_another_order(tmp_path: Path) -> None:
+    contests = ContestTasks(**CONTESTS, cache_dir=tmp_path)
+    in_order, shuffled = (
+        PackedPrograms(data=contests, sequence_length=64, cache_dir=tmp_path, shuffled=each)
+        for each in (False, True)
+    )
+    assert in_order.fingerprint() != shuffled.fingerprint()
+    plain, mixed = in_order.load(), shuffled.load()
+    for split in ("train", "validation"):
+        assert sorted(map(str, plain[split])) == sorted(map(str, mixed[split]))
+        assert list(plain[split]) != list(mixed[split])
+    assert list(plain["test"]) == list(mixed["test"])
+    # In order, most documents follow one of the same problem.
+    same = []
+    for rows in (plain["train"], mixed["train"]):
+        asked = [text.partition("\n# ")[0] for text in rows["text"]]
+        same.append(sum(one == other for one, other in itertools.pairwise(asked)) / len(asked))
+    assert same[0] > 0.5 > 0.2 > same[1]
+
+
 @pytest.mark.parametrize("name", ["code_tasks", "contest_tasks", "code_contests"])
 def test_packed_choices_hold_the_others_settings(name: str, tmp_path: Path) -> None:
     plain = build(compose([f"dataset={name}", f"cache_dir={tmp_path}"]).dataset, "dataset")

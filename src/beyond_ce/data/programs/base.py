@@ -13,8 +13,9 @@ from beyond_ce.data.base import PackedData, PromptAnswerData
 from beyond_ce.data.cache import Splits, load_or_write
 from beyond_ce.data.example import Example
 from beyond_ce.data.programs.problem import Problem
+from beyond_ce.data.sampling import bit_generator, sample_distinct
 from beyond_ce.errors import UsageError
-from beyond_ce.settings import PATH, takes, whole
+from beyond_ce.settings import FLAG, PATH, takes, whole
 
 if TYPE_CHECKING:
     import datasets
@@ -122,22 +123,34 @@ class PackedPrograms(PackedData):
     Args:
         data: the programs; their splits and tests stay as they are.
         sequence_length: tokens that a model reads at once: the length of a training row.
+        shuffled: in training and validation, documents in random order, always the same. Otherwise
+            the programs of one problem share a row, and a model that sees the one can copy it into
+            the other without reading the problem.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
     """
 
     columns = ("text", "task", "problem")
 
-    @takes("dataset", sequence_length=whole(1, 2**24), cache_dir=PATH)
-    def __init__(self, *, data: ProgramData, sequence_length: int, cache_dir: str | Path) -> None:
+    @takes("dataset", sequence_length=whole(1, 2**24), shuffled=FLAG, cache_dir=PATH)
+    def __init__(
+        self,
+        *,
+        data: ProgramData,
+        sequence_length: int,
+        cache_dir: str | Path,
+        shuffled: bool = False,
+    ) -> None:
         self.data = data
         self.name = f"{data.name}_packed"
         self.test_splits = data.test_splits
         self.sequence_length = sequence_length
+        self.shuffled = shuffled
         self.cache_dir = Path(cache_dir)
 
     def _definition(self) -> dict[str, Any]:
         # Without sequence_length: the documents do not depend on it.
-        return {"packed": self.data.fingerprint()}
+        definition: dict[str, Any] = {"packed": self.data.fingerprint()}
+        return definition | ({"shuffled": True} if self.shuffled else {})
 
     @property
     def hub_name(self) -> str | None:
@@ -152,6 +165,8 @@ class PackedPrograms(PackedData):
 
     def _splits(self) -> Splits:
         for split, rows in self.data.load().items():
+            if self.shuffled and split not in self.test_splits:
+                rows = rows.select(sample_distinct(bit_generator(0), len(rows), len(rows)))
             yield split, map(_document, rows)
 
 

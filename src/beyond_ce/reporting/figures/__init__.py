@@ -1,7 +1,7 @@
 """Figures of the notebooks and of results/figures.
 
 Every function draws tables, reports or closed-form losses and returns a matplotlib figure, but for
-`colored_text`, which returns HTML.
+`colored_text` and `judged_samples`, which return HTML.
 """
 
 from beyond_ce.reporting.figures.arithmetic import loss_landscape, losses_at, table2_figure
@@ -10,7 +10,9 @@ from beyond_ce.reporting.figures.contrasts import contrast_plot
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
+from beyond_ce.reporting.figures.pass_at_k import pass_at_k_by_temperature, pass_at_k_curves
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
+from beyond_ce.reporting.figures.samples import judged_samples
 from beyond_ce.reporting.figures.style import COLORS
 from beyond_ce.reporting.figures.tables import dot_plot, task_map
 
@@ -24,11 +26,14 @@ __all__ = [
     "digit_grids",
     "dot_plot",
     "head_curves",
+    "judged_samples",
     "loss_landscape",
     "losses_at",
     "number_mass",
     "overview",
     "paper_digit_grids",
+    "pass_at_k_by_temperature",
+    "pass_at_k_curves",
     "predicted_against_true",
     "table2_figure",
     "task_map",

@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from beyond_ce.reporting.figures.style import COLORS, PAPER, style
+from beyond_ce.reporting.figures.style import COLORS, LINES, PAPER, style
 from beyond_ce.reporting.markdown import heading
 from beyond_ce.reporting.tables import Column, Part, Table
 
-_LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 _AXES = {"k": "heads used, k", "batch": "prompts at a time"}
 
 
@@ -69,7 +68,7 @@ def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: s
     lines = {
         rest: cells for rest, cells in lines.items() if any(c["n_seeds"] > 0 for _, c in cells)
     }
-    colors = dict(zip(lines, _LINES * len(lines), strict=False))
+    colors = dict(zip(lines, LINES * len(lines), strict=False))
     for rest, points in lines.items():
         places = [place for place, _ in points]
         cells = pd.DataFrame([cell for _, cell in points])
@@ -108,9 +107,9 @@ def tokens_of_each_head(table: Table, frame: pd.DataFrame) -> Figure:
             own_text = frame[frame["metric"] == f"{split}/tokens_per_forward"]
             true_text = frame[frame["metric"] == f"{split}/true_text_tokens_per_forward"]
             heads = [settings(row)["k"] for row in own_text["row"]][1:]
-            ax.plot(heads, _gains(own_text["mean"]), "o-", color=_LINES[0], label="in its own text")
+            ax.plot(heads, _gains(own_text["mean"]), "o-", color=LINES[0], label="in its own text")
             ax.plot(
-                heads, _gains(true_text["mean"]), "s-", color=_LINES[1], label="in the true text"
+                heads, _gains(true_text["mean"]), "s-", color=LINES[1], label="in the true text"
             )
             ax.plot(heads, _gains(own_text["paper"]), **PAPER, label="paper")
             ax.set_xticks(heads)
