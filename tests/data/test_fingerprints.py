@@ -80,7 +80,7 @@ from beyond_ce.data import cache, files
         ),
         (
             ["code_contests_packed"],
-            "39a3f7dbe7fcba0171613b689680c1e5a99974d45973124ef46ebc4f5f24c88d",
+            "411a9d32fa1d9195b32fdd8abf563af036e6271d0d45717cc5eadfdb1baf921c",
         ),
         (
             ["code_tasks"],

@@ -368,3 +368,22 @@ def test_packed_choices_hold_the_others_settings(name: str, tmp_path: Path) -> N
     assert packed.data.fingerprint() == plain.fingerprint()
     assert packed.name == f"{name}_packed"
     assert packed.hub_name == plain.hub_name
+
+
+def test_blank_lines_come_before_the_first_step_in_training_alone(
+    tasks: CodeTasks, tmp_path: Path
+) -> None:
+    spaced = CodeTasks(**TASKS, blank_lines=0.4, cache_dir=tmp_path)
+    assert spaced.fingerprint() != tasks.fingerprint()
+    blank = re.compile('"""\n( {4})?\n    ')
+    for split in SPLITS:
+        plain, with_blanks = (
+            [problem.solutions[0] for problem in data.problems(split)] for data in (tasks, spaced)
+        )
+        found = [solution for solution in with_blanks if blank.search(solution)]
+        assert [blank.sub('"""\n    ', solution) for solution in with_blanks] == plain
+        if split == "train":
+            assert 90 < len(found) < 150  # 120 of 300 expected
+            assert 0.3 < sum('"""\n    \n' in solution for solution in found) / len(found) < 0.7
+        else:
+            assert not found

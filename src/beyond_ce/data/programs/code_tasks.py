@@ -22,10 +22,11 @@ from beyond_ce.data.programs.compositions import (
 from beyond_ce.data.programs.humaneval import STOP
 from beyond_ce.data.programs.operations import Operation
 from beyond_ce.data.programs.problem import FunctionTests, Problem
-from beyond_ce.settings import COUNT, PATH, SEED, takes, whole
+from beyond_ce.settings import COUNT, PATH, SEED, number, takes, whole
 
 NAMES = ("f", "g", "h", "fn", "run")
 LENGTHS = whole(2, 5)
+BLANK_LINES = ("\n", "    \n")
 
 STREAMS = {"test": 0, "validation": 1, "train": 2}
 """Of random numbers, one for each split."""
@@ -53,6 +54,8 @@ class CodeTasks(ProgramData):
         train_size, validation_size, test_size: numbers of tasks.
         longest: operations of the longest programs.
         shown_asserts: how many of the asserts the docstring shows, as in MBPP.
+        blank_lines: share of training functions with a blank line, of no or four spaces, before
+            the first step: to whom this never happened, whitespace after a prompt says nothing.
         seed: seed of the draw; independent of the run's.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
     '''
@@ -67,6 +70,7 @@ class CodeTasks(ProgramData):
         test_size=COUNT,
         longest=LENGTHS,
         shown_asserts=whole(0, 3),
+        blank_lines=number(0, 1),
         seed=SEED,
         cache_dir=PATH,
     )
@@ -80,21 +84,24 @@ class CodeTasks(ProgramData):
         shown_asserts: int,
         seed: int,
         cache_dir: str | Path,
+        blank_lines: float = 0.0,
     ) -> None:
         self.sizes = {"test": test_size, "validation": validation_size, "train": train_size}
         self.longest = longest
         self.shown_asserts = shown_asserts
+        self.blank_lines = blank_lines
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self._known_calls: dict[tuple[Operation, ...], list[str]] = {}
 
     def _definition(self) -> dict[str, Any]:
-        return {
+        definition = {
             "sizes": self.sizes,
             "longest": self.longest,
             "shown_asserts": self.shown_asserts,
             "seed": self.seed,
         }
+        return definition | ({"blank_lines": self.blank_lines} if self.blank_lines else {})
 
     @cached_property
     def programs(self) -> Programs:
@@ -112,11 +119,14 @@ class CodeTasks(ProgramData):
             name = NAMES[below(len(NAMES))]
             return _Task(program, name, say(program, below), spell(program, below))
 
+        blanks = random_below(self.seed, STREAMS[split], 2)
+        share = self.blank_lines if split == "train" else 0
         tasks = draw_tasks(self.programs, split, self.sizes[split], below, worded)
-        for number, task in enumerate(tasks):
-            yield self._problem(task, f"{len(task.spelling)}_steps/{split}/{number}")
+        for index, task in enumerate(tasks):
+            blank = BLANK_LINES[blanks(2)] if blanks(10_000) < 10_000 * share else ""
+            yield self._problem(task, blank, f"{len(task.spelling)}_steps/{split}/{index}")
 
-    def _problem(self, task: _Task, name: str) -> Problem:
+    def _problem(self, task: _Task, blank: str, name: str) -> Problem:
         check_spelling(task.program, task.spelling)
         asserts = [f"assert {task.name}{call}\n" for call in self._calls(task.program)]
         # Those of longer inputs say most.
@@ -130,7 +140,7 @@ class CodeTasks(ProgramData):
             prompt=prompt,
             tests=FunctionTests("".join(asserts), None),
             stop=STOP,
-            solutions=(prompt + body,),
+            solutions=(prompt + blank + body,),
             prefix=prompt,
         )
 
