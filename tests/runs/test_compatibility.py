@@ -88,10 +88,14 @@ def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evalua
     data = get_class(config.dataset._target_)
     has = {"problem"} if issubclass(data, ProgramData | PackedPrograms) else set()
     has.add("text" if issubclass(data, PackedData) else "answer")
-    of_documents = evaluator in ("held_out", "self_speculation", "held_out_and_speculation")
-    with_data = evaluator in ("humaneval", "mbpp", "apps", "code_contests")
-    needs = "problem" if evaluator == "programs" else "text" if of_documents else "answer"
-    if with_data or needs in has:
+    parts = set(evaluator.split("_and_"))
+    needs = {"text"} if parts & {"held_out", "self_speculation", "speculation"} else set()
+    needs |= {"problem"} if parts & {"programs", "programs_with_whitespace"} else set()
+    with_data = {"humaneval", "mbpp", "apps", "code_contests"}
+    with_data |= {"benchmarks", "benchmarks_with_whitespace"}
+    if not needs and not parts & with_data:
+        needs = {"answer"}
+    if needs <= has:
         check_parts(config)
         return
     with pytest.raises(UsageError) as error:
@@ -132,7 +136,8 @@ def test_a_baseline_needs_an_evaluator_of_numbers(evaluator: str) -> None:
         return
     reads = target("evaluator", evaluator).reads(config.evaluator)
     if "text" in reads or "problem" in reads:
-        config.dataset = settings("dataset", "python_source" if "text" in reads else "code_tasks")
+        packed = "code_tasks_packed" if "problem" in reads else "python_source"
+        config.dataset = settings("dataset", packed if "text" in reads else "code_tasks")
     with pytest.raises(UsageError, match=r"baseline Mean .* \w+ does not score.*number_answers$"):
         check_parts(config)
 

@@ -73,9 +73,8 @@ def test_the_smoke_runs_of_table_1_have_its_columns(
 ) -> None:
     name, *overrides = experiment.split()
     places = [f"results_dir={tmp_path}", f"cache_dir={cache_dir}", "trainer.progress=false"]
-    metrics = read_report(run(compose([f"experiment={name}/smoke", *overrides, *places])))[
-        "metrics"
-    ]
+    config = compose([f"experiment={name}/smoke", *overrides, *places])
+    metrics = read_report(run(config))["metrics"]
     table = load_table(CONF_DIR / "table" / "mtp-1.yaml").at("smoke")
     heads = int(config.head.get("n", 1))
     expected = {

@@ -13,13 +13,13 @@ from beyond_ce.errors import UsageError, one_line
 _HEADS = {"tokens": "lm", "value": "regression", "tokens and values": "xval"}
 _LOSSES = {"tokens": "ce", "value": "mse", "tokens and values": "xval"}
 _MODELS = {"tokens": "t5_tiny", "value": "t5_tiny", "tokens and values": "xval_tiny"}
-# And for each column of the examples: an evaluator that reads it, a data set that has it.
+# And for the columns of the examples: an evaluator that reads one, a data set that has them.
 _EVALUATORS = {"problem": "programs", "answer": "number_answers", "text": "held_out"}
 _DATA_SETS = {
-    "prompt": "arithmetic",
-    "answer": "arithmetic",
-    "text": "python_source",
-    "problem": "code_tasks",
+    "arithmetic": {"prompt", "answer", "task"},
+    "python_source": {"text", "task"},
+    "code_tasks": {"prompt", "answer", "task", "problem"},
+    "code_tasks_packed": {"text", "task", "problem"},
 }
 
 
@@ -72,7 +72,7 @@ def check_evaluator(config: DictConfig) -> None:
         raise UsageError(f"evaluator: {one_line(error)}") from error
     if missing := [column for column in reads if column not in data.columns]:
         fitting = [f"evaluator={_EVALUATORS[c]}" for c in _EVALUATORS if c in data.columns][:1]
-        fitting += [f"dataset={_DATA_SETS[c]}" for c in missing[:1] if c in _DATA_SETS]
+        fitting += [f"dataset={name}" for name in _DATA_SETS if set(reads) <= _DATA_SETS[name]][:1]
         raise UsageError(
             f"evaluator {evaluator.__name__} reads '{missing[0]}', which dataset {data.__name__} "
             f"does not have (only {', '.join(data.columns)}): choose "

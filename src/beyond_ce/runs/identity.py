@@ -62,6 +62,8 @@ def _definition(plain: dict[Any, Any]) -> dict[str, Any]:
     def prune(node: dict, prefix: str) -> dict:
         kept = {}
         rules = rules_of(node["_target_"]) if "_target_" in node else {}
+        for part in (node.get("evaluators") or {}).values():  # a shared setting is theirs
+            rules = rules_of(part["_target_"]) | rules
         for key, value in node.items():
             name = f"{prefix}{key}"
             if name in _NOT_HASHED or key == "cache_dir":  # also of data that other data contain

@@ -21,7 +21,7 @@ VOCAB, PAD, EOS = 30, 0, 1
 ARCHITECTURES = [
     name
     for name in choices("head", MultiTokenHead)
-    if name not in ("multi_token_linear", "multi_token_replicated")
+    if "linear" not in name and "replicated" not in name
 ]
 BLOCKS = choices("head/block")
 # Which blocks offset 0, 1 and 2 of three heads go through: appendix B of the paper, written out.
@@ -90,6 +90,12 @@ def test_linear_blocks_leave_the_trunk_as_it_is(head: tuple[str, ...]) -> None:
     model = make(*head, "head.n=4")
     assert len(model.layers) == 9
     assert count(model) == count(ordinary()) + 3 * 16 * 16
+
+
+def test_linear_heads_with_an_unembedding_each() -> None:
+    model = make("multi_token_linear_replicated", "head.n=4")
+    assert len(model.layers) == 9
+    assert count(model) == count(ordinary()) + 3 * 16 * 16 + 3 * VOCAB * 16
 
 
 @pytest.mark.parametrize("head", ARCHITECTURES)
