@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
+
+from beyond_ce.reproduction.plan import Plan, plan
+from beyond_ce.reproduction.write import write
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -25,6 +30,32 @@ def origin() -> dict[str, Any]:
         "samples": 1,
         "wall_clock_s": 1.0,
     }
+
+
+@pytest.fixture
+def make_up(origin: dict[str, Any]) -> Callable[..., Plan]:
+    """`make_up(table_id, results)` writes a report with a number for every metric of every run of a
+    table at scale cpu, and the table's files; further metrics: `make_up(table_id, results, more)`.
+    """
+
+    def make(table_id: str, results: Path, more: Sequence[str] = ()) -> Plan:
+        made = plan(table_id, "cpu", overrides=[f"results_dir={results}"])
+        rng = np.random.default_rng(0)
+        variants = {row.label: row.variant for row in made.table.rows}
+        for job in made.configs:
+            ours = [f"experiment={p.experiment}/cpu" in job.overrides for p in made.table.parts]
+            part = made.table.parts[ours.index(True)]
+            suffix = f"@{variants[job.row]}" if variants[job.row] else ""
+            names = [f"{s}/{c.metric}{suffix}" for s in part.splits for c in part.metrics]
+            path = made.folder(job) / "report.json"
+            before = json.loads(path.read_text())["metrics"] if path.exists() else {}
+            metrics = before | {name: rng.uniform(0.1, 0.4) for name in [*names, *more]}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({**origin, "run": path.parent.name, "metrics": metrics}))
+        write(made)
+        return made
+
+    return make
 
 
 class Outputs:

@@ -160,9 +160,11 @@ class CodeSamples(Evaluator):
                 the prompts.
             RunError: a file with samples is damaged, or the sandbox does not start.
         """
+        return self._evaluate(subject, self._problems(examples))
+
+    def _evaluate(self, subject: Subject, every: Sequence[Problem]) -> Evaluation:
         check_predicts_tokens(subject.model)
         isolation()  # before samples are drawn in vain
-        every = self._problems(examples)
         problems = [problem for problem in every if unsupported(problem.tests) is None]
         if not problems:
             raise UsageError(

@@ -5,7 +5,6 @@ Source: MTP paper, appendix K, table S11.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from beyond_ce.settings import takes
 
 if TYPE_CHECKING:
     import datasets
-
 
 MEAN = "mean"
 
@@ -62,15 +60,15 @@ class WhitespaceSamples(CodeSamples):
         if not whitespace:
             raise UsageError("evaluator.whitespace is empty: name at least one")
         self.whitespace = dict(whitespace)
-        self._end = ""
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """As `CodeSamples`; predictions have the column `whitespace`, "" for none."""
-        plain = super().__call__(subject, examples)
+        problems = self._problems(examples)
+        plain = self._evaluate(subject, problems)
         metrics = dict(plain.metrics)
         frames = [plain.predictions.assign(whitespace="")]
         for name, text in self.whitespace.items():
-            found = super(WhitespaceSamples, self._ending(text)).__call__(subject, examples)
+            found = self._evaluate(subject, [_ending(problem, text) for problem in problems])
             metrics |= {f"{metric}@{name}": value for metric, value in found.metrics.items()}
             frames.append(found.predictions.assign(whitespace=name))
         of_benchmark, in_label = (
@@ -86,16 +84,8 @@ class WhitespaceSamples(CodeSamples):
             metrics |= {f"pass@{k}_points@{in_label}{name}": gain for name, gain in gains.items()}
         return Evaluation(metrics, pd.concat(frames, ignore_index=True))
 
-    def _ending(self, text: str) -> WhitespaceSamples:
-        """The same evaluator with this text after every prompt."""
-        other = copy.copy(self)
-        other._end = text
-        return other
 
-    def _problems(self, examples: datasets.Dataset) -> list[Problem]:
-        problems = super()._problems(examples)
-        # A program that does not begin with its prompt gets no whitespace either.
-        return [
-            replace(p, prompt=p.prompt + self._end, prefix=p.prefix and p.prefix + self._end)
-            for p in problems
-        ]
+def _ending(problem: Problem, text: str) -> Problem:
+    """The problem with a text after its prompt; also in the program, if that has the prompt."""
+    prefix = problem.prefix + text if problem.prefix else ""
+    return replace(problem, prompt=problem.prompt + text, prefix=prefix)

@@ -26,17 +26,17 @@ from beyond_ce.reproduction.write import SCALES, reports_behind
 from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import replacing
 
-CONTRASTS = ("ntl-map", "mtp-s7")
-"""Tables of which the contrasts are a picture."""
-PASS_AT_K = ("mtp-fig4",)
-"""Tables of which pass@k over k is a picture."""
-FIGURES = {"mtp-s7": "mtp-fig3"}
-"""The names of pictures that show a figure of a paper."""
+PICTURES = {
+    "ntl-map": ("ntl-map", contrast_plot),
+    "mtp-fig3": ("mtp-s7", contrast_plot),
+    "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
+}
+"""Name of a picture -> the table that it shows, and what draws it."""
 
 
 def write_figures(results: Path, scale: str, folder: Path | None = None) -> list[Path]:
-    """Draws `overview.png`, `claims-<paper>.png` and `<table>.png` of `CONTRASTS` and `PASS_AT_K`,
-    or the name in `FIGURES`; returns their paths.
+    """Draws `overview.png`, `claims-<paper>.png` and the `PICTURES` of tables that exist; returns
+    their paths.
 
     The same results give the same bytes, so drawing again changes nothing in git.
 
@@ -66,11 +66,10 @@ def write_figures(results: Path, scale: str, folder: Path | None = None) -> list
     for paper, paper_findings in findings.items():
         path = folder / f"claims-{paper}.png"
         paths.append(_save(claims_figure(paper_findings, tables), path, dpi=100))
-    drawings = dict.fromkeys(CONTRASTS, contrast_plot) | dict.fromkeys(PASS_AT_K, pass_at_k_curves)
-    for name, draw in drawings.items():
-        if (csvs / f"{name}.csv").is_file():
-            picture = draw(tables[name].at(scale), read_csv(csvs / f"{name}.csv"))
-            paths.append(_save(picture, folder / f"{FIGURES.get(name, name)}.png", dpi=130))
+    for name, (table_id, draw) in PICTURES.items():
+        if (csvs / f"{table_id}.csv").is_file():
+            picture = draw(tables[table_id].at(scale), read_csv(csvs / f"{table_id}.csv"))
+            paths.append(_save(picture, folder / f"{name}.png", dpi=130))
     return paths
 
 

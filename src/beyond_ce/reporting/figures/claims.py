@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
-from beyond_ce.reporting.figures.style import PAPER, style
+from beyond_ce.reporting.figures.style import BETTER, PAPER, UNDECIDED, WORSE, style
 from beyond_ce.reporting.markdown import interval
 from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.tables import Table
 
 VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
-    Verdict.REPRODUCED: ("o", "#009E73"),
+    Verdict.REPRODUCED: ("o", BETTER),
     Verdict.NO_EFFECT: ("D", "#0072B2"),
-    Verdict.UNDECIDED: ("s", "#666666"),
+    Verdict.UNDECIDED: ("s", UNDECIDED),
     Verdict.NOT_TESTABLE: ("", "#8C8C8C"),
-    Verdict.CONTRADICTED: ("X", "#D55E00"),
+    Verdict.CONTRADICTED: ("X", WORSE),
 }
 
 

@@ -6,12 +6,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from beyond_ce.reporting.figures.style import style
+from beyond_ce.reporting.figures.style import BETTER, UNDECIDED, WORSE, style
 from beyond_ce.reporting.markdown import heading
 from beyond_ce.reporting.tables import Table
 
 _COLUMNS = ("mean", "ci_low", "ci_high")
-_BETTER, _WORSE, _UNDECIDED = "#009E73", "#D55E00", "#666666"
 
 
 def contrast_plot(table: Table, frame: pd.DataFrame) -> Figure:
@@ -41,7 +40,7 @@ def contrast_plot(table: Table, frame: pd.DataFrame) -> Figure:
                     continue
                 mean, low, high = (float(cells[name][label]) for name in _COLUMNS)
                 ends = sorted((sign * low, sign * high))
-                color = _BETTER if ends[0] > 0 else _WORSE if ends[1] < 0 else _UNDECIDED
+                color = BETTER if ends[0] > 0 else WORSE if ends[1] < 0 else UNDECIDED
                 ax.plot([low, high], [y, y], color=color, linewidth=1.8)
                 ax.plot(mean, y, "o", color=color, markersize=5.5)
             ax.axvline(0, color="black", linewidth=0.8, zorder=0)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pandas as pd
 
-_GREEN, _ORANGE = "#009E73", "#D55E00"
+from beyond_ce.reporting.figures.style import BETTER, WORSE
 
 
 def judged_samples(prompt: str, samples: pd.DataFrame) -> str:
@@ -22,7 +22,7 @@ def judged_samples(prompt: str, samples: pd.DataFrame) -> str:
     columns = ["completion", "verdict", "reason"]
     keys = zip(*(samples[name].tolist() for name in columns), strict=True)
     for (text, verdict, reason), count in Counter(keys).most_common():
-        color = _GREEN if verdict == "passed" else _ORANGE
+        color = BETTER if verdict == "passed" else WORSE
         why = f": {html.escape(reason)}" if reason else ""
         cells.append(
             '<div style="flex:1 1 16em;margin-right:1em">'

@@ -23,6 +23,7 @@ COLORS = {
     "NTL-Huber": "#CC79A7",
 }
 OTHER = "#56B4E9"  # rows with none of these losses
+BETTER, WORSE, UNDECIDED = "#009E73", "#D55E00", "#666666"
 LINES = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
 """Of curves, in their order."""
 MARKERS = {"CE": "D", "NTL-MSE": "s", "NTL-WAS": "o", "NTL-MAE": "^", "NTL-Huber": "v"}
