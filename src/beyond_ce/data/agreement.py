@@ -1,4 +1,4 @@
-"""Words whose article agrees with a letter that comes later: a later word decides an earlier one."""
+"""Words whose article agrees with a letter that comes later: a later one decides an earlier one."""
 
 from __future__ import annotations
 

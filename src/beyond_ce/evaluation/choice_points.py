@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from beyond_ce.batches.batch import Batch
+from beyond_ce.batches.batch import unlabelled
 from beyond_ce.data.languages import Structure
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import (
@@ -29,7 +29,6 @@ from beyond_ce.evaluation.evaluator import (
     spread,
 )
 from beyond_ce.evaluation.letters import one_token_per_letter
-from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
 from beyond_ce.settings import COUNT, SHARE, takes
 
@@ -155,7 +154,7 @@ class ChoicePoints(Evaluator):
         with evaluating(model), torch.inference_mode(False), torch.enable_grad():
             for part in self._batches(windows):
                 tokens = _tensor(windows[part], device)
-                hidden = model.trunk(_batch(tokens[:, : self.context]))
+                hidden = model.trunk(unlabelled(tokens[:, : self.context]))
                 losses = torch.stack(
                     [_loss(model, hidden, tokens[:, i + 1 :], i) for i in range(n)], -1
                 )
@@ -223,7 +222,7 @@ class LikelyChoicePoints(ChoicePoints):
         with evaluating(model):
             for part in self._batches(windows):
                 tokens = _tensor(windows[part], device)
-                log_p = model.head.logits(model.trunk(_batch(tokens[:, :-1]))).log_softmax(-1)
+                log_p = model.head.logits(model.trunk(unlabelled(tokens[:, :-1]))).log_softmax(-1)
                 entropies.append(-(log_p.exp() * log_p).sum(-1).cpu())
         entropy = torch.cat(entropies).numpy()
         high = entropy >= np.quantile(entropy, 1 - self.share)
@@ -252,11 +251,6 @@ def _trunk_weights(model: LanguageModel) -> list[nn.Parameter]:
 
 def _tensor(windows: Sequence[Window], device: torch.device | str) -> Tensor:
     return torch.tensor([window.tokens for window in windows], device=device)
-
-
-def _batch(tokens: Tensor) -> Batch:
-    labels = torch.full_like(tokens, IGNORED)
-    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), labels)
 
 
 def _loss(model: LanguageModel, hidden: Tensor, targets: Tensor, offset: int) -> Tensor:

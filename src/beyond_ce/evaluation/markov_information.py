@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from beyond_ce.analysis.information import decompose
-from beyond_ce.batches.batch import Batch
+from beyond_ce.batches.batch import unlabelled
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.evaluator import (
     Evaluation,
@@ -26,7 +26,6 @@ from beyond_ce.evaluation.evaluator import (
     spread,
 )
 from beyond_ce.evaluation.letters import letter_ids, one_token_per_letter
-from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
 from beyond_ce.settings import COUNT, takes
 
@@ -131,7 +130,7 @@ class MarkovInformation(Evaluator):
         with evaluating(model):
             for start in range(0, len(rows), self.batch_size):
                 tokens = torch.tensor(rows[start : start + self.batch_size], device=device)
-                hidden = model.trunk(_batch(tokens))
+                hidden = model.trunk(unlabelled(tokens))
                 x = _of_letters(model.head.logits(hidden)[:, -1], letters)
                 if model.head.n > 1:
                     second.append(_of_letters(model.head.logits(hidden, 1)[:, -1], letters))
@@ -143,7 +142,7 @@ class MarkovInformation(Evaluator):
                     ],
                     1,
                 )
-                logits = model.head.logits(model.trunk(_batch(further)))[:, -1]
+                logits = model.head.logits(model.trunk(unlabelled(further)))[:, -1]
                 y_given_x = _of_letters(logits, letters).view(len(tokens), len(ids), -1)
                 other = torch.zeros_like(y_given_x[:, :1])
                 other[..., -1] = 1  # what comes after another token does not matter
@@ -171,8 +170,3 @@ def _of_letters(logits: Tensor, letters: Tensor) -> Tensor:
     """float64 [..., S + 1]: the probabilities of the letters, and of all other tokens together."""
     p = logits.double().softmax(-1)[..., letters]
     return torch.cat([p, (1 - p.sum(-1, keepdim=True)).clamp(min=0)], -1)
-
-
-def _batch(tokens: Tensor) -> Batch:
-    labels = torch.full_like(tokens, IGNORED)
-    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), labels)
