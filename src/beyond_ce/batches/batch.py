@@ -79,6 +79,12 @@ def token_mask(rows: Sequence[Sequence[int]]) -> Tensor:
     return torch.arange(int(lengths.max())) < lengths[:, None]
 
 
+def unlabelled(tokens: Tensor) -> Batch:
+    """`tokens` [B, S] long, without padding, for a model that only reads them."""
+    labels = torch.full_like(tokens, IGNORED)
+    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), labels)
+
+
 def encoder_decoder_batch(
     prompts: list[list[int]], answers: list[list[int]], pad_id: int, start_id: int
 ) -> Batch:

@@ -1,5 +1,6 @@
 """Prompt/answer data sets and corpora: generated or read once, then cached as Arrow files."""
 
+from beyond_ce.data.agreement import Agreement
 from beyond_ce.data.arithmetic import Arithmetic
 from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
 from beyond_ce.data.continuations import Continuations
@@ -8,6 +9,7 @@ from beyond_ce.data.example import Example
 from beyond_ce.data.expressions import Expressions
 from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
+from beyond_ce.data.languages import ChoiceLanguage, MarkovChain
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
@@ -29,7 +31,9 @@ __all__ = [
     "APPS",
     "GSM8K",
     "MBPP",
+    "Agreement",
     "Arithmetic",
+    "ChoiceLanguage",
     "CodeContests",
     "CodeTasks",
     "ContestTasks",
@@ -40,6 +44,7 @@ __all__ = [
     "Expressions",
     "HubCorpus",
     "HumanEval",
+    "MarkovChain",
     "Mathematics",
     "MultiRC",
     "Multiplication",

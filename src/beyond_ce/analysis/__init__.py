@@ -1,0 +1,1 @@
+"""Exact results that measurements on models are compared with."""
