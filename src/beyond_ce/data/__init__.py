@@ -1,7 +1,7 @@
 """Prompt/answer data sets and corpora: generated or read once, then cached as Arrow files."""
 
 from beyond_ce.data.arithmetic import Arithmetic
-from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
+from beyond_ce.data.base import DataSet, EndlessData, PackedData, PromptAnswerData
 from beyond_ce.data.continuations import Continuations
 from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example
@@ -11,6 +11,7 @@ from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.polynomials import Polynomials
 from beyond_ce.data.programs.apps import APPS
 from beyond_ce.data.programs.base import PackedPrograms, ProgramData
 from beyond_ce.data.programs.code_tasks import CodeTasks
@@ -36,6 +37,7 @@ __all__ = [
     "Continuations",
     "Corpus",
     "DataSet",
+    "EndlessData",
     "Example",
     "Expressions",
     "HubCorpus",
@@ -45,6 +47,7 @@ __all__ = [
     "Multiplication",
     "PackedData",
     "PackedPrograms",
+    "Polynomials",
     "Problem",
     "ProgramData",
     "PromptAnswerData",
