@@ -3,6 +3,7 @@
 from beyond_ce.evaluation.code_samples import CodeSamples
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
+from beyond_ce.evaluation.exact_answers import ExactAnswers
 from beyond_ce.evaluation.final_answer import FinalAnswer
 from beyond_ce.evaluation.held_out import HeldOut
 from beyond_ce.evaluation.number_answers import NumberAnswers
@@ -17,6 +18,7 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Evaluators",
+    "ExactAnswers",
     "FinalAnswer",
     "HeldOut",
     "NumberAnswers",
