@@ -6,7 +6,6 @@ ring F_p[X]/(X^k).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +55,14 @@ class Ring:
             value[:, 0] = (value[:, 0] + a[:, i]) % self.p
         return value
 
+    def apply(self, operator: str, a: Integers, b: Integers) -> Integers:
+        """The value of one of `OPERATORS`; negation ignores `b`."""
+        if operator == "-":
+            return self.negate(a)
+        if operator == "+":
+            return self.add(a, b)
+        return self.multiply(a, b) if operator == "*" else self.compose(a, b)
+
 
 def draw_expressions(
     bits: np.random.PCG64, operations: Integers, ring: Ring
@@ -77,17 +84,14 @@ def draw_expressions(
     leaves = np.flatnonzero(trees.operator == _LEAF)
     values[leaves] = _below(bits, ring.p, len(leaves) * ring.k).reshape(-1, ring.k)
     lengths = np.full(len(trees.operator), ring.k)
-    computed_by: tuple[Callable[..., Integers], ...]  # in the order of OPERATORS
-    computed_by = (ring.negate, ring.add, ring.multiply, ring.compose)
     for nodes in trees.levels:
         left, right = trees.left[nodes], trees.right[nodes]
         lengths[nodes] = lengths[left] + 1
         binary = trees.operator[nodes] != _NEGATION
         lengths[nodes[binary]] += lengths[right[binary]] + 2
-        for number, compute in enumerate(computed_by):
+        for number, operator in enumerate(OPERATORS):
             own = trees.operator[nodes] == number
-            operands = (left,) if number == _NEGATION else (left, right)
-            values[nodes[own]] = compute(*(values[side[own]] for side in operands))
+            values[nodes[own]] = ring.apply(operator, values[left[own]], values[right[own]])
     text = _write(trees, lengths, values[leaves], leaves, len(operations))
     ends = np.cumsum(lengths[: len(operations)]).tolist()
     return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)], values[: len(operations)]
