@@ -39,6 +39,10 @@ from beyond_ce.data import cache, files
             "b15752141d58f0cf3f5202b3189f142ac6697bc4aa95895f11180e2af7c3fcb0",
         ),
         (
+            ["polynomials"],
+            "3d326af4dd3a43a28dcc9baf66e038ef42b912d03c4527bc6e0e301e5ff68fa7",
+        ),
+        (
             ["rjokes"],
             "a79ee6a91779d36314bb17644803d3b98a1d7dec6e6fdafab4cd86c2dfd72866",
         ),

@@ -57,6 +57,19 @@ def test_tables_of_programs_share_their_runs():
     }
 
 
+@pytest.mark.parametrize(("scale", "size"), [("smoke", "Smaller"), ("paper", "Larger")])
+def test_tables_of_polynomials_share_their_runs(scale, size):
+    made = {name: plan(name, scale, [0]) for name in ("mtp-fig8", "mtp-figs15", "mtp-figs16")}
+    runs = set(map(made["mtp-fig8"].folder, made["mtp-fig8"].configs))
+    assert len(runs) == 3
+    for name, shared in (("mtp-figs15", "0 pause tokens"), ("mtp-figs16", size)):
+        of = {job.row: made[name].folder(job) for job in made[name].configs}
+        assert {row for row, folder in of.items() if folder in runs} == {
+            f"{shared}, n = {n}" for n in (1, 2, 4)
+        }
+        assert len(set(of.values())) == len(of)
+
+
 TABLES = sorted(path.stem for path in (CONF_DIR / "table").glob("*.yaml"))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
-from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.configuration import CONF_DIR, build, compose
 from beyond_ce.reporting.numbers import cells, tabulate
-from beyond_ce.reporting.paper import Paper
+from beyond_ce.reporting.paper import PAPER_DIR, Paper
 from beyond_ce.reporting.tables import Table, jobs, load_table, read_reports
 from beyond_ce.reproduction.measurement import measure
 from beyond_ce.reproduction.plan import plan
@@ -84,6 +86,29 @@ def test_what_the_paper_does_in_every_training(experiment: str) -> None:
     assert config.model.max_length == config.dataset.sequence_length
     if experiment != "scaling":
         assert (config.model.dim, config.model.num_layers) == (4096, 32)
+
+
+def test_polynomials_are_trained_as_in_the_paper() -> None:
+    """But for the batch, whose tokens depend on the expressions: within 5% of 2^18."""
+    config = compose(["experiment=mtp/polynomials/paper"])
+    rows = pd.read_csv(PAPER_DIR / "mtp" / "table_s13.csv", dtype=str).set_index("section")
+    row = rows.loc["Arithmetic task (4.2)"].iloc[1]
+    assert row["model"] == "100M" and config.model.dim == 768 and config.model.num_layers == 14
+    assert config.optimizer.lr == float(row["peak_lr"])
+    assert config.scheduler.warmup_steps == int(row["warmup_steps"])
+    assert config.scheduler.decay_ratio == float(row["decay_ratio"])
+    assert config.trainer.max_steps == int(row["steps"])
+    assert (config.dataset.p, config.dataset.k, config.dataset.test_size) == (7, 5, 2000)
+    assert (list(config.dataset.operations), list(config.dataset.test_operations)) == (
+        *([1, 5], [1, 10]),
+    )
+    drawn = build(config.dataset, "dataset").block(0, 0)
+    tokens = np.mean([len(each.prompt) + len(each.answer) + 1 for each in drawn])
+    wanted = float(row["batch_mtokens_2e20"]) * 2**20
+    assert config.trainer.batch_size * tokens == pytest.approx(wanted, rel=0.05)
+    assert tuple(config.optimizer.betas) == (0.9, 0.95)
+    assert config.optimizer.weight_decay == 0.1
+    assert config.trainer.gradient_clip == 1.0
 
 
 def test_batches_are_counted_in_tokens() -> None:

@@ -7,6 +7,7 @@ skipped in that epoch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
@@ -52,18 +53,18 @@ class Order(ABC):
         epoch, index = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             random = np.random.default_rng((self.seed, epoch))
-            self._epoch, self._batches = epoch, self._shuffle(random)
+            self._epoch, self._batches = epoch, self._shuffle(random, epoch)
         return self._batches[index]
 
     @abstractmethod
-    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+    def _shuffle(self, random: np.random.Generator, epoch: int) -> np.ndarray:
         """An epoch's batches, [batches_per_epoch, batch_size] row numbers."""
 
 
 class Shuffled(Order):
     """All rows in random order."""
 
-    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+    def _shuffle(self, random: np.random.Generator, epoch: int) -> np.ndarray:
         kept = self.batches_per_epoch * self.batch_size
         return random.permutation(self.count)[:kept].reshape(-1, self.batch_size)
 
@@ -85,7 +86,7 @@ class LengthGrouped(Order):
         self.lengths = lengths
         self.pool = pool
 
-    def _shuffle(self, random: np.random.Generator) -> np.ndarray:
+    def _shuffle(self, random: np.random.Generator, epoch: int) -> np.ndarray:
         kept = self.batches_per_epoch * self.batch_size
         rows = random.permutation(self.count)[:kept]
         pool_of_row = np.arange(kept) // (self.pool * self.batch_size)
@@ -93,3 +94,22 @@ class LengthGrouped(Order):
         keys = [self.lengths[rows, k] for k in reversed(range(self.lengths.shape[1]))]
         batches = rows[np.lexsort((*keys, pool_of_row))].reshape(-1, self.batch_size)
         return batches[random.permutation(self.batches_per_epoch)]
+
+
+class Endless(LengthGrouped):
+    """Batches of similar length from data that never end: every epoch has rows of its own, which
+    are numbered on from those of the epoch before.
+
+    Args:
+        lengths_of: the lengths of an epoch's rows, as for `LengthGrouped`; always as many.
+    """
+
+    def __init__(
+        self, lengths_of: Callable[[int], np.ndarray], batch_size: int, seed: int, pool: int = 8
+    ) -> None:
+        super().__init__(lengths_of(0), batch_size, seed, pool)
+        self.lengths_of = lengths_of
+
+    def _shuffle(self, random: np.random.Generator, epoch: int) -> np.ndarray:
+        self.lengths = self.lengths_of(epoch)
+        return super()._shuffle(random, epoch) + epoch * self.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,30 +44,12 @@ def tokenize(
     Raises:
         RunError: the cached file is damaged or cannot be written.
     """
-
-    def encode(rows: dict[str, list[str]]) -> dict[str, list]:
-        prompts = tokenizer.encode(rows["prompt"])
-        answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(rows["answer"])]
-        columns: dict[str, list] = {
-            "prompt_ids": prompts,
-            "answer_ids": answers,
-            "prompt_length": [len(ids) for ids in prompts],
-            "answer_length": [len(ids) for ids in answers],
-            "answer_number": [number_value(last_number(text)) for text in rows["answer"]],
-        }
-        prompt_numbers = tokenizer.token_numbers(rows["prompt"])
-        answer_numbers = tokenizer.token_numbers(rows["answer"])
-        if prompt_numbers is not None and answer_numbers is not None:
-            columns["prompt_numbers"] = prompt_numbers
-            columns["answer_numbers"] = [[*numbers, math.nan] for numbers in answer_numbers]
-        return columns
-
     digest = cache_name(key, tokenizer, _LAYOUT)
     path = cache_dir / "tokens" / f"{digest}.arrow"
 
     def mapped(file: Path) -> datasets.Dataset:
         return split.map(
-            encode,
+            lambda rows: token_columns(rows, tokenizer),
             batched=True,
             remove_columns=split.column_names,
             cache_file_name=str(file),
@@ -98,6 +81,25 @@ def tokenize(
         ) from error
 
 
+def token_columns(rows: Mapping[str, list[str]], tokenizer: Tokenizer) -> dict[str, list]:
+    """The columns of `tokenize`, from prompts and answers."""
+    prompts = tokenizer.encode(rows["prompt"])
+    answers = [[*ids, tokenizer.eos_id] for ids in tokenizer.encode(rows["answer"])]
+    columns: dict[str, list] = {
+        "prompt_ids": prompts,
+        "answer_ids": answers,
+        "prompt_length": [len(ids) for ids in prompts],
+        "answer_length": [len(ids) for ids in answers],
+        "answer_number": [number_value(last_number(text)) for text in rows["answer"]],
+    }
+    prompt_numbers = tokenizer.token_numbers(rows["prompt"])
+    answer_numbers = tokenizer.token_numbers(rows["answer"])
+    if prompt_numbers is not None and answer_numbers is not None:
+        columns["prompt_numbers"] = prompt_numbers
+        columns["answer_numbers"] = [[*numbers, math.nan] for numbers in answer_numbers]
+    return columns
+
+
 class PromptAnswerBatches(SplitBatches):
     """The trainer's batches over tokenized prompt/answer splits, grouped by length.
 
@@ -119,7 +121,7 @@ class PromptAnswerBatches(SplitBatches):
         batch_size: int,
         seed: int,
     ) -> None:
-        order = LengthGrouped(_lengths(train), batch_size, seed)
+        order = LengthGrouped(lengths(train), batch_size, seed)
         super().__init__(train, validation, order, validation_batch_size=batch_size)
         self.model = model
         for split in (train, validation):
@@ -137,10 +139,10 @@ class PromptAnswerBatches(SplitBatches):
 
     def validation_rows(self) -> np.ndarray:
         """All rows, sorted by length."""
-        return np.lexsort(_lengths(self.splits["validation"]).T[::-1])
+        return np.lexsort(lengths(self.splits["validation"]).T[::-1])
 
 
-def _lengths(split: datasets.Dataset) -> np.ndarray:
+def lengths(split: datasets.Dataset) -> np.ndarray:
     """[N, 2]: prompt and answer lengths in tokens."""
     table = split.with_format("numpy")
     return np.stack([table["prompt_length"][:], table["answer_length"][:]], axis=1)
@@ -148,5 +150,5 @@ def _lengths(split: datasets.Dataset) -> np.ndarray:
 
 def _longest(split: datasets.Dataset) -> np.ndarray:
     """The rows with the longest prompt, the longest answer, and the longest pair."""
-    lengths = _lengths(split)
-    return np.append(lengths.argmax(axis=0), lengths.sum(axis=1).argmax())
+    counts = lengths(split)
+    return np.append(counts.argmax(axis=0), counts.sum(axis=1).argmax())

@@ -2,7 +2,7 @@
 
 from beyond_ce.data.agreement import Agreement
 from beyond_ce.data.arithmetic import Arithmetic
-from beyond_ce.data.base import DataSet, PackedData, PromptAnswerData
+from beyond_ce.data.base import DataSet, EndlessData, PackedData, PromptAnswerData
 from beyond_ce.data.continuations import Continuations
 from beyond_ce.data.corpus import Corpus
 from beyond_ce.data.example import Example
@@ -13,6 +13,7 @@ from beyond_ce.data.languages import ChoiceLanguage, MarkovChain
 from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.polynomials import Polynomials
 from beyond_ce.data.programs.apps import APPS
 from beyond_ce.data.programs.base import PackedPrograms, ProgramData
 from beyond_ce.data.programs.code_tasks import CodeTasks
@@ -40,6 +41,7 @@ __all__ = [
     "Continuations",
     "Corpus",
     "DataSet",
+    "EndlessData",
     "Example",
     "Expressions",
     "HubCorpus",
@@ -50,6 +52,7 @@ __all__ = [
     "Multiplication",
     "PackedData",
     "PackedPrograms",
+    "Polynomials",
     "Problem",
     "ProgramData",
     "PromptAnswerData",

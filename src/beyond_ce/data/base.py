@@ -74,3 +74,24 @@ class PromptAnswerData(DataSet):
 
     def load(self) -> dict[str, datasets.Dataset]:
         return load_or_write(self.cache_folder, self._splits, self.columns)
+
+
+class EndlessData(PromptAnswerData):
+    """Prompts and answers whose training never ends: its rows are made block by block when they
+    are needed, so that none is stored and a run that goes on makes the same ones again.
+
+    A subclass implements `block` besides. The split "train" that it yields in `_splits` is only the
+    first block, as a sample: a tokenizer is fitted to it.
+    """
+
+    block_size: ClassVar[int] = 2**14
+    """Rows of a block."""
+
+    @abstractmethod
+    def block(self, stream: int, number: int) -> list[Example]:
+        """`block_size` training rows, which depend on the settings and the arguments alone.
+
+        Args:
+            stream: each run has its own, by its seed.
+            number: counts the blocks from 0.
+        """

@@ -5,6 +5,7 @@ from beyond_ce.evaluation.choice_points import LikelyChoicePoints, MarkedChoiceP
 from beyond_ce.evaluation.code_samples import CodeSamples
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
+from beyond_ce.evaluation.exact_answers import ExactAnswers
 from beyond_ce.evaluation.final_answer import FinalAnswer
 from beyond_ce.evaluation.held_out import HeldOut
 from beyond_ce.evaluation.markov_information import MarkovInformation
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Evaluators",
+    "ExactAnswers",
     "FinalAnswer",
     "HeldOut",
     "LikelyChoicePoints",

@@ -140,15 +140,12 @@ class AnswerEvaluator(Evaluator):
         """A frame with prompt, answer and task of the (at most `max_examples`) examples, and the
         generated text as prediction."""
         examples = subsample(examples, self.max_examples)
-        longest = self.max_new_tokens
-        if longest is None:
-            longest = _ROOM + 1 + max(map(len, subject.tokenizer.encode(list(examples["answer"]))))
         answers = answer(
             subject.model,
             subject.tokenizer,
             list(examples["prompt"]),
             device=subject.device,
-            max_new_tokens=longest,
+            max_new_tokens=self.longest(subject.tokenizer, examples),
             num_beams=self.num_beams,
             batch_size=self.batch_size,
         )
@@ -160,6 +157,12 @@ class AnswerEvaluator(Evaluator):
                 "prediction": answers,
             }
         )
+
+    def longest(self, tokenizer: Tokenizer, examples: datasets.Dataset) -> int:
+        """`max_new_tokens`, or what stands for None with these examples."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        return _ROOM + 1 + max(map(len, tokenizer.encode(list(examples["answer"]))))
 
 
 def subsample(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:

@@ -14,6 +14,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.reporting.claims import Finding, judge, load_claims
 from beyond_ce.reporting.figures import (
     OVERVIEW_TABLES,
+    accuracy_by_operations,
     claims_figure,
     contrast_plot,
     overview,
@@ -30,6 +31,9 @@ PICTURES = {
     "ntl-map": ("ntl-map", contrast_plot),
     "mtp-fig3": ("mtp-s7", contrast_plot),
     "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
+    "mtp-fig8": ("mtp-fig8", accuracy_by_operations),
+    "mtp-figs15": ("mtp-figs15", accuracy_by_operations),
+    "mtp-figs16": ("mtp-figs16", accuracy_by_operations),
 }
 """Name of a picture -> the table that it shows, and what draws it."""
 

@@ -13,6 +13,7 @@ import datasets
 from lightning_fabric.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from beyond_ce.batches.endless import EndlessBatches, EndlessTokens
 from beyond_ce.batches.packed import PackedBatches
 from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import PromptAnswerBatches
@@ -142,6 +143,8 @@ def _batches(model: LanguageModel, prepared: Prepared, trainer: Trainer, seed: i
         # Rows are long: validate with training's micro-batches, which fit the device.
         part = trainer.batch_size // (trainer.fabric.world_size * trainer.accumulate)
         return PackedBatches(model, *data, validation_batch_size=part)
+    if isinstance(prepared.train, EndlessTokens):
+        return EndlessBatches(model, *data)
     return PromptAnswerBatches(model, *data)
 
 

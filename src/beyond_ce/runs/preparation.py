@@ -10,11 +10,12 @@ from typing import Any
 import datasets
 from omegaconf import DictConfig
 
+from beyond_ce.batches.endless import EndlessTokens
 from beyond_ce.batches.packed import pack_tokens
 from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import tokenize
 from beyond_ce.configuration import build
-from beyond_ce.data import PackedData, PromptAnswerData
+from beyond_ce.data import EndlessData, PackedData, PromptAnswerData
 from beyond_ce.data.base import NO_TEXT
 from beyond_ce.errors import UsageError
 from beyond_ce.runs.source import source_tokenizer
@@ -27,7 +28,8 @@ class Prepared:
 
     Attributes:
         splits: all splits as text.
-        train, validation: their tokens: `PackedTokens` of a corpus, else the columns of `tokenize`.
+        train, validation: their tokens: `PackedTokens` of a corpus, else the columns of `tokenize`,
+            which `EndlessTokens` makes on demand.
         fingerprint: of the data.
     """
 
@@ -61,9 +63,13 @@ def prepare(config: DictConfig) -> Prepared:
     tokenizer = source_tokenizer(config)
     if tokenizer is None:
         tokenizer = build(config.tokenizer, "tokenizer").fit(_texts(splits["train"]), cache, key)
+    if isinstance(data, EndlessData):
+        train: Any = EndlessTokens(data, tokenizer, config.seed)
+    else:
+        train = _tokens(data, splits["train"], tokenizer, cache, f"{key}-train")
     return Prepared(
         splits=splits,
-        train=_tokens(data, splits["train"], tokenizer, cache, f"{key}-train"),
+        train=train,
         validation=_tokens(data, splits["validation"], tokenizer, cache, f"{key}-validation"),
         test_splits=data.test_splits,
         tokenizer=tokenizer,

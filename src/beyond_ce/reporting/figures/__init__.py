@@ -9,6 +9,7 @@ from beyond_ce.reporting.figures.claims import claims_figure
 from beyond_ce.reporting.figures.contrasts import contrast_plot
 from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_digit_grids
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
+from beyond_ce.reporting.figures.operations import accuracy_by_operations
 from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
 from beyond_ce.reporting.figures.pass_at_k import pass_at_k_by_temperature, pass_at_k_curves
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
@@ -19,6 +20,7 @@ from beyond_ce.reporting.figures.tables import dot_plot, task_map
 __all__ = [
     "COLORS",
     "OVERVIEW_TABLES",
+    "accuracy_by_operations",
     "claims_figure",
     "colored_text",
     "contrast_plot",

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from beyond_ce.reporting.figures.style import LINES, style
+from beyond_ce.reporting.figures.style import LINES, curve, style
 from beyond_ce.reporting.markdown import heading
 from beyond_ce.reporting.tables import Table
 
@@ -39,7 +39,7 @@ def pass_at_k_curves(table: Table, frame: pd.DataFrame, at: str = "oracle") -> F
             found = found.assign(k=found["metric"].str.extract(pattern, expand=False).astype(int))
             for label, color in zip(labels, LINES * len(labels), strict=False):
                 cells = found[found["row"] == label].sort_values("k")
-                _line(ax, cells, ("mean", "ci_low", "ci_high"), label, color)
+                curve(ax, cells, "k", ("mean", "ci_low", "ci_high"), label, color)
             ax.set_title(f"{heading(part, split)}, {AT[at]}")
             _finish(ax)
     return figure
@@ -66,18 +66,9 @@ def pass_at_k_by_temperature(metrics: Mapping[str, float], split: str = "test") 
         figure, ax = plt.subplots(figsize=(5.2, 3.6))
         lines = list(cells.groupby("temperature"))
         for (t, line), color in zip(lines, LINES * len(lines), strict=False):
-            _line(ax, line, ("value", "low", "high"), f"temperature {t:g}", color)
+            curve(ax, line, "k", ("value", "low", "high"), f"temperature {t:g}", color)
         _finish(ax)
     return figure
-
-
-def _line(
-    ax: Axes, cells: pd.DataFrame, columns: tuple[str, str, str], label: str, color: str
-) -> None:
-    value, low, high = (cells[name] for name in columns)
-    if len(cells):
-        ax.plot(cells["k"], value, "o-", color=color, markersize=4, label=label)
-        ax.fill_between(cells["k"], low, high, color=color, alpha=0.15, lw=0)
 
 
 def _finish(ax: Axes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.image import AxesImage
@@ -89,3 +90,17 @@ def heat_map(ax: Axes, values: NDArray[np.float64], norm: Normalize, spec: str) 
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     return image
+
+
+def curve(
+    ax: Axes, cells: pd.DataFrame, over: str, columns: tuple[str, str, str], label: str, color: str
+) -> None:
+    """Values over the column `over`, with a band; nothing where there are no cells.
+
+    Args:
+        columns: of the value, and of the lower and upper end of its interval.
+    """
+    value, low, high = (cells[name] for name in columns)
+    if len(cells):
+        ax.plot(cells[over], value, "o-", color=color, markersize=4, label=label)
+        ax.fill_between(cells[over], low, high, color=color, alpha=0.15, lw=0)

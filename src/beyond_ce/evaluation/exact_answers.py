@@ -1,0 +1,85 @@
+"""Scores answers that are right only if every token of them is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from beyond_ce.evaluation.evaluator import (
+    AnswerEvaluator,
+    Evaluation,
+    Subject,
+    check_predicts_tokens,
+    subsample,
+)
+from beyond_ce.generation import generate
+
+if TYPE_CHECKING:
+    import datasets
+
+
+_SHARES = {"accuracy": "correct", "finished": "finished"}
+"""Metric -> the column whose mean it is."""
+
+
+class ExactAnswers(AnswerEvaluator):
+    """Scores generated answers by whether they are the right text and end there (see `score`)."""
+
+    def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
+        check_predicts_tokens(subject.model)
+        examples = subsample(examples, self.max_examples)
+        tokens = generate(
+            subject.model.to(subject.device),
+            subject.tokenizer.encode(list(examples["prompt"])),
+            max_new_tokens=self.longest(subject.tokenizer, examples),
+            eos_id=subject.tokenizer.eos_id,
+            num_beams=self.num_beams,
+            batch_size=self.batch_size,
+        ).tokens
+        predictions = pd.DataFrame(
+            {
+                "prompt": list(examples["prompt"]),
+                "answer": list(examples["answer"]),
+                "task": list(examples["task"]),
+                "prediction": [subject.tokenizer.decode(row) for row in tokens],
+                "finished": [row[-1:] == [subject.tokenizer.eos_id] for row in tokens],
+            }
+        )
+        same = predictions["prediction"] == predictions["answer"]
+        predictions["correct"] = same & predictions["finished"]
+        return Evaluation(score(predictions), predictions)
+
+
+def score(predictions: pd.DataFrame) -> dict[str, float]:
+    """Metrics of a frame with task, correct and finished.
+
+    - `accuracy`: share of answers that are right; one that does not end is wrong.
+    - `finished`: share of answers that end within `max_new_tokens`.
+    - `examples`: how many there are.
+
+    Each is also given for every task, as `accuracy@<task>`. Tasks may be in groups, such as
+    "in_domain/m=3": then also for each group, as `accuracy@in_domain`, where shares are the
+    unweighted mean over its tasks.
+    """
+    if predictions.empty:
+        return {}
+    scores = _metrics(predictions)
+    groups: dict[str, list[dict[str, float]]] = {}
+    for task, rows in predictions.groupby("task"):
+        metrics = _metrics(rows)
+        scores |= {f"{name}@{task}": value for name, value in metrics.items()}
+        if group := str(task).rpartition("/")[0]:
+            groups.setdefault(group, []).append(metrics)
+    for group, tasks in groups.items():
+        frame = pd.DataFrame(tasks)
+        scores |= {f"{name}@{group}": float(frame[name].mean()) for name in _SHARES}
+        scores[f"examples@{group}"] = float(frame["examples"].sum())
+    return scores
+
+
+def _metrics(predictions: pd.DataFrame) -> dict[str, float]:
+    return {
+        **{name: float(predictions[column].mean()) for name, column in _SHARES.items()},
+        "examples": float(len(predictions)),
+    }
