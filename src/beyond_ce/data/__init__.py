@@ -9,6 +9,7 @@ from beyond_ce.data.expressions import Expressions
 from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.mathematics import Mathematics
+from beyond_ce.data.mixed_text import MixedText
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
 from beyond_ce.data.programs.apps import APPS
@@ -22,6 +23,7 @@ from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.python_docs import PythonDocs
 from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.rjokes import RJokes
+from beyond_ce.data.stories.generated import GeneratedStories
 from beyond_ce.data.sums import Sums
 from beyond_ce.data.text_files import TextFiles
 
@@ -38,9 +40,11 @@ __all__ = [
     "DataSet",
     "Example",
     "Expressions",
+    "GeneratedStories",
     "HubCorpus",
     "HumanEval",
     "Mathematics",
+    "MixedText",
     "MultiRC",
     "Multiplication",
     "PackedData",
