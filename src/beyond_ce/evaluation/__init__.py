@@ -1,10 +1,12 @@
 """Generated answers and what they are worth."""
 
+from beyond_ce.evaluation.best_step import BestStep
 from beyond_ce.evaluation.code_samples import CodeSamples
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.final_answer import FinalAnswer
 from beyond_ce.evaluation.held_out import HeldOut
+from beyond_ce.evaluation.induction import Induction
 from beyond_ce.evaluation.number_answers import NumberAnswers
 from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
@@ -13,12 +15,14 @@ from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
 
 __all__ = [
+    "BestStep",
     "CodeSamples",
     "Evaluation",
     "Evaluator",
     "Evaluators",
     "FinalAnswer",
     "HeldOut",
+    "Induction",
     "NumberAnswers",
     "NumberMass",
     "Probe",
