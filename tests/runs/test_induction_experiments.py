@@ -50,10 +50,10 @@ def test_a_few_steps_and_a_report(
             *([f"dataset.other.path={texts}"] if from_files and books else []),
             *(
                 "model=decoder_smallest_5_layers",
-                "model.max_length=128",
+                "model.max_length=256",
                 "tokenizer.vocab_size=400",
             ),
-            *("dataset.sequence_length=64", "evaluator.context=128", "evaluator.stories=10"),
+            *("dataset.sequence_length=64", "evaluator.context=256", "evaluator.stories=10"),
             *("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.num_threads=1"),
             *("trainer.max_steps=4", "trainer.evaluate_every=4", "trainer.progress=false"),
             *("trainer.batch_size=4", "trainer.accumulate=2", "probe.every=2"),

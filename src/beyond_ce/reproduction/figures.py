@@ -18,6 +18,7 @@ from beyond_ce.reporting.figures import (
     contrast_plot,
     overview,
     pass_at_k_curves,
+    size_curves,
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
@@ -30,6 +31,8 @@ PICTURES = {
     "ntl-map": ("ntl-map", contrast_plot),
     "mtp-fig3": ("mtp-s7", contrast_plot),
     "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
+    "mtp-fig7": ("mtp-fig7", size_curves),
+    "mtp-figs14": ("mtp-figs14", size_curves),
 }
 """Name of a picture -> the table that it shows, and what draws it."""
 
