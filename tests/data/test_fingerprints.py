@@ -98,6 +98,18 @@ from beyond_ce.data import cache, files
             ["contest_tasks"],
             "ac3e5375676aeba2e9cffa0bdf980c8c278e499d88962d3c0744d9deea2833de",
         ),
+        (
+            ["generated_stories"],
+            "4e343e3352a0e2f48ba91051ba5f6d063f87db51a245bda82c2313cd36df23ba",
+        ),
+        (
+            ["tinystories"],
+            "34dc2af851d45c62b944c2a582f7c2a6d8da1f67f9f1800431a46f2a5673a953",
+        ),
+        (
+            ["tinystories_with_books"],
+            "acc6a4737c553a5225221d7f7aa3467bc5a8414945bfaa6df63f72e41046dc8c",
+        ),
     ],
 )
 def test_default_settings(
@@ -113,7 +125,7 @@ def test_default_settings(
 @pytest.mark.parametrize(
     "name",
     [
-        *("gsm8k", "multirc", "books", "github_code", "wikipedia"),
+        *("gsm8k", "multirc", "books", "github_code", "wikipedia", "tinystories"),
         *("humaneval", "mbpp", "apps", "code_contests", "code_contests_packed"),
     ],
 )

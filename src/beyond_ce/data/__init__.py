@@ -11,6 +11,7 @@ from beyond_ce.data.gsm8k import GSM8K
 from beyond_ce.data.hub_corpus import HubCorpus
 from beyond_ce.data.languages import ChoiceLanguage, MarkovChain
 from beyond_ce.data.mathematics import Mathematics
+from beyond_ce.data.mixed_text import MixedText
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
 from beyond_ce.data.polynomials import Polynomials
@@ -25,6 +26,7 @@ from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.python_docs import PythonDocs
 from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.rjokes import RJokes
+from beyond_ce.data.stories.generated import GeneratedStories
 from beyond_ce.data.sums import Sums
 from beyond_ce.data.text_files import TextFiles
 
@@ -44,10 +46,12 @@ __all__ = [
     "EndlessData",
     "Example",
     "Expressions",
+    "GeneratedStories",
     "HubCorpus",
     "HumanEval",
     "MarkovChain",
     "Mathematics",
+    "MixedText",
     "MultiRC",
     "Multiplication",
     "PackedData",

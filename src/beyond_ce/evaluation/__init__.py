@@ -1,6 +1,7 @@
 """Generated answers and what they are worth."""
 
 from beyond_ce.evaluation.agreement import AgreementAnswers
+from beyond_ce.evaluation.best_step import BestStep
 from beyond_ce.evaluation.choice_points import LikelyChoicePoints, MarkedChoicePoints
 from beyond_ce.evaluation.code_samples import CodeSamples
 from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
@@ -8,6 +9,7 @@ from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.exact_answers import ExactAnswers
 from beyond_ce.evaluation.final_answer import FinalAnswer
 from beyond_ce.evaluation.held_out import HeldOut
+from beyond_ce.evaluation.induction import Induction
 from beyond_ce.evaluation.markov_information import MarkovInformation
 from beyond_ce.evaluation.number_answers import NumberAnswers
 from beyond_ce.evaluation.number_mass import NumberMass
@@ -19,6 +21,7 @@ from beyond_ce.evaluation.whitespace import WhitespaceSamples
 
 __all__ = [
     "AgreementAnswers",
+    "BestStep",
     "CodeSamples",
     "Evaluation",
     "Evaluator",
@@ -26,6 +29,7 @@ __all__ = [
     "ExactAnswers",
     "FinalAnswer",
     "HeldOut",
+    "Induction",
     "LikelyChoicePoints",
     "MarkedChoicePoints",
     "MarkovInformation",

@@ -221,7 +221,7 @@ class HeldOut(Evaluator):
                 for i in range(n):
                     known = batch.labels[..., i] != IGNORED
                     features = model.head.features(hidden, i)[known]
-                    scored = _score(model, features, batch.labels[..., i][known], i)
+                    scored = score_features(model, features, batch.labels[..., i][known], i)
                     bits[..., i][known], right[..., i][known] = scored
                 tensors = (batch.labels != IGNORED, bits, right)
                 arrays = [tensor.cpu().numpy() for tensor in tensors]
@@ -251,7 +251,7 @@ def _labels(futures: list[list[int]], length: int, n: int) -> Tensor:
     return torch.tensor(rows).unfold(1, n, 1)
 
 
-def _score(
+def score_features(
     model: LanguageModel, features: Tensor, labels: Tensor, offset: int
 ) -> tuple[Tensor, Tensor]:
     """Bits (float64 [P]) of labels and whether they are the most probable token (bool [P]), from

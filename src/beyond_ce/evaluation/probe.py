@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,45 @@ if TYPE_CHECKING:
 PREFIX = "probe/"
 
 
-class Probe:
+class TrainingProbe(ABC):
+    """Measures with the run's own evaluator during training; `conf/probe/` names such classes.
+
+    Attributes:
+        every: optimizer steps between two probes; the last step is always probed.
+    """
+
+    every: int
+
+    @abstractmethod
+    def sample(
+        self, splits: Mapping[str, datasets.Dataset], test_splits: Sequence[str]
+    ) -> datasets.Dataset:
+        """The examples for `measure`, from the data set's splits."""
+
+    @abstractmethod
+    def measure(
+        self,
+        evaluator: Callable[[Subject, datasets.Dataset], Evaluation],
+        subject: Subject,
+        examples: datasets.Dataset,
+    ) -> dict[str, float]:
+        """What metrics.jsonl gets: names that begin with `PREFIX`. Draws no random numbers from
+        the generators of training, and leaves the model as it is."""
+
+    @abstractmethod
+    def summary(
+        self, records: Iterable[Mapping[str, Any]], tasks: Iterable[str], steps_per_epoch: float
+    ) -> dict[str, float]:
+        """Metrics of a whole training run, from the lines of metrics.jsonl in the order of their
+        steps.
+
+        Args:
+            tasks: of the sample.
+            steps_per_epoch: optimizer steps that see as many examples as the training split has.
+        """
+
+
+class Probe(TrainingProbe):
     """Tracks a metric of every task during training, and reports when it fell below thresholds.
 
     The run's own evaluator generates and scores the answers, so a task's probes and its final
@@ -115,10 +154,7 @@ class Probe:
         - `probe/mean_epochs_to_<threshold>`: mean over all tasks. A task that does not get there
           counts with the epoch of the last probe, so this is a lower bound unless the share is 1.
 
-        Args:
-            records: lines of metrics.jsonl, in the order of their steps.
-            tasks: all tasks of the sample, even if their metric was never defined.
-            steps_per_epoch: optimizer steps that see as many examples as the training split has.
+        `tasks` has all tasks of the sample, even if their metric was never defined.
         """
         start = f"{PREFIX}{self.metric}@"
         curves: dict[str, list[tuple[float, float]]] = defaultdict(list)

@@ -19,6 +19,7 @@ from beyond_ce.reporting.figures import (
     contrast_plot,
     overview,
     pass_at_k_curves,
+    size_curves,
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
@@ -34,6 +35,8 @@ PICTURES = {
     "mtp-fig8": ("mtp-fig8", accuracy_by_operations),
     "mtp-figs15": ("mtp-figs15", accuracy_by_operations),
     "mtp-figs16": ("mtp-figs16", accuracy_by_operations),
+    "mtp-fig7": ("mtp-fig7", size_curves),
+    "mtp-figs14": ("mtp-figs14", size_curves),
 }
 """Name of a picture -> the table that it shows, and what draws it."""
 

@@ -19,7 +19,7 @@ from beyond_ce.batches.packed_tokens import PackedTokens
 from beyond_ce.batches.prompt_answer import PromptAnswerBatches
 from beyond_ce.configuration import build, check
 from beyond_ce.evaluation import Evaluator, Subject
-from beyond_ce.evaluation.probe import Probe
+from beyond_ce.evaluation.probe import TrainingProbe
 from beyond_ce.models import LanguageModel
 from beyond_ce.runs.assembly import build_objective, load_model
 from beyond_ce.runs.baseline import run_baseline
@@ -98,7 +98,7 @@ class _Parts:
     evaluator: Evaluator
     prepared: Prepared
     objective: Objective
-    probe: tuple[Probe, datasets.Dataset] | None
+    probe: tuple[TrainingProbe, datasets.Dataset] | None
     logger: Any
 
 
@@ -112,7 +112,7 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
     start_weights(objective.model, config)
     probe = None
     if "probe" in config:
-        built: Probe = build(config.probe, "probe")
+        built: TrainingProbe = build(config.probe, "probe")
         probe = built, built.sample(prepared.splits, prepared.test_splits)
     return _Parts(evaluator, prepared, objective, probe, build(config.logger, "logger"))
 

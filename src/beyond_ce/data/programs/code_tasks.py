@@ -15,13 +15,13 @@ from beyond_ce.data.programs.compositions import (
     Programs,
     check_spelling,
     draw_tasks,
-    random_below,
     say,
     spell,
 )
 from beyond_ce.data.programs.humaneval import STOP
 from beyond_ce.data.programs.operations import Operation
 from beyond_ce.data.programs.problem import FunctionTests, Problem
+from beyond_ce.data.sampling import random_below
 from beyond_ce.settings import COUNT, PATH, SEED, number, takes, whole
 
 NAMES = ("f", "g", "h", "fn", "run")

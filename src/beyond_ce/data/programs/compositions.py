@@ -15,7 +15,7 @@ from beyond_ce.data.programs.operations import (
     vocabulary,
     within_limits,
 )
-from beyond_ce.data.sampling import bit_generator
+from beyond_ce.data.sampling import Below, random_below
 from beyond_ce.errors import UsageError
 
 Task = TypeVar("Task")
@@ -36,16 +36,6 @@ HELD_OUT = {"test": 0.08, "validation": 0.04}
 _SAMPLED = 20_000  # programs of each length of three and more that are tried, of millions
 _STREAMS = {"pairs": 0, "longer": 1}
 _MOST_REPEATS = 500  # draws in a row that give nothing new, before there is taken to be no more
-
-Below = Callable[[int], int]
-"""Gives a random whole number below another one."""
-
-
-def random_below(*seed: int) -> Below:
-    """Random numbers that are the same on every platform."""
-    bits = bit_generator(*seed)
-    raw = (value for _ in itertools.count() for value in bits.random_raw(4096).tolist())
-    return lambda most: next(raw) % most
 
 
 @dataclass(frozen=True)

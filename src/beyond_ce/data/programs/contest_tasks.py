@@ -11,12 +11,10 @@ from typing import Any
 from beyond_ce.data.programs.code_tasks import LENGTHS, STREAMS
 from beyond_ce.data.programs.compositions import (
     INPUTS,
-    Below,
     Program,
     Programs,
     check_spelling,
     draw_tasks,
-    random_below,
     say,
     spell,
 )
@@ -24,6 +22,7 @@ from beyond_ce.data.programs.contests import PYTHON3, ContestData
 from beyond_ce.data.programs.operations import Kind, function_of, within_limits
 from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.programs.rows import Row
+from beyond_ce.data.sampling import Below, random_below
 from beyond_ce.settings import COUNT, PATH, SEED, takes, whole
 
 _PUBLIC = 2  # tests

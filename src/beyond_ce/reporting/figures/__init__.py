@@ -14,6 +14,7 @@ from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
 from beyond_ce.reporting.figures.pass_at_k import pass_at_k_by_temperature, pass_at_k_curves
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
 from beyond_ce.reporting.figures.samples import judged_samples
+from beyond_ce.reporting.figures.sizes import size_curves
 from beyond_ce.reporting.figures.style import COLORS
 from beyond_ce.reporting.figures.tables import dot_plot, task_map
 
@@ -37,6 +38,7 @@ __all__ = [
     "pass_at_k_by_temperature",
     "pass_at_k_curves",
     "predicted_against_true",
+    "size_curves",
     "table2_figure",
     "task_map",
     "tokens_of_each_head",
