@@ -25,7 +25,7 @@ from beyond_ce.reporting.claims import Verdict
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
-LONGEST = 170  # lines of the README
+LONGEST = 175  # lines of the README
 
 TABLES = ROOT / "results" / "tables" / "cpu"
 RESULTS = README.split("## Results at a glance")[1].split("\n## ")[0]
@@ -64,8 +64,9 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_table_map_lists_every_table() -> None:
-    for path in (ROOT / "conf/table").glob("*.yaml"):
-        assert f"| `{path.stem}` |" in README
+    cells = re.findall(r"^\| (`[^|]*`) \|", README, flags=re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall("`([^`]*)`", cell)]
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "conf/table").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)

@@ -31,6 +31,7 @@ _TOKENS = {
     "Arithmetic": 64,
     "Mathematics": 80,
     "Multiplication": 24,
+    "Polynomials": 31,
     "RJokes": 120,
     "GSM8K": 250,
     "MultiRC": 400,
