@@ -129,3 +129,10 @@ def test_documents_that_are_too_short_are_refused() -> None:
     evaluator = MarkedChoicePoints(batch_size=2, context=22, windows=5)
     with pytest.raises(UsageError, match="no document has the 26 tokens"):
         evaluator(Subject(decoder(4), ByteTokenizer(), "cpu"), documents())
+
+
+def test_the_tokens_after_the_last_position_must_fit_as_well() -> None:
+    evaluator = LikelyChoicePoints(batch_size=2, context=62, windows=5, share=0.1)
+    subject = Subject(decoder(4), ByteTokenizer(), "cpu")
+    with pytest.raises(UsageError, match="heads - 1=65 exceeds the model's context of 64 tokens"):
+        evaluator(subject, documents("ab" * 60))

@@ -218,6 +218,9 @@ class LikelyChoicePoints(ChoicePoints):
         self, subject: Subject, examples: datasets.Dataset, windows: Sequence[Window]
     ) -> list[Structure]:
         model, device = subject.model.to(subject.device), subject.device
+        # The last tokens that the heads predict have an entropy, too.
+        length = self.context + model.head.n - 1
+        check_context(model, length, "evaluator.context + heads - 1")
         entropies = []
         with evaluating(model):
             for part in self._batches(windows):
