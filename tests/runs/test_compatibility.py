@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
 from beyond_ce.data import PackedData, PackedPrograms, ProgramData
+from beyond_ce.data.languages import Language
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators
 from beyond_ce.runs.compatibility import check_parts
@@ -88,8 +89,12 @@ def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evalua
     data = get_class(config.dataset._target_)
     has = {"problem"} if issubclass(data, ProgramData | PackedPrograms) else set()
     has.add("text" if issubclass(data, PackedData) else "answer")
+    has |= {"structure"} if issubclass(data, Language) else set()
     parts = set(evaluator.split("_and_"))
-    needs = {"text"} if parts & {"held_out", "self_speculation", "speculation"} else set()
+    of_text = {"held_out", "self_speculation", "speculation", "induction"}
+    of_text |= {"likely_choice_points", "relative_information"}
+    needs = {"text"} if parts & of_text else set()
+    needs |= {"text", "structure"} if parts & {"choice_points", "markov_information"} else set()
     needs |= {"problem"} if parts & {"programs", "programs_with_whitespace"} else set()
     with_data = {"humaneval", "mbpp", "apps", "code_contests"}
     with_data |= {"benchmarks", "benchmarks_with_whitespace"}
@@ -137,6 +142,7 @@ def test_a_baseline_needs_an_evaluator_of_numbers(evaluator: str) -> None:
     reads = target("evaluator", evaluator).reads(config.evaluator)
     if "text" in reads or "problem" in reads:
         packed = "code_tasks_packed" if "problem" in reads else "python_source"
+        packed = "choice_language" if "structure" in reads else packed
         config.dataset = settings("dataset", packed if "text" in reads else "code_tasks")
     with pytest.raises(UsageError, match=r"baseline Mean .* \w+ does not score.*number_answers$"):
         check_parts(config)

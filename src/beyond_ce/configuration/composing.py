@@ -181,7 +181,9 @@ def check(config: DictConfig) -> None:
 def build(node: DictConfig, what: str, **kwargs: Any) -> Any:
     """Instantiate a config group's choice; a key that its class does not take is a UsageError."""
     try:
-        return instantiate(node, **kwargs)
+        # A copy: Hydra would resolve in place what a reference such as ${dataset} leads to.
+        plain = OmegaConf.create(OmegaConf.to_container(node, resolve=True))
+        return instantiate(plain, **kwargs)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UsageError | RunError):

@@ -178,6 +178,7 @@ class MarkedChoicePoints(ChoicePoints):
     """`ChoicePoints` where the documents say them, as `ChoiceLanguage` does."""
 
     columns = ("text", "structure")
+    data_set = "choice_language"
 
     def _tokens(self, subject: Subject, examples: datasets.Dataset) -> list[list[int]]:
         return one_token_per_letter(subject.tokenizer, list(examples["text"]))

@@ -71,6 +71,8 @@ class Evaluator(ABC):
 
     columns: ClassVar[tuple[str, ...]]
     """The columns of the examples that it reads, besides `task`."""
+    data_set: ClassVar[str | None] = None
+    """The option of `dataset` to advise if a column is missing; None where any with it will do."""
     judges_answers: ClassVar[bool] = False
     """Whether it also scores answers that come from no model (see `NumberAnswers.judge`)."""
 

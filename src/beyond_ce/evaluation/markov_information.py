@@ -55,6 +55,7 @@ class MarkovInformation(Evaluator):
     """
 
     columns = ("text", "structure")
+    data_set = "markov_chain"
 
     @takes("evaluator", batch_size=COUNT, context=COUNT, contexts=COUNT)
     def __init__(self, batch_size: int, context: int, contexts: int) -> None:

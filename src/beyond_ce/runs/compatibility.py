@@ -72,7 +72,9 @@ def check_evaluator(config: DictConfig) -> None:
         raise UsageError(f"evaluator: {one_line(error)}") from error
     if missing := [column for column in reads if column not in data.columns]:
         fitting = [f"evaluator={_EVALUATORS[c]}" for c in _EVALUATORS if c in data.columns][:1]
-        fitting += [f"dataset={name}" for name in _DATA_SETS if set(reads) <= _DATA_SETS[name]][:1]
+        own = evaluator.data_set
+        names = [own] if own else [n for n in _DATA_SETS if set(reads) <= _DATA_SETS[n]]
+        fitting += [f"dataset={name}" for name in names[:1]]
         raise UsageError(
             f"evaluator {evaluator.__name__} reads '{missing[0]}', which dataset {data.__name__} "
             f"does not have (only {', '.join(data.columns)}): choose "
