@@ -17,6 +17,7 @@ from beyond_ce.data.cache import Splits, load_or_write
 from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, number, takes, whole
+from beyond_ce.storage.reading import parse_json
 
 if TYPE_CHECKING:
     import datasets
@@ -46,7 +47,7 @@ class Structure:
     @classmethod
     def of(cls, text: str) -> Structure:
         """From a document's column `structure`."""
-        return cls(**json.loads(text))
+        return cls(**parse_json(text))
 
     def part(self, start: int, size: int) -> Structure:
         """That of the `size` letters from `start` on, counted from there."""

@@ -5,7 +5,6 @@ Shapes: P contexts, S letters, V vocabulary.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,7 @@ from beyond_ce.evaluation.evaluator import (
 from beyond_ce.evaluation.letters import letter_ids, one_token_per_letter
 from beyond_ce.models import evaluating
 from beyond_ce.settings import COUNT, takes
+from beyond_ce.storage.reading import parse_json
 
 if TYPE_CHECKING:
     import datasets
@@ -158,7 +158,7 @@ _WITH_Y = ("y", "x_given_y", "mutual")
 def _transitions(examples: datasets.Dataset) -> Array:
     """[S, S], the same for all documents."""
     structures = set(examples["structure"])
-    values = [json.loads(text) for text in structures]
+    values = [parse_json(text) for text in structures]
     if len(values) != 1 or not isinstance(values[0], list):
         raise UsageError(
             "evaluator=markov_information needs documents of one Markov chain: choose "
