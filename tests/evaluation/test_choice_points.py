@@ -7,17 +7,15 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from small_decoders import byte_decoder
 from torch.nn import functional as F
 
 from beyond_ce.analysis.choice_points import terms
-from beyond_ce.configuration import compose
 from beyond_ce.data import ChoiceLanguage
 from beyond_ce.data.languages import Structure
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import LikelyChoicePoints, MarkedChoicePoints, Subject
 from beyond_ce.evaluation.choice_points import KINDS, kinds_of_terms
-from beyond_ce.models import Decoder
-from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer
 
 TEXT = "Aqwe01Brty10Aqwe11Aqwe00"
@@ -27,13 +25,6 @@ STRUCTURE = {"choices": [0, 6, 12, 18], "free": [4, 5, 10, 11, 16, 17, 22, 23]}
 def documents(text: str = TEXT) -> datasets.Dataset:
     columns = {"text": [text], "task": ["x"], "structure": [json.dumps(STRUCTURE)]}
     return datasets.Dataset.from_dict(columns)
-
-
-def decoder(n: int) -> Decoder:
-    torch.manual_seed(n)
-    head = ["head=lm"] if n == 1 else ["head=multi_token", f"head.n={n}"]
-    config = compose(["model=decoder_small_5_layers", "model.max_length=64", *head])
-    return build_model(config, ByteTokenizer())
 
 
 def kind_by_hand(position: int, target: int) -> str:
@@ -54,7 +45,7 @@ def test_every_term_has_its_kind(n: int) -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_losses_and_gradients_are_divided_without_a_rest(n: int) -> None:
     """Against the same sums, one term at a time, on one window."""
-    model, context = decoder(n), 20
+    model, context = byte_decoder(n), 20
     evaluator = MarkedChoicePoints(batch_size=2, context=context, windows=5)
     result = evaluator(Subject(model, ByteTokenizer(), "cpu"), documents())
     ids = list(TEXT.encode())
@@ -93,7 +84,7 @@ def test_terms_are_those_of_the_papers_argument(n: int, tmp_path: object) -> Non
         **{"sequence_length": 32, "cache_dir": str(tmp_path)},
     )
     evaluator = MarkedChoicePoints(batch_size=4, context=32, windows=100)
-    subject = Subject(decoder(n), ByteTokenizer(), "cpu")
+    subject = Subject(byte_decoder(n), ByteTokenizer(), "cpu")
     metrics = evaluator(subject, data.load()["test"]).metrics
     # The first window of a document lacks the terms that its first letters would have had.
     assert metrics["terms_per_choice"] == pytest.approx(terms(n, 8), rel=0.06)
@@ -103,7 +94,7 @@ def test_terms_are_those_of_the_papers_argument(n: int, tmp_path: object) -> Non
 
 
 def test_likely_choice_points_have_the_highest_entropy() -> None:
-    model = decoder(2)
+    model = byte_decoder(2)
     evaluator = LikelyChoicePoints(batch_size=2, context=12, windows=9, share=0.25)
     text = "".join(map(chr, np.random.default_rng(0).integers(97, 123, 60)))
     subject = Subject(model, ByteTokenizer(), "cpu")
@@ -128,11 +119,11 @@ def test_likely_choice_points_have_the_highest_entropy() -> None:
 def test_documents_that_are_too_short_are_refused() -> None:
     evaluator = MarkedChoicePoints(batch_size=2, context=22, windows=5)
     with pytest.raises(UsageError, match="no document has the 26 tokens"):
-        evaluator(Subject(decoder(4), ByteTokenizer(), "cpu"), documents())
+        evaluator(Subject(byte_decoder(4), ByteTokenizer(), "cpu"), documents())
 
 
 def test_the_tokens_after_the_last_position_must_fit_as_well() -> None:
     evaluator = LikelyChoicePoints(batch_size=2, context=62, windows=5, share=0.1)
-    subject = Subject(decoder(4), ByteTokenizer(), "cpu")
+    subject = Subject(byte_decoder(4), ByteTokenizer(), "cpu")
     with pytest.raises(UsageError, match="heads - 1=65 exceeds the model's context of 64 tokens"):
         evaluator(subject, documents("ab" * 60))

@@ -7,13 +7,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from small_decoders import byte_decoder
 
 from beyond_ce.analysis.information import decompose
-from beyond_ce.configuration import compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import MarkovInformation, Subject
-from beyond_ce.models import Decoder
-from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer
 
 LAW = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]])
@@ -25,17 +23,10 @@ def documents(structure: object = LAW.tolist()) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns)
 
 
-def decoder(n: int) -> Decoder:
-    torch.manual_seed(n)
-    head = ["head=lm"] if n == 1 else ["head=multi_token", f"head.n={n}"]
-    config = compose(["model=decoder_small_5_layers", "model.max_length=64", *head])
-    return build_model(config, ByteTokenizer())
-
-
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_terms_are_those_of_the_models_own_predictions(n: int) -> None:
     """Against one context at a time, with all of its probabilities written out."""
-    model = decoder(n)
+    model = byte_decoder(n)
     subject = Subject(model, ByteTokenizer(), "cpu")
     result = MarkovInformation(batch_size=4, context=5, contexts=7)(subject, documents())
     table = result.predictions
@@ -74,7 +65,7 @@ def test_terms_are_those_of_the_models_own_predictions(n: int) -> None:
 
 
 def test_a_model_that_knows_the_chain_has_no_excess(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = decoder(2)
+    model = byte_decoder(2)
     table = torch.full((3, model.vocab_size), -math.inf)
     after_two = torch.full((3, model.vocab_size), -math.inf)
     table[:, 97:100] = torch.tensor(LAW).log().float()
@@ -92,7 +83,7 @@ def test_a_model_that_knows_the_chain_has_no_excess(monkeypatch: pytest.MonkeyPa
 
 def test_other_documents_are_refused() -> None:
     evaluator = MarkovInformation(batch_size=4, context=5, contexts=7)
-    subject = Subject(decoder(1), ByteTokenizer(), "cpu")
+    subject = Subject(byte_decoder(1), ByteTokenizer(), "cpu")
     with pytest.raises(UsageError, match="choose dataset=markov_chain"):
         evaluator(subject, documents({"choices": [], "free": []}))
     with pytest.raises(UsageError, match="no document is longer"):

@@ -4,12 +4,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from small_decoders import byte_decoder
 
-from beyond_ce.configuration import compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import RelativeInformation, Subject
 from beyond_ce.models import Decoder
-from beyond_ce.runs.assembly import build_model
 from beyond_ce.tokenizers import ByteTokenizer
 
 TEXTS = ["def f(x):\n    return x\n", "print(f(3))\n"]
@@ -20,10 +19,7 @@ def documents() -> datasets.Dataset:
 
 
 def decoder(n: int) -> Decoder:
-    torch.manual_seed(n)
-    head = ["head=lm"] if n == 1 else ["head=multi_token", f"head.n={n}"]
-    config = compose(["model=decoder_small_5_layers", "model.max_length=64", *head])
-    model = build_model(config, ByteTokenizer())
+    model = byte_decoder(n)
     for weight in model.parameters():  # far from uniform predictions
         weight.data *= 3
     return model

@@ -11,12 +11,11 @@ import numpy as np
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
-from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
+from beyond_ce.data.sampling import Integers, bit_generator, divide, sample_distinct
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, takes, whole
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_HELD_OUT = 10  # testing and validation each take at most one word in ten
 _MOST_LENGTH = 12
 
 
@@ -104,9 +103,7 @@ class Agreement(PromptAnswerData):
         wanted = sum(self.sizes.values())
         numbers = sample_distinct(bit_generator(self.seed, 1), total, min(wanted, total))
         words = np.stack(np.unravel_index(numbers, (self.letters,) * self.length), axis=1)
-        held_out = [min(self.sizes[split], len(words) // _HELD_OUT) for split in self.sizes][:2]
-        ends = np.cumsum([*held_out, self.sizes["train"]])
-        for split, part in zip(self.sizes, np.split(words, ends), strict=False):
+        for split, part in divide(words, self.sizes):
             yield split, self._examples(part)
 
     def _examples(self, words: Integers) -> Iterator[Example]:

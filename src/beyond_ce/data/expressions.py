@@ -13,14 +13,13 @@ import numpy as np
 from beyond_ce.data.base import PromptAnswerData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
-from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
+from beyond_ce.data.sampling import Integers, bit_generator, divide, sample_distinct
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, TEXT, takes, whole
 
 _OPERATORS = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply}
 _MOST_DIGITS = 6
 _MOST_OPERANDS = 3  # 3 operands of 6 digits: products below 2**63, combinations too
-_HELD_OUT = 10  # testing and validation each take at most one combination in ten
 
 
 class Expressions(PromptAnswerData):
@@ -84,10 +83,8 @@ class Expressions(PromptAnswerData):
 
     def _splits(self) -> Splits:
         rows = self._rows(sum(self.sizes.values()))
-        held_out = [min(self.sizes[split], len(rows) // _HELD_OUT) for split in self.sizes][:2]
-        ends = np.cumsum([*held_out, self.sizes["train"]])
         template = re.sub("[a-z]", "{}", self.expression)
-        for split, part in zip(self.sizes, np.split(rows, ends), strict=False):
+        for split, part in divide(rows, self.sizes):
             yield split, self._examples(part, template)
 
     def _rows(self, wanted: int) -> Integers:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from beyond_ce.data.base import PackedData
 from beyond_ce.data.cache import Splits, load_or_write
-from beyond_ce.data.sampling import Integers, bit_generator, sample_distinct
+from beyond_ce.data.sampling import bit_generator, integers_below, sample_distinct
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, number, takes, whole
 from beyond_ce.storage.reading import parse_json
@@ -156,7 +156,7 @@ class MarkovChain(Language):
         transitions = self.transitions()
         structure = json.dumps(transitions.tolist())
         limits = transitions.cumsum(1)
-        state = _choose(bits, self.states, count)
+        state = integers_below(bits, self.states, count)
         states = [state]
         for _ in range(self.length - 1):
             drawn = _uniform(bits, (count, 1))
@@ -230,8 +230,8 @@ class ChoiceLanguage(Language):
                 "free": [i for i in places if i % self.distance >= first_free],
             }
         )
-        chosen = _choose(bits, self.choices, (count, blocks)).tolist()
-        filling = _choose(bits, self.choices, (count, blocks, free)).tolist()
+        chosen = integers_below(bits, self.choices, (count, blocks)).tolist()
+        filling = integers_below(bits, self.choices, (count, blocks, free)).tolist()
         for choices, digits in zip(chosen, filling, strict=True):
             parts = [
                 f"{_LETTERS[choice].upper()}{words[choice]}{''.join(map(str, between))}"
@@ -245,10 +245,3 @@ def _uniform(bits: np.random.PCG64, shape: tuple[int, ...]) -> NDArray[np.float6
     raw = bits.random_raw(int(np.prod(shape))) >> np.uint64(11)
     uniform: NDArray[np.float64] = raw.reshape(shape).astype(np.float64) * 2.0**-53
     return uniform
-
-
-def _choose(bits: np.random.PCG64, count: int, shape: int | tuple[int, ...]) -> Integers:
-    """Integers of 0..`count`-1."""
-    raw = bits.random_raw(int(np.prod(shape))) % np.uint64(count)
-    drawn: Integers = raw.reshape(shape).astype(np.int64)
-    return drawn

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beyond_ce.data.sampling import Integers
+from beyond_ce.data.sampling import Integers, integers_below
 
 _LEAF, _NEGATION = -1, 0
 OPERATORS = "-+*@"
@@ -82,7 +82,7 @@ def draw_expressions(
     trees = _grow(bits, operations)
     values = np.zeros((len(trees.operator), ring.k), dtype=np.int64)
     leaves = np.flatnonzero(trees.operator == _LEAF)
-    values[leaves] = _below(bits, ring.p, len(leaves) * ring.k).reshape(-1, ring.k)
+    values[leaves] = integers_below(bits, ring.p, (len(leaves), ring.k))
     lengths = np.full(len(trees.operator), ring.k)
     for nodes in trees.levels:
         left, right = trees.left[nodes], trees.right[nodes]
@@ -121,9 +121,9 @@ def _grow(bits: np.random.PCG64, operations: Integers) -> _Trees:
     levels = []
     for operations_left in range(int(operations.max(initial=0)), 0, -1):
         nodes = np.flatnonzero(size[:made] == operations_left)
-        operator[nodes] = _below(bits, len(OPERATORS), len(nodes))
+        operator[nodes] = integers_below(bits, len(OPERATORS), len(nodes))
         unary = operator[nodes] == _NEGATION
-        in_left = _below(bits, operations_left, len(nodes))
+        in_left = integers_below(bits, operations_left, len(nodes))
         left[nodes] = np.arange(made, made + len(nodes))
         size[left[nodes]] = np.where(unary, operations_left - 1, in_left)
         made += len(nodes)
@@ -133,11 +133,6 @@ def _grow(bits: np.random.PCG64, operations: Integers) -> _Trees:
         made += len(binary)
         levels.append(nodes)
     return _Trees(operator[:made], left[:made], right[:made], levels[::-1])
-
-
-def _below(bits: np.random.PCG64, end: int, count: int) -> Integers:
-    """`count` uniform integers of 0..end-1."""
-    return (bits.random_raw(count) % np.uint64(end)).astype(np.int64)
 
 
 def _write(

@@ -13,7 +13,7 @@ from beyond_ce.data.base import EndlessData
 from beyond_ce.data.cache import Splits
 from beyond_ce.data.example import Example
 from beyond_ce.data.polynomial_ring import Ring, draw_expressions
-from beyond_ce.data.sampling import Integers, bit_generator
+from beyond_ce.data.sampling import Integers, bit_generator, integers_below
 from beyond_ce.errors import UsageError
 from beyond_ce.settings import COUNT, PATH, SEED, span, takes, whole
 
@@ -115,9 +115,8 @@ class Polynomials(EndlessData):
         rows: list[Example] = []
         while len(rows) < self.block_size:
             # Four in five are of training; few rounds need a second one.
-            raw = bits.random_raw(self.block_size * 13 // 10) % np.uint64(len(self.operations))
-            drawn = raw.astype(np.int64) + self.operations[0]
-            rows += self._drawn(bits, drawn, None)
+            drawn = integers_below(bits, len(self.operations), self.block_size * 13 // 10)
+            rows += self._drawn(bits, drawn + self.operations[0], None)
         return rows[: self.block_size]
 
     def _splits(self) -> Splits:

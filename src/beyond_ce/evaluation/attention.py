@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.batches.batch import pad
-from beyond_ce.data.sampling import bit_generator
+from beyond_ce.data.sampling import bit_generator, integers_below
 from beyond_ce.models import evaluating
 from beyond_ce.models.layers import DecoderLayer, rotate
 
@@ -92,7 +92,7 @@ def repeated_tokens(
     """Rows of `length` random tokens followed by the same tokens again, and for each token of the
     second half the pair of its position and the one after its first occurrence."""
     ordinary = np.array([i for i in range(vocab_size) if i not in special])
-    raw = bit_generator(seed).random_raw(rows * length).reshape(rows, length)
-    halves = ordinary[(raw % np.uint64(len(ordinary))).astype(np.int64)].tolist()
+    drawn = integers_below(bit_generator(seed), len(ordinary), (rows, length))
+    halves = ordinary[drawn].tolist()
     pairs = [(row, length + i, i + 1) for row in range(rows) for i in range(length)]
     return [half + half for half in halves], pairs

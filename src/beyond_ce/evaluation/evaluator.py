@@ -182,6 +182,21 @@ def spread(count: int, most: int | None) -> list[int]:
     return places
 
 
+def contexts(
+    documents: Sequence[Sequence[int]], length: int, following: int, most: int
+) -> list[tuple[int, int]]:
+    """Document and end of at most `most` contexts, spread evenly over the documents.
+
+    A context is `length` tokens of a document in front of its end, and at least `following` tokens
+    come after them.
+    """
+    counts = [max(0, len(document) - length - following + 1) for document in documents]
+    starts = np.cumsum([0, *counts])
+    chosen = np.array(spread(int(starts[-1]), most), dtype=int)
+    rows = np.searchsorted(starts, chosen, side="right") - 1
+    return list(zip(rows.tolist(), (chosen - starts[rows] + length).tolist(), strict=True))
+
+
 def positions_at_once(model: LanguageModel) -> int:
     """How many positions to compute logits [P, V] for at once, so that they fit into memory."""
     return max(1, _LOGITS_AT_ONCE // model.vocab_size)

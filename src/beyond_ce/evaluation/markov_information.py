@@ -22,7 +22,7 @@ from beyond_ce.evaluation.evaluator import (
     Subject,
     check_context,
     check_predicts_tokens,
-    spread,
+    contexts,
 )
 from beyond_ce.evaluation.letters import letter_ids, one_token_per_letter
 from beyond_ce.models import evaluating
@@ -106,13 +106,12 @@ class MarkovInformation(Evaluator):
     ) -> tuple[list[list[int]], list[str]]:
         """The tokens of each context, and the task of its document."""
         documents = one_token_per_letter(subject.tokenizer, list(examples["text"]))
-        ends = [(i, end) for i, d in enumerate(documents) for end in range(self.context, len(d))]
-        if not ends:
+        kept = contexts(documents, self.context, 1, self.contexts)
+        if not kept:
             raise UsageError(
                 f"evaluator.context={self.context}: no document is longer; lower it, or raise "
                 "dataset.length"
             )
-        kept = [ends[place] for place in spread(len(ends), self.contexts)]
         tasks = list(examples["task"])
         return (
             [documents[i][end - self.context : end] for i, end in kept],

@@ -20,7 +20,7 @@ from beyond_ce.evaluation.evaluator import (
     Subject,
     check_context,
     check_predicts_tokens,
-    spread,
+    contexts,
 )
 from beyond_ce.models import evaluating
 from beyond_ce.settings import COUNT, takes
@@ -78,15 +78,12 @@ class RelativeInformation(Evaluator):
                 "one head: choose head=multi_token"
             )
         documents = tokenizer.encode(list(examples["text"]))
-        ends = [
-            (i, end) for i, d in enumerate(documents) for end in range(self.context, len(d) - 1)
-        ]
-        if not ends:
+        kept = contexts(documents, self.context, 2, self.contexts)
+        if not kept:
             raise UsageError(
                 f"evaluator.context={self.context}: no document has two tokens after so many; "
                 "lower it"
             )
-        kept = [ends[place] for place in spread(len(ends), self.contexts)]
         rows = [documents[i][end - self.context : end + 2] for i, end in kept]
         parts = []
         with evaluating(model):
