@@ -39,7 +39,7 @@ def test_the_committed_figures_are_up_to_date(drawn: list[Path]) -> None:
 def test_figures_are_small_and_carry_no_time_or_version(drawn: list[Path]) -> None:
     for path in drawn:
         content = path.read_bytes()
-        assert len(content) < 300_000  # fifty claims take 230 kB
+        assert len(content) < 200_000
         assert b"tEXt" not in content and b"tIME" not in content
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
@@ -111,8 +113,11 @@ def _findings(
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> Path:
-    # The field Software would name matplotlib's version: another version would change the file.
-    with replacing(path, place="set --results") as (file,):
-        figure.savefig(file, dpi=dpi, format="png", metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, format="png")
     plt.close(figure)
+    # A palette takes a third of the space, and no field names a version that could change the file.
+    image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    with replacing(path, place="set --results") as (file,):
+        image.save(file, format="png", optimize=True)
     return path
