@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
@@ -113,11 +113,13 @@ def _findings(
 
 
 def _save(figure: Figure, path: Path, dpi: int) -> Path:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=dpi, format="png")
-    plt.close(figure)
-    # A palette takes a third of the space, and no field names a version that could change the file.
-    image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     with replacing(path, place="set --results") as (file,):
-        image.save(file, format="png", optimize=True)
+        figure.savefig(file, dpi=dpi, format="png")
+        # A palette takes a third of the space, and leaves out the field that names matplotlib's
+        # version: another version would change the file.
+        image = Image.fromarray((plt.imread(file) * 255).round().astype(np.uint8))
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+            file, format="png", optimize=True
+        )
+    plt.close(figure)
     return path
