@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +55,11 @@ class RowByRow(ABC):
     ) -> Iterator[tuple[int, dict[str, dict[str, Any]]]]:
         """Yields (repeat, row -> fields of report.json) as they come."""
         for repeat in repeats:
-            yield repeat, {row: self.measure(config, repeat) for row, config in configs.items()}
+            reports = {}
+            for row, config in configs.items():
+                reports[row] = self.measure(config, repeat)
+                gc.collect()  # a model in a cycle of references would stay beside the next one
+            yield repeat, reports
 
     @abstractmethod
     def measure(self, config: DictConfig, repeat: int) -> dict[str, Any]:
