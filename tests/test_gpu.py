@@ -17,6 +17,7 @@ from beyond_ce.configuration import build, compose
 from beyond_ce.evaluation.self_speculation import differences
 from beyond_ce.generation import generate
 from beyond_ce.losses import Loss
+from beyond_ce.losses.softmax_kernels import has_kernels, logsumexp, scaled_softmax
 from beyond_ce.models import Decoder
 from beyond_ce.reproduction.measurements.random_models import (
     decoder_flops,
@@ -62,6 +63,46 @@ def test_losses_and_their_gradients(name: str) -> None:
         torch.testing.assert_close(total, direct, rtol=1e-5, atol=1e-6)
         found[device] = [t.cpu() for t in (total, *torch.autograd.grad(total, inputs))]
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows, width", [(5, 9000), (3, 4096), (2, 17), (0, 20)])
+def test_passes_over_logits(rows: int, width: int, dtype: torch.dtype) -> None:
+    """Impossible tokens, a block full of them, and a row with nothing to predict, which is NaN."""
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(rows, width, device="cuda")).to(dtype)
+    logits[:, width // 3] = -torch.inf
+    logits[:, : max(0, width - 4800)] = -torch.inf
+    columns = torch.tensor([5, 5, 7, 9, 11], device="cuda").repeat(rows, 1)
+    columns[::2, 0] = 6  # the label is sometimes a number token
+    scale, added = torch.rand(rows, 1, device="cuda"), torch.randn(rows, 5, device="cuda")
+    if rows > 1:
+        logits[1], scale[1], added[1] = torch.nan, 0, 0
+    assert has_kernels(logits) and not has_kernels(logits.double())
+    normaliser = logsumexp(logits)
+    expected = logits.float().logsumexp(1, keepdim=True)
+    torch.testing.assert_close(normaliser, expected, equal_nan=True)
+    p = (logits.float().softmax(-1) * scale).masked_fill(scale == 0, 0)
+    expected = p.scatter_add(1, columns, added).to(dtype)
+    given = (logits, normaliser, scale, columns, added)
+    torch.testing.assert_close(scaled_softmax(*given), expected)
+    torch.testing.assert_close(scaled_softmax(*given, out=logits), expected)
+
+
+@pytest.mark.parametrize("name", token_losses())
+def test_losses_in_half_precision(name: str) -> None:
+    """As far from the truth as its logits are, and no further."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(8, 32, VOCABULARY).bfloat16(), random_labels((8, 32), VOCABULARY)
+    loss = make_loss(name)
+    half, double = logits.cuda().requires_grad_(), logits.double().requires_grad_()
+    found, expected = (
+        loss.cuda()(half, labels.cuda()).total,
+        loss.double().cpu()(double, labels).total,
+    )
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=1e-5, atol=1e-6)
+    (found,), (expected,) = torch.autograd.grad(found, half), torch.autograd.grad(expected, double)
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=5e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("head", on_tokens("head"))

@@ -8,7 +8,8 @@ single gradient.
 
 `sparse_cross_entropy` starts from logits. `linear_sparse_cross_entropy` starts from hidden states
 and an unembedding, and never holds more than a few rows of logits (chunked as in Liger Kernel, Hsu
-et al. 2024, arXiv:2410.10989). Both return sums, so the caller chooses the denominators.
+et al. 2024, arXiv:2410.10989). Both return sums, so the caller chooses the denominators. On a GPU
+the passes over the logits are those of `softmax_kernels`.
 
 Shapes: N rows, V columns of the logits (at least the tokenizer's size), K number tokens, D hidden.
 """
@@ -23,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from beyond_ce.losses.softmax_kernels import has_kernels, logsumexp, scaled_softmax
 
 # Logits are processed in chunks of rows. On a CPU a chunk should stay in the cache between
 # operations, but be large enough that threads rarely wait for each other (4 MiB is 3% faster on an
@@ -124,10 +127,16 @@ class _SparseCrossEntropy(Function):
         dtype = _sum_dtype(logits)
         columns = _columns(labels, number_ids)
         target = _target(label_weight, number_ids, number_target, dtype)
-        log_p = torch.zeros(columns.shape, dtype=dtype, device=logits.device)
-        for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
-            log_p[rows] = F.log_softmax(logits[rows], -1, dtype=dtype).gather(1, columns[rows])
-        ctx.save_for_backward(logits, columns, target)
+        normaliser = None
+        if has_kernels(logits):
+            logits = logits.contiguous()
+            normaliser = logsumexp(logits)
+            log_p = logits.gather(1, columns).to(dtype) - normaliser
+        else:
+            log_p = torch.zeros(columns.shape, dtype=dtype, device=logits.device)
+            for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
+                log_p[rows] = F.log_softmax(logits[rows], -1, dtype=dtype).gather(1, columns[rows])
+        ctx.save_for_backward(logits, normaliser, columns, target)
         ctx.normalised = normalised
         return _nll(log_p, target, number_target is not None), log_p[:, 1:]
 
@@ -136,12 +145,15 @@ class _SparseCrossEntropy(Function):
     def backward(  # type: ignore[override]
         ctx: Any, grad_nll: Tensor, grad_number_logits: Tensor
     ) -> tuple[Tensor | None, ...]:
-        logits, columns, target = ctx.saved_tensors
+        logits, normaliser, columns, target = ctx.saved_tensors
         scale = target.sum(1, keepdim=True) * grad_nll
         grad_columns = target * -grad_nll
         grad_columns[:, 1:] += grad_number_logits
         if ctx.normalised:
             scale -= grad_number_logits.sum(1, keepdim=True)
+        if normaliser is not None:
+            found = scaled_softmax(logits, normaliser, scale, columns, grad_columns)
+            return found, None, None, None, None, None
         # Recomputing the exponentials is cheaper than keeping [N, V] of them from the forward pass.
         grad = torch.empty_like(logits)
         in_place = grad.dtype == target.dtype and not torch.compiler.is_compiling()
@@ -182,17 +194,27 @@ class _LinearSparseCrossEntropy(Function):
         if ctx.needs_input_grad[1]:
             grad_w = torch.zeros(w.shape, dtype=sum_dtype, device=w.device)
         for rows in _chunks(log_p, target, CPU_MATMUL_CHUNK_BYTES, width=len(w)):
-            x = (h[rows] @ w.T).to(sum_dtype)
-            if grad_hidden is None and grad_w is None:
-                log_p[rows] = F.log_softmax(x, -1).gather(1, columns[rows])
+            x = h[rows] @ w.T
+            if has_kernels(x):
+                normaliser = logsumexp(x)
+                log_p[rows] = x.gather(1, columns[rows]).to(sum_dtype) - normaliser
+                if grad_hidden is None and grad_w is None:
+                    continue
+                p = scaled_softmax(
+                    x, normaliser, scale[rows], columns[rows], minus_target[rows], out=x
+                )
+            elif grad_hidden is None and grad_w is None:
+                log_p[rows] = F.log_softmax(x, -1, dtype=sum_dtype).gather(1, columns[rows])
                 continue
-            # A log-softmax in place: x is needed twice, and this holds only one chunk of logits.
-            x -= x.amax(1, keepdim=True)
-            gathered = x.gather(1, columns[rows])
-            total = x.exp_().sum(1, keepdim=True)
-            log_p[rows] = gathered - total.log()
-            p = x.mul_(scale[rows] / total)
-            p = p.scatter_add_(1, columns[rows], minus_target[rows]).to(dtype)
+            else:
+                # A log-softmax in place: x is needed twice, and this holds one chunk of logits.
+                x = x.to(sum_dtype)
+                x -= x.amax(1, keepdim=True)
+                gathered = x.gather(1, columns[rows])
+                total = x.exp_().sum(1, keepdim=True)
+                log_p[rows] = gathered - total.log()
+                p = x.mul_(scale[rows] / total)
+                p = p.scatter_add_(1, columns[rows], minus_target[rows]).to(dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = (p @ w).to(hidden.dtype)
             if grad_w is not None:

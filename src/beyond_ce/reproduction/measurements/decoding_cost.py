@@ -71,7 +71,8 @@ class DecodingCost(RowByRow):
 def forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
     """A step that runs the same forward every time: with k heads, after the prompts."""
     state, _ = model.prefill(prompts, 2 * k, k)
-    tokens = torch.tensor([prompt[:k] for prompt in prompts])
+    device = model.embedding.weight.device
+    tokens = torch.tensor([prompt[:k] for prompt in prompts], device=device)
 
     @torch.inference_mode()
     def step() -> None:
