@@ -135,7 +135,7 @@ class _SparseCrossEntropy(Function):
         else:
             log_p = torch.zeros(columns.shape, dtype=dtype, device=logits.device)
             for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
-                log_p[rows] = F.log_softmax(logits[rows], -1, dtype=dtype).gather(1, columns[rows])
+                log_p[rows] = _log_p(logits[rows], columns[rows], dtype)
         ctx.save_for_backward(logits, normaliser, columns, target)
         ctx.normalised = normalised
         return _nll(log_p, target, number_target is not None), log_p[:, 1:]
@@ -195,26 +195,10 @@ class _LinearSparseCrossEntropy(Function):
             grad_w = torch.zeros(w.shape, dtype=sum_dtype, device=w.device)
         for rows in _chunks(log_p, target, CPU_MATMUL_CHUNK_BYTES, width=len(w)):
             x = h[rows] @ w.T
-            if has_kernels(x):
-                normaliser = logsumexp(x)
-                log_p[rows] = x.gather(1, columns[rows]).to(sum_dtype) - normaliser
-                if grad_hidden is None and grad_w is None:
-                    continue
-                p = scaled_softmax(
-                    x, normaliser, scale[rows], columns[rows], minus_target[rows], out=x
-                )
-            elif grad_hidden is None and grad_w is None:
-                log_p[rows] = F.log_softmax(x, -1, dtype=sum_dtype).gather(1, columns[rows])
+            if grad_hidden is None and grad_w is None:
+                log_p[rows] = _log_p(x, columns[rows], sum_dtype)
                 continue
-            else:
-                # A log-softmax in place: x is needed twice, and this holds one chunk of logits.
-                x = x.to(sum_dtype)
-                x -= x.amax(1, keepdim=True)
-                gathered = x.gather(1, columns[rows])
-                total = x.exp_().sum(1, keepdim=True)
-                log_p[rows] = gathered - total.log()
-                p = x.mul_(scale[rows] / total)
-                p = p.scatter_add_(1, columns[rows], minus_target[rows]).to(dtype)
+            log_p[rows], p = _log_p_and_gradient(x, columns[rows], scale[rows], minus_target[rows])
             if grad_hidden is not None:
                 grad_hidden[rows] = (p @ w).to(hidden.dtype)
             if grad_w is not None:
@@ -245,6 +229,34 @@ class _LinearSparseCrossEntropy(Function):
         if grad_w is not None:
             grad_w = grad_w.to(ctx.unembedding_dtype)
         return grad_hidden, grad_w, None, None, None, None, None, None
+
+
+def _log_p(logits: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
+    """Log-probabilities [N, C] in `dtype` of the logits' `columns` [N, C]."""
+    if has_kernels(logits):
+        return logits.gather(1, columns).to(dtype) - logsumexp(logits)
+    return F.log_softmax(logits, -1, dtype=dtype).gather(1, columns)
+
+
+def _log_p_and_gradient(
+    logits: Tensor, columns: Tensor, scale: Tensor, added: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_log_p`, and scale_n softmax(logits_n) plus added_nc in column c, which replaces the logits.
+
+    `scale` [N, 1] and `added` [N, C] are in the precision that sums have, the gradient in that of
+    the logits.
+    """
+    if has_kernels(logits):
+        normaliser = logsumexp(logits)
+        log_p = logits.gather(1, columns).to(scale.dtype) - normaliser
+        return log_p, scaled_softmax(logits, normaliser, scale, columns, added, out=logits)
+    # A log-softmax in place: the logits are needed twice, and one chunk of them is held.
+    x = logits.to(scale.dtype)
+    x -= x.amax(1, keepdim=True)
+    gathered = x.gather(1, columns)
+    total = x.exp_().sum(1, keepdim=True)
+    p = x.mul_(scale / total).scatter_add_(1, columns, added)
+    return gathered - total.log(), p.to(logits.dtype)
 
 
 def _add_normaliser(
