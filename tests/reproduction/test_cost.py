@@ -6,10 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from beyond_ce.configuration import CONF_DIR, compose
+from beyond_ce.profiling import training_flops
 from beyond_ce.reporting.tables import load_table
-from beyond_ce.reproduction.cost import estimate_line, gpu_hours, rough, table_gpu_hours
+from beyond_ce.reproduction.cost import (
+    decoder_operations,
+    estimate_line,
+    gpu_hours,
+    rough,
+    table_gpu_hours,
+)
+from beyond_ce.reproduction.measurements.random_models import random_decoder
 from beyond_ce.reproduction.plan import plan
 
 README = (CONF_DIR.parent / "README.md").read_text(encoding="utf-8")
@@ -22,6 +31,24 @@ def test_7b_on_200_b_tokens() -> None:
     hours = gpu_hours([compose(["experiment=mtp/architectures/paper", "head=lm"])])
     least = 8 * 6.6e9 * 209.7e9 / (0.4 * 989e12) / 3600
     assert least < hours < 1.4 * least
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=mtp/scaling/paper", "model=decoder_1_3b"],
+        ["experiment=mtp/code_tasks/gpu", "head=lm"],
+        ["experiment=mtp/finetuning/gpu", "head.extra_layers=3"],
+        ["experiment=mtp/bytes/cpu"],
+    ],
+)
+def test_operations_are_those_of_all_layers(overrides: list[str]) -> None:
+    config = compose(overrides)
+    with torch.device("meta"):
+        counted = training_flops(
+            random_decoder(config, 32_000), (1, config.dataset.sequence_length)
+        )
+    assert decoder_operations(config) == counted
 
 
 def test_small_steps_take_the_time_of_their_launches() -> None:
