@@ -96,7 +96,7 @@ def test_new_names_are_two_tokens_that_no_word_of_training_has(
         inside = list(pairwise(tokenizer.encode([f"So {name.text}, the"])[0]))
         assert name.tokens in inside and name.tokens not in in_training
         assert tokenizer.decode(name.tokens).strip() == name.text
-        assert not known or (name.tokens[0] in training.first and name.tokens[1] in training.later)
+        assert not known or (name.tokens[0] in training.first and name.tokens[1] in training.second)
     if known:
         others = {ids for word in sorted(training.names) for ids in tokens_of(tokenizer, [word])[0]}
         assert {token for name in names for token in name.tokens} <= others

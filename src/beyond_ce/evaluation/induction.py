@@ -92,7 +92,7 @@ class Induction(Evaluator):
       has shown; those of a single token are left out.
     - `stories`, `occurrences`, `original_occurrences`: how many there are, first ones left out.
     - `training_names`: names in the training stories; `known_tokens`: share of the new names'
-      tokens that training names have in the same place, first or later.
+      tokens that training names have in the same place, first or second.
 
     Of a `Decoder` also the attention head that attends most, from the second occurrence of a token,
     to the one after its first occurrence: `attention@random` in random tokens that are repeated,
@@ -159,7 +159,7 @@ class Induction(Evaluator):
         frame = self._score(subject, renamed)
         metrics = _metrics(frame)
         tokens = [pair for names in new for pair in (name.tokens for name in names)]
-        known = [(a in training.first) + (b in training.later) for a, b in tokens]
+        known = [(a in training.first) + (b in training.second) for a, b in tokens]
         metrics |= {
             "stories": float(len(texts)),
             "training_names": float(len(training.names)),

@@ -41,13 +41,13 @@ class TrainingNames:
     Attributes:
         names: by `story_names`.
         first: the tokens that one of them begins with.
-        later: the tokens that follow in one of them.
+        second: the tokens that come second in one of them.
         pairs: the neighbouring tokens of every word with a capital letter, name or not.
     """
 
     names: set[str] = field(default_factory=set)
     first: set[int] = field(default_factory=set)
-    later: set[int] = field(default_factory=set)
+    second: set[int] = field(default_factory=set)
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -105,7 +105,7 @@ def read_names(texts: Iterable[str], tokenizer: Tokenizer) -> TrainingNames:
         found.pairs.update(pairwise(ids))
         if word in found.names:
             found.first.update(ids[:1])
-            found.later.update(ids[1:])
+            found.second.update(ids[1:2])
     return found
 
 
@@ -117,8 +117,8 @@ def two_token_names(
     The first token begins with a capital letter, and the others are small letters.
 
     Args:
-        known_tokens: whether names of training must begin with the first token, and have the second
-            one later on.
+        known_tokens: whether a name of training must begin with the first token, and one must have
+            the second token in second place.
 
     Raises:
         UsageError: the vocabulary has no such tokens.
@@ -134,7 +134,7 @@ def two_token_names(
         return sorted(kept)
 
     first = fitting("[A-Z][a-z]*", training.first)
-    second = fitting("[a-z]+", training.later)
+    second = fitting("[a-z]+", training.second)
     total = len(first) * len(second)
     drawn = sample_distinct(bit_generator(seed), total, min(total, _TRIED)).tolist()
     # Two ways of composing a name give it once.
@@ -144,7 +144,7 @@ def two_token_names(
         if len(ids) != 2 or tokenizer.decode(ids).strip() != name:
             continue
         pair = ids[0], ids[1]
-        known = pair[0] in training.first and pair[1] in training.later
+        known = pair[0] in training.first and pair[1] in training.second
         if pair not in training.pairs and (known or not known_tokens):
             found.append(TwoTokenName(name, pair))
     if not found:
