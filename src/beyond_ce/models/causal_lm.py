@@ -140,15 +140,15 @@ class CausalLM(CausalModel):
         """Reads tokens [B, T], which the state's mask already includes; returns logits [B, V]."""
         return self.next_token_logits(self.extend(state.mask, state.cache, tokens)[:, -1])
 
-    def extend(self, mask: Tensor, cache: DynamicCache, tokens: Tensor) -> Tensor:
+    def extend(self, mask: Tensor | None, cache: DynamicCache, tokens: Tensor) -> Tensor:
         """Reads tokens [B, T] after those in the cache; returns their states [B, T, D].
 
         Args:
             mask: bool [B, K], which of the cache's places and of `tokens`, the last T of them, hold
-                tokens.
+                tokens; None for all, of an empty cache.
         """
         positions = {}
-        if self.reads_positions:
+        if self.reads_positions and mask is not None:
             counts = mask.cumsum(dim=1)[:, -tokens.shape[1] :]
             positions["position_ids"] = (counts - 1).clamp(min=0)
         return self._run(

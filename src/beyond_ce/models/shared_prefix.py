@@ -83,8 +83,12 @@ class CausalLMPrefix(SharedPrefix):
     def read(self, rows: list[list[int]]) -> Tensor:
         model = self._model
         tokens = pad(rows, model.pad_id).to(self._mask.device)
+        first = not self._mask.shape[1]
         self._mask = torch.cat([self._mask, token_mask(rows).to(self._mask.device)], dim=1)
-        return model.head.features(model.extend(self._mask, self._cache, tokens), self._offset)
+        # At first, padding comes after all tokens, where causal attention never sees it: without a
+        # mask, the fastest kernels can be used.
+        hidden = model.extend(None if first else self._mask, self._cache, tokens)
+        return model.head.features(hidden, self._offset)
 
     def repeat(self, rows: list[int]) -> CausalLMPrefix:
         index = torch.tensor(rows, device=self._mask.device)
