@@ -6,6 +6,7 @@ The package `lm_eval` takes seconds to import, so this module is imported when i
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ def load_tasks(
     """The harness's tasks with their data, and which questions to ask, as its `evaluate` takes both.
 
     Args:
-        most: ask at most so many questions of each task, spread evenly; None for all.
+        most: ask at most so many questions of each task, spread evenly, and of a group's, such as
+            MMLU, so many in all, the same number of each of its tasks (at least one); None for all.
         seed: of the examples drawn for few-shot prompts.
 
     Raises:
@@ -61,21 +63,30 @@ def load_tasks(
             f"evaluator.tasks: the harness has no task '{unknown[0]}'; `lm-eval ls tasks` lists all"
         )
     built: list[Any] = []
+    asked: dict[str, list[int]] = {}
     for name, shots in questions.shots.items():
         changes: dict[str, Any] = {"num_fewshot": shots}
         if (rows := questions.rows(name)) is not None:
-            changes["class"] = _local_task(rows, name, shots, most)
+            changes["class"] = _local_task(rows, name, shots, _part(most, _subjects(rows)))
         with _loading(name):
             found = TaskFactory().build(index[name], overrides=changes, registry=index)
-        built += found if isinstance(found, list) else [found]  # a tag names several tasks
-    loaded: dict[str, Any] = manager.load(built)
-    for task in loaded["tasks"].values():
-        task.set_fewshot_seed(seed=seed)
-    asked = None
-    if most is not None:
-        tasks = loaded["tasks"].items()
-        asked = {name: spread(len(task.eval_docs), most) for name, task in tasks}
-    return loaded, asked
+        found = found if isinstance(found, list) else [found]  # a tag names several tasks
+        built += found
+        tasks = manager.load(found)["tasks"]
+        for key, task in tasks.items():
+            task.set_fewshot_seed(seed=seed)
+            asked[key] = spread(len(task.eval_docs), _part(most, len(tasks)))
+    return manager.load(built), None if most is None else asked
+
+
+def _part(most: int | None, parts: int) -> int | None:
+    """What one of so many tasks has of a limit for all of them together."""
+    return None if most is None else math.ceil(most / parts)
+
+
+def _subjects(rows: Rows) -> int:
+    """How many tasks the rows are of: MMLU's are of one for each subject."""
+    return len({row.get("subject") for part in rows.values() for row in part})
 
 
 def _manager(names: Sequence[str]) -> TaskManager:

@@ -44,8 +44,8 @@ class HarnessTasks(Evaluator):
         data: where the questions come from; has the same tasks and shots.
         batch_size: requests answered together; changes speed and memory only.
         max_new_tokens: longest generated answer, where a task does not say.
-        max_examples: at most so many questions of each task, and of each subject of MMLU, spread
-            evenly; None for all.
+        max_examples: at most about so many questions of each task, spread evenly, also over MMLU's
+            subjects; None for all.
         head: the head that predicts the choices, 1 for that of the next token (see `likelihoods`).
         seed: of the examples in front of the questions.
     """
