@@ -67,7 +67,9 @@ def check_close(found: list[Likelihood], expected: list[Likelihood]) -> None:
 
 
 @cache
-def decoder(head: type[MultiTokenHead] = MultiTokenHead, block: type = TransformerBlocks) -> Decoder:
+def decoder(
+    head: type[MultiTokenHead] = MultiTokenHead, block: type = TransformerBlocks
+) -> Decoder:
     torch.manual_seed(0)
     build = partial(head, n=3, block=block, unembedding=SharedUnembedding)
     model = Decoder(VOCABULARY, 0, 1, build, dim=16, num_layers=4, num_heads=2, max_length=80)

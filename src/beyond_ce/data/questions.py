@@ -1,4 +1,4 @@
-"""Questions of benchmarks from local files, as rows of the hub's data sets that the harness reads."""
+"""Questions of benchmarks from local files, as the rows on the hub that the harness reads."""
 
 from __future__ import annotations
 
@@ -299,7 +299,8 @@ def _texts(row: Row, where: str, key: str = "choices", count: int | None = None)
     texts = row.get(key)
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise UsageError(f"{where}: no list of texts '{key}'; is this the right file?")
-    if len(texts) > len(_LETTERS) and key == "choices" or count not in (None, len(texts)):
+    most = len(_LETTERS) if key == "choices" else len(texts)
+    if len(texts) > most or count not in (None, len(texts)):
         raise UsageError(f"{where}: {len(texts)} texts '{key}'; is this the right file?")
     return texts
 

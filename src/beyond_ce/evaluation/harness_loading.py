@@ -44,7 +44,7 @@ _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 def load_tasks(
     questions: Questions, most: int | None, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[int]] | None]:
-    """The harness's tasks with their data, and which questions to ask, as its `evaluate` takes both.
+    """The harness's tasks with their data, and which questions to ask, for its `evaluate`.
 
     Args:
         most: ask at most so many questions of each task, spread evenly, and of a group's, such as
@@ -126,10 +126,13 @@ def _local_task(rows: Rows, name: str, shots: int, most: int | None) -> type[Con
             for key in _SPLITS:
                 if settings.get(key) not in self.local:
                     settings[key] = None
-            if shots and not (settings["training_split"] or settings["fewshot_split"]):
+            of_examples = settings["fewshot_split"] or settings["training_split"]
+            # Without a split of its own for examples, the harness draws one to spare.
+            most_shots = len(self.local.get(of_examples, ())) - (not settings["fewshot_split"])
+            if shots > max(0, most_shots):
                 raise UsageError(
-                    f"evaluator.shots.{name}={shots}: there is no file to take examples from, set "
-                    "it to 0"
+                    f"evaluator.shots.{name}={shots}: there are no files with so many examples, "
+                    f"set it to {max(0, most_shots)} at most"
                 )
             asked = settings["test_split"] or settings["validation_split"]
             self.local[asked] = [self.local[asked][i] for i in spread(len(found[asked]), most)]

@@ -33,7 +33,7 @@ class HarnessTasks(Evaluator):
     where the right choice is the likeliest, and `hellaswag/acc_norm`, where it is per character;
     `nq_open/exact_match`. `@stderr` is a metric's standard error over the questions. Besides:
 
-    - `hellaswag/questions`: how many there were; `hellaswag/chance`: the expected `acc` of guessing.
+    - `hellaswag/questions`: how many there were; `hellaswag/chance`: `acc` of guessing, expected.
     - `choices/acc` and `choices/chance`: means over the tasks with choices, each counting once, and
       `choices/acc@stderr`.
     - `truncated`: share of requests whose context lost its beginning, as it was too long.

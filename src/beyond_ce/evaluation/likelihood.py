@@ -55,7 +55,7 @@ class _Family:
 
     Attributes:
         shared: number of tokens that all of them begin with and that are read once.
-        contexts: in the order in which they are read: the longest first, to run out of memory early.
+        contexts: the longest first, in order to run out of memory early.
     """
 
     shared: int
@@ -70,7 +70,12 @@ class _Scores:
         self.greedy = np.ones(count, dtype=bool)
 
     def add(
-        self, model: LanguageModel, features: Tensor, rows: list[int], labels: list[int], offset: int
+        self,
+        model: LanguageModel,
+        features: Tensor,
+        rows: list[int],
+        labels: list[int],
+        offset: int,
     ) -> None:
         """Adds P tokens, with features [P, D] of the places that predict them, to their rows."""
         wanted = torch.tensor(labels, device=features.device)
@@ -129,8 +134,8 @@ def _check_head(model: LanguageModel, head: int) -> None:
         )
     if head > 1 and not isinstance(model, CausalModel):
         raise UsageError(
-            f"evaluator.head={head}: in an encoder-decoder model the first tokens of an answer have "
-            "no further head, set evaluator.head=1"
+            f"evaluator.head={head}: in an encoder-decoder model the first tokens of an answer "
+            "have no further head, set evaluator.head=1"
         )
 
 
@@ -149,8 +154,8 @@ def _fitting(
         kept = kept[-room:]
     if len(kept) < head:
         raise UsageError(
-            f"evaluator.head={head} needs {head} tokens in front of the first that it predicts, and "
-            f"a context has {len(kept)}: choose a lower head"
+            f"evaluator.head={head} needs {head} tokens in front of the first that it predicts, "
+            f"and a context has {len(kept)}: choose a lower head"
         )
     return kept, scored
 
