@@ -36,6 +36,7 @@ from beyond_ce.data import (
     HubCorpus,
     HumanEval,
     MultiRC,
+    Questions,
     RJokes,
     TextFiles,
 )
@@ -283,6 +284,7 @@ FUNCTION = {
     "task_id": "a/1", "prompt": "def f():\n", "entry_point": "f",
     "canonical_solution": "    return 1\n", "test": "def check(f):\n    assert f()\n",
 }  # fmt: skip
+COPA = {"premise": "It fell.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0}
 SENTENCE = {
     "task_id": 11, "text": "Give 1.", "code": "def f(): return 1", "test_setup_code": "",
     "test_list": ["assert f() == 1"] * 3,
@@ -394,6 +396,11 @@ KINDS: dict[str, Kind] = {
             RJokes, f, validation_size=2, max_train=None, max_test=None, max_characters=99
         ),
         ("half",),
+    ),
+    "questions": Kind(
+        "copa/val.jsonl",
+        lambda f: write(f / "copa", val__jsonl=lines(COPA, COPA, COPA)),
+        lambda f: Questions(["copa"], {}, f / "cache", path=f).rows("copa"),
     ),
     "HumanEval": Kind(
         "rows.jsonl",

@@ -25,6 +25,7 @@ from beyond_ce.data.programs.mbpp import MBPP
 from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.python_docs import PythonDocs
 from beyond_ce.data.python_source import PythonSource
+from beyond_ce.data.questions import Questions
 from beyond_ce.data.rjokes import RJokes
 from beyond_ce.data.stories.generated import GeneratedStories
 from beyond_ce.data.sums import Sums
@@ -62,6 +63,7 @@ __all__ = [
     "PromptAnswerData",
     "PythonDocs",
     "PythonSource",
+    "Questions",
     "RJokes",
     "Sums",
     "TextFiles",

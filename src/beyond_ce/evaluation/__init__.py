@@ -8,6 +8,7 @@ from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
 from beyond_ce.evaluation.evaluators import Evaluators
 from beyond_ce.evaluation.exact_answers import ExactAnswers
 from beyond_ce.evaluation.final_answer import FinalAnswer
+from beyond_ce.evaluation.harness_tasks import HarnessTasks
 from beyond_ce.evaluation.held_out import HeldOut
 from beyond_ce.evaluation.induction import Induction
 from beyond_ce.evaluation.markov_information import MarkovInformation
@@ -28,6 +29,7 @@ __all__ = [
     "Evaluators",
     "ExactAnswers",
     "FinalAnswer",
+    "HarnessTasks",
     "HeldOut",
     "Induction",
     "LikelyChoicePoints",

@@ -6,7 +6,7 @@ Shapes: B sequences, S input tokens, T target positions, D hidden size, V vocabu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from beyond_ce.batches.batch import Batch, Numbers, decoder_only_batch, packed_batch, value_batch
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads import Head, RegressionHead
+
+if TYPE_CHECKING:
+    from beyond_ce.models.shared_prefix import SharedPrefix
 
 
 class DecodingState(ABC):
@@ -146,6 +149,15 @@ class CausalModel(LanguageModel):
     @abstractmethod
     def check_length(self, length: int) -> None:
         """Raises UsageError if prompt and answer together do not fit into the context."""
+
+    def shared_prefix(self, offset: int = 0) -> SharedPrefix | None:
+        """An empty sequence that can be continued in several ways, to read what they have in common
+        once; None if the model cannot.
+
+        Args:
+            offset: of the head whose features are asked for, 0 for that of the next token.
+        """
+        return None
 
 
 class EncodedEmbedding(nn.Embedding):

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -30,6 +30,7 @@ from beyond_ce.errors import UsageError, one_line
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.evaluation_mode import evaluating
 from beyond_ce.models.heads import Head
+from beyond_ce.models.shared_prefix import CausalLMPrefix
 from beyond_ce.models.transformers_settings import check_numbers
 from beyond_ce.settings import SOURCE, optional, takes
 
@@ -128,20 +129,35 @@ class CausalLM(CausalModel):
         state.mask = F.pad(state.mask, (0, 1), value=True)
         return self._extend(state, tokens[:, None])
 
+    def shared_prefix(self, offset: int = 0) -> CausalLMPrefix | None:
+        cache = DynamicCache(config=self.decoder.config)
+        # In a sliding window, and where positions are places in the cache, gaps would count.
+        if not self.reads_positions or any(type(each) is not DynamicLayer for each in cache.layers):
+            return None
+        return CausalLMPrefix(self, cache, offset)
+
     def _extend(self, state: CausalLMState, tokens: Tensor) -> Tensor:
         """Reads tokens [B, T], which the state's mask already includes; returns logits [B, V]."""
+        return self.next_token_logits(self.extend(state.mask, state.cache, tokens)[:, -1])
+
+    def extend(self, mask: Tensor | None, cache: DynamicCache, tokens: Tensor) -> Tensor:
+        """Reads tokens [B, T] after those in the cache; returns their states [B, T, D].
+
+        Args:
+            mask: bool [B, K], which of the cache's places and of `tokens`, the last T of them, hold
+                tokens; None for all, of an empty cache.
+        """
         positions = {}
-        if self.reads_positions:
-            counts = state.mask.cumsum(dim=1)[:, -tokens.shape[1] :]
+        if self.reads_positions and mask is not None:
+            counts = mask.cumsum(dim=1)[:, -tokens.shape[1] :]
             positions["position_ids"] = (counts - 1).clamp(min=0)
-        hidden = self._run(
+        return self._run(
             self.embedding(tokens),
-            attention_mask=state.mask,
-            past_key_values=state.cache,
+            attention_mask=mask,
+            past_key_values=cache,
             use_cache=True,
             **positions,
         )
-        return self.next_token_logits(hidden[:, -1])
 
     def _run(self, embeddings: Tensor, **kwargs: Any) -> Tensor:
         """Hidden states [B, T, D] after the final norm, with the model's logit scale applied."""

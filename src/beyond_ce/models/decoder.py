@@ -23,6 +23,7 @@ from beyond_ce.models.decoding import forget_decoding_weights
 from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
 from beyond_ce.models.layers import DecoderLayer, Rotary
 from beyond_ce.models.rope_scaling import check_scaling
+from beyond_ce.models.shared_prefix import DecoderPrefix
 from beyond_ce.settings import FLAG, LAYERS, SIZE, SOURCE, number, optional, takes, whole
 
 
@@ -231,6 +232,9 @@ class Decoder(CausalModel):
             else:
                 hidden = layer(hidden)
         return hidden
+
+    def shared_prefix(self, offset: int = 0) -> DecoderPrefix:
+        return DecoderPrefix(self, offset)
 
     def check_length(self, length: int) -> None:
         if length > self.max_length:

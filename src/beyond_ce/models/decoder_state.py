@@ -5,6 +5,7 @@ Shapes: B sequences, T new tokens, D hidden size, V vocabulary, k heads to decod
 
 from __future__ import annotations
 
+import copy
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -31,20 +32,24 @@ class DecoderState(DecodingState):
         rows: B.
         capacity: maximum number of tokens that a row reads, rejected ones included.
         heads: k, the number of heads to decode with.
+        offset: of the head whose features `read` returns; other than 0, for the next token, only
+            without drafts, heads = 1.
 
     Attributes:
         lengths: number of tokens that each row keeps. `read` does not change it; the caller must.
     """
 
-    def __init__(self, model: Decoder, rows: int, capacity: int, heads: int) -> None:
+    def __init__(
+        self, model: Decoder, rows: int, capacity: int, heads: int, offset: int = 0
+    ) -> None:
         self.lengths = [0] * rows
         self._model = model
         self._head = head = model.head
         self._heads = heads
         self._weights = decoding_weights(model)
         # Offsets whose blocks the next token needs, then those that only drafts need, in order.
-        self._path = head.path(0)
-        paths = chain.from_iterable(head.path(offset) for offset in range(heads))
+        self._path = head.path(offset)
+        paths = chain.from_iterable(head.path(draft) for draft in range(1, heads))
         self._draft_path = [offset for offset in dict.fromkeys(paths) if offset not in self._path]
         self._sources = {head.source(offset) for offset in self._draft_path}
         self._trunk = [KeyValueCache(capacity) for _ in model.layers]
@@ -56,7 +61,7 @@ class DecoderState(DecodingState):
     def read(self, tokens: Tensor) -> Tensor:
         """Reads `tokens` (long [B, T]), which follow the `lengths` of their rows.
 
-        Returns the features [B, T, D] of the next token's head after each of them.
+        Returns the features [B, T, D] of the head at `offset` after each of them.
         """
         self._slots = CacheSlots(self.lengths, tokens.shape[1], self._model.rotary)
         hidden = self._model.embedding(tokens)
@@ -102,3 +107,16 @@ class DecoderState(DecodingState):
         self.lengths = [self.lengths[row] for row in rows.tolist()]
         for cache in (*self._trunk, *self._blocks.values()):
             cache.select(rows)
+
+    def reserve(self, capacity: int) -> None:
+        """Makes room for rows of so many tokens."""
+        for cache in (*self._trunk, *self._blocks.values()):
+            cache.reserve(capacity)
+
+    def copied(self, rows: list[int]) -> DecoderState:
+        """A state of its own with the given rows (repeats allowed); this one stays as it is."""
+        state = copy.copy(self)
+        state._trunk = [copy.copy(cache) for cache in self._trunk]
+        state._blocks = {offset: copy.copy(cache) for offset, cache in self._blocks.items()}
+        state.select(torch.tensor(rows, device=self._model.embedding.weight.device))
+        return state

@@ -41,6 +41,15 @@ class KeyValueCache:
         if hasattr(self, "keys_values"):
             self.keys_values = self.keys_values.index_select(0, rows)
 
+    def reserve(self, capacity: int) -> None:
+        """Makes room for rows of so many tokens; what is in it stays."""
+        if hasattr(self, "keys_values") and capacity > self.capacity:
+            batch, two, heads, _, size = self.keys_values.shape
+            larger = self.keys_values.new_zeros(batch, two, heads, capacity, size)
+            larger[:, :, :, : self.capacity] = self.keys_values
+            self.keys_values = larger
+        self.capacity = max(self.capacity, capacity)
+
 
 class CacheSlots:
     """The cache positions of T consecutive new tokens per row, shared by all layers of a forward.
