@@ -50,7 +50,7 @@ def in_full(model: Decoder, pairs: Pairs, head: int = 1) -> list[Likelihood]:
     found = []
     for context, answer in pairs:
         with torch.inference_mode():
-            logits = model.logits(torch.tensor([[*context, *answer]]))[0, :, head - 1]
+            logits = model.logits(torch.tensor([[*context, *answer[:-1]]]))[0, :, head - 1]
         scores = logits.log_softmax(-1)
         places = [len(context) + i - head for i in range(len(answer))]
         nats = sum(float(scores[t, token]) for t, token in zip(places, answer, strict=True))
@@ -203,9 +203,19 @@ def test_long_contexts_lose_their_beginning(model: Decoder) -> None:
     tokens = [draw.randrange(3, VOCABULARY) for _ in range(200)]
     whole = likelihoods(model, "cpu", [(tokens, [4, 5])], 1)
     check_close(whole, likelihoods(model, "cpu", [(tokens[-79:], [4, 5])], 1))
-    with pytest.raises(UsageError, match="a continuation of 200 tokens does not fit") as error:
-        likelihoods(model, "cpu", [([3], tokens)], 1)
-    assert "\n" not in str(error.value)
+
+
+def test_a_long_continuation_is_read_in_parts(model: Decoder) -> None:
+    draw = random.Random(0)
+    tokens = [draw.randrange(3, VOCABULARY) for _ in range(100)]
+    (whole,) = likelihoods(model, "cpu", [([3], tokens)], 1)
+    ends = [40, 80, 100]  # parts of half of the context of 80
+    starts = [0, *ends[:-1]]
+    parts = [
+        ([3, *tokens][max(0, end + 1 - 81) : begin + 1], tokens[begin:end])
+        for begin, end in zip(starts, ends, strict=True)
+    ]
+    assert whole.nats == pytest.approx(sum(part.nats for part in in_full(model, parts)), abs=1e-4)
 
 
 def test_an_encoder_decoder_scores_what_its_decoder_says() -> None:

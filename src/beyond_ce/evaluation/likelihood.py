@@ -97,6 +97,9 @@ def likelihoods(
     A context too long for the model loses tokens at its beginning, as in the harness. Neither the
     order nor `batch_size` changes a result, up to rounding.
 
+    NOTE: the harness's own model stops at a continuation that alone is too long. Here it is read in
+    parts, each after as many of the tokens before it as fit.
+
     Args:
         model: is moved to the device.
         pairs: tokens of context and continuation, neither empty; an encoder-decoder model reads the
@@ -109,7 +112,8 @@ def likelihoods(
         UsageError: the model has no such head or predicts no tokens, or a pair does not fit it.
     """
     _check_head(model, head)
-    fitting = [_fitting(model, context, answer, head) for context, answer in pairs]
+    parts = [_parts(model, context, answer, head) for context, answer in pairs]
+    fitting = [part for of_pair in parts for part in of_pair]
     # Equal pairs, as of tasks that share questions, are scored once.
     places = {pair: i for i, pair in enumerate(dict.fromkeys(fitting))}
     scores = _Scores(len(places))
@@ -120,9 +124,9 @@ def likelihoods(
             _score_apart(model, device, places, batch_size, head - 1, scores)
         else:
             _score_together(model, prefix, places, batch_size, head, scores)
+    rows = [[places[part] for part in of_pair] for of_pair in parts]
     return [
-        Likelihood(float(scores.nats[places[pair]]), bool(scores.greedy[places[pair]]))
-        for pair in fitting
+        Likelihood(float(scores.nats[row].sum()), bool(scores.greedy[row].all())) for row in rows
     ]
 
 
@@ -139,25 +143,31 @@ def _check_head(model: LanguageModel, head: int) -> None:
         )
 
 
-def _fitting(
+def _parts(
     model: LanguageModel, context: Sequence[int], answer: Sequence[int], head: int
-) -> tuple[Tokens, Tokens]:
-    """The pair, its context cut off on the left so that the model can read both."""
-    kept, scored = tuple(context), tuple(answer)
-    if model.max_length is not None and isinstance(model, CausalModel):
-        room = model.max_length + 1 - len(scored)  # the last token is never read
-        if room < head:
-            raise UsageError(
-                f"a continuation of {len(scored)} tokens does not fit the model's context of "
-                f"{model.max_length}: choose a model with a longer one, or other tasks"
-            )
-        kept = kept[-room:]
-    if len(kept) < head:
+) -> list[tuple[Tokens, Tokens]]:
+    """The pair, its context cut off on the left so that the model can read both; or several pairs,
+    if the continuation alone is too long."""
+    whole, start = (*context, *answer), len(context)
+    if start < head:
         raise UsageError(
             f"evaluator.head={head} needs {head} tokens in front of the first that it predicts, "
-            f"and a context has {len(kept)}: choose a lower head"
+            f"and a context has {start}: choose a lower head"
         )
-    return kept, scored
+    if model.max_length is None or not isinstance(model, CausalModel):
+        return [(tuple(context), tuple(answer))]
+    most = model.max_length + 1  # the last token is never read
+    if most <= head:
+        raise UsageError(
+            f"evaluator.head={head} needs more than the model's context of {model.max_length} "
+            "tokens: choose a lower head"
+        )
+    size = len(answer) if len(answer) <= most - head else max(1, (most - head) // 2)
+    parts = []
+    for begin in range(start, len(whole), size):
+        end = min(begin + size, len(whole))
+        parts.append((whole[max(0, end - most) : begin], whole[begin:end]))
+    return parts
 
 
 def _score_apart(
