@@ -38,3 +38,11 @@ def test_a_further_experiment_and_variants_of_one_scale() -> None:
     assert [part.experiment for part in cpu.parts] == ["mtp/code", "mtp/prose"]
     assert [row.variant for row in paper.rows] == ["k1b42", "k2b42", "k3b42", "k4b42"]
     assert [row.variant for row in cpu.rows] == ["k1", "k2", "k3", "k4"]
+
+
+def test_contrasts_of_rows_that_are_not_there_are_not_there_either() -> None:
+    table = real("mtp-s7")
+    labels = [contrast.label for contrast in table.at("cpu").contrasts]
+    assert "2.1M, n = 4 − n = 1" in labels and "13B, n = 4 − n = 1" in labels  # of the paper's
+    assert "10M, n = 4 − n = 1" not in labels
+    assert "10M, n = 4 − n = 1" in [contrast.label for contrast in table.at("gpu").contrasts]

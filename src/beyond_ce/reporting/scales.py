@@ -55,7 +55,14 @@ def table_at(table: Table, scale: str) -> Table:
         replace(row, variant=row.variant_at.get(scale, row.variant))
         for row in _here(table.rows, scale)
     ]
-    return replace(_part_at(table, scale), rows=rows, also=also)
+    return with_rows(replace(_part_at(table, scale), also=also), rows)
+
+
+def with_rows(table: Table, rows: list[Row]) -> Table:
+    """The table with only these rows, and the contrasts between them."""
+    labels = {row.label for row in rows}
+    contrasts = [contrast for contrast in table.contrasts if labels.issuperset(contrast.weights)]
+    return replace(table, rows=rows, contrasts=contrasts)
 
 
 def runs_at(row: Row, scale: str) -> bool:

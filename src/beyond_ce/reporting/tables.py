@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.paper import PAPER_DIR
-from beyond_ce.reporting.scales import Scaled, ScaledPart, ScaledRow, runs_at, table_at
+from beyond_ce.reporting.scales import Scaled, ScaledPart, ScaledRow, runs_at, table_at, with_rows
 from beyond_ce.runs.store import is_done, read_report
 
 
@@ -146,7 +146,7 @@ class Table(Part):
         """The table at one scale: rows that do not run there keep only the paper's numbers."""
         at = table_at(self, scale)
         rows = [r if runs_at(r, scale) else replace(r, overrides=None) for r in at.rows]
-        return replace(at, rows=[row for row in rows if row.overrides is not None or row.paper])
+        return with_rows(at, [row for row in rows if row.overrides is not None or row.paper])
 
 
 @dataclass(frozen=True)
