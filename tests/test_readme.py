@@ -131,9 +131,11 @@ VERDICTS = [verdict.value for verdict in Verdict]
 
 
 def verdicts() -> dict[str, Counter[str]]:
-    """Paper -> verdict -> number of claims, from results/claims.md."""
+    """Paper -> verdict -> number of claims at scale cpu, from results/claims.md."""
     found: dict[str, Counter[str]] = {"NTL": Counter(), "MTP": Counter()}
-    for line in (ROOT / "results" / "claims.md").read_text(encoding="utf-8").splitlines():
+    page = (ROOT / "results" / "claims.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Scale cpu$(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    for line in section.splitlines():
         if line.startswith("| `") and line.count("|") == 12:
             cells = [each.strip() for each in line.strip("|").split("|")]
             (verdict,) = [each for each in VERDICTS if cells[1].startswith(each)]
