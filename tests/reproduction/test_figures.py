@@ -43,7 +43,7 @@ def test_figures_are_small_and_carry_no_time_or_version(drawn: list[Path]) -> No
         assert b"tEXt" not in content and b"tIME" not in content
 
 
-def test_drawing_again_gives_the_same_bytes(drawn: list[Path], tmp_path: Path) -> None:
+def test_drawing_again_gives_the_same_bytes(tmp_path: Path) -> None:
     # Claims without reports compose nothing, so that this takes no time.
     tables = tmp_path / "tables" / "cpu"
     tables.mkdir(parents=True)
