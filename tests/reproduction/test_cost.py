@@ -12,13 +12,12 @@ from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.profiling import training_flops
 from beyond_ce.reporting.tables import load_table
 from beyond_ce.reproduction.cost import (
-    decoder_operations,
     estimate_line,
     gpu_hours,
     rough,
     table_gpu_hours,
 )
-from beyond_ce.reproduction.measurements.random_models import random_decoder
+from beyond_ce.reproduction.measurements.random_models import decoder_flops, random_decoder
 from beyond_ce.reproduction.plan import plan
 
 README = (CONF_DIR.parent / "README.md").read_text(encoding="utf-8")
@@ -44,11 +43,10 @@ def test_7b_on_200_b_tokens() -> None:
 )
 def test_operations_are_those_of_all_layers(overrides: list[str]) -> None:
     config = compose(overrides)
+    shape = (1, config.dataset.sequence_length)
     with torch.device("meta"):
-        counted = training_flops(
-            random_decoder(config, 32_000), (1, config.dataset.sequence_length)
-        )
-    assert decoder_operations(config) == counted
+        counted = training_flops(random_decoder(config, 32_000), shape)
+    assert decoder_flops(config, None, 32_000, shape) == counted
 
 
 def test_small_steps_take_the_time_of_their_launches() -> None:

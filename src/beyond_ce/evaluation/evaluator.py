@@ -182,6 +182,12 @@ def spread(count: int, most: int | None) -> list[int]:
     return places
 
 
+def shared_start(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two lists have in common at their start."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
 def contexts(
     documents: Sequence[Sequence[int]], length: int, following: int, most: int
 ) -> list[tuple[int, int]]:

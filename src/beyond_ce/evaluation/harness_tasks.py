@@ -15,7 +15,8 @@ import pandas as pd
 
 from beyond_ce.data.questions import SHOTS, Questions
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject, check_predicts_tokens
+from beyond_ce.evaluation.evaluator import Evaluation, Evaluator, Subject
+from beyond_ce.evaluation.likelihood import check_head
 from beyond_ce.settings import COUNT, NO_LIMIT, SEED, TEXT, each, takes
 
 if TYPE_CHECKING:
@@ -109,12 +110,7 @@ class HarnessTasks(Evaluator):
             UsageError: the harness is not installed, has no such task, or the model does not fit.
             RunError: questions cannot be loaded.
         """
-        check_predicts_tokens(subject.model)
-        if not 1 <= self.head <= subject.model.head.n:
-            raise UsageError(
-                f"evaluator.head={self.head}: the model has {subject.model.head.n} head(s), choose "
-                "one of them"
-            )
+        check_head(subject.model, self.head)
         try:
             from lm_eval.evaluator import evaluate
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.evaluator import check_predicts_tokens
+from beyond_ce.evaluation.evaluator import check_predicts_tokens, shared_start
 from beyond_ce.evaluation.held_out import score_features
 from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
@@ -111,7 +111,7 @@ def likelihoods(
     Raises:
         UsageError: the model has no such head or predicts no tokens, or a pair does not fit it.
     """
-    _check_head(model, head)
+    check_head(model, head)
     parts = [_parts(model, context, answer, head) for context, answer in pairs]
     fitting = [part for of_pair in parts for part in of_pair]
     # Equal pairs, as of tasks that share questions, are scored once.
@@ -130,7 +130,8 @@ def likelihoods(
     ]
 
 
-def _check_head(model: LanguageModel, head: int) -> None:
+def check_head(model: LanguageModel, head: int) -> None:
+    """Raises UsageError if the model has no such head, or none that predicts tokens."""
     check_predicts_tokens(model)
     if not 1 <= head <= model.head.n:
         raise UsageError(
@@ -266,7 +267,7 @@ def _families(contexts: list[Tokens], head: int) -> list[_Family]:
 
     for context in contexts:
         own = len(context) - head
-        joined = min(shared, _common(group[-1], context), own) if group else 0
+        joined = min(shared, shared_start(group[-1], context), own) if group else 0
         if joined >= _WORTH_SHARING and (len(group) == 1 or 2 * joined >= shared):
             group.append(context)
             shared = joined
@@ -281,12 +282,6 @@ def _families(contexts: list[Tokens], head: int) -> list[_Family]:
 
 def _longest_first(contexts: list[Tokens]) -> list[Tokens]:
     return sorted(contexts, key=lambda context: (len(context), context), reverse=True)
-
-
-def _common(one: Tokens, other: Tokens) -> int:
-    """Number of tokens that both begin with."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _batches(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from beyond_ce.data.sampling import Below, bit_generator, sample_distinct
 from beyond_ce.errors import UsageError
+from beyond_ce.evaluation.evaluator import shared_start
 
 if TYPE_CHECKING:
     from beyond_ce.tokenizers.base import Tokenizer
@@ -75,8 +76,8 @@ def tokens_of(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
     blank: dict[int, bool] = {}
     found = []
     for ids in texts:
-        start = _shared(ids, frame)
-        end = len(ids) - _shared(ids[start:][::-1], frame[start:][::-1])
+        start = shared_start(ids, frame)
+        end = len(ids) - shared_start(ids[start:][::-1], frame[start:][::-1])
         for i in ids[start:end]:
             if i not in blank:
                 blank[i] = not tokenizer.decode([i]).strip()
@@ -86,12 +87,6 @@ def tokens_of(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
             end -= 1
         found.append(ids[start:end])
     return found
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two lists have in common at their start."""
-    pairs = list(zip(one, other, strict=False))
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
 
 
 def read_names(texts: Iterable[str], tokenizer: Tokenizer) -> TrainingNames:

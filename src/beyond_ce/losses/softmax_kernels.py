@@ -43,6 +43,11 @@ def logsumexp(logits: Tensor) -> Tensor:
     return sums
 
 
+def log_softmax_at(logits: Tensor, normaliser: Tensor, columns: Tensor) -> Tensor:
+    """Log-probabilities [N, C] in float32 in the `columns` [N, C], given the `logsumexp` [N, 1]."""
+    return logits.gather(1, columns).float() - normaliser
+
+
 def scaled_softmax(
     logits: Tensor,
     normaliser: Tensor,
@@ -65,7 +70,7 @@ def scaled_softmax(
     if not len(logits):
         return out
     # In float32, before they are overwritten: half precision would round once more in the sum.
-    named = (logits.gather(1, columns).float() - normaliser).exp() * scale
+    named = log_softmax_at(logits, normaliser, columns).exp() * scale
     named = named.masked_fill_(scale == 0, 0)
     first, others = added[:, :1], added[:, 1:]
     same = columns[:, :1] == columns[:, 1:]

@@ -25,7 +25,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from beyond_ce.losses.softmax_kernels import has_kernels, logsumexp, scaled_softmax
+from beyond_ce.losses.softmax_kernels import (
+    has_kernels,
+    log_softmax_at,
+    logsumexp,
+    scaled_softmax,
+)
 
 # Logits are processed in chunks of rows. On a CPU a chunk should stay in the cache between
 # operations, but be large enough that threads rarely wait for each other (4 MiB is 3% faster on an
@@ -131,7 +136,7 @@ class _SparseCrossEntropy(Function):
         if has_kernels(logits):
             logits = logits.contiguous()
             normaliser = logsumexp(logits)
-            log_p = logits.gather(1, columns).to(dtype) - normaliser
+            log_p = log_softmax_at(logits, normaliser, columns)
         else:
             log_p = torch.zeros(columns.shape, dtype=dtype, device=logits.device)
             for rows in _chunks(logits, target, CPU_CHUNK_BYTES):
@@ -234,7 +239,7 @@ class _LinearSparseCrossEntropy(Function):
 def _log_p(logits: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
     """Log-probabilities [N, C] in `dtype` of the logits' `columns` [N, C]."""
     if has_kernels(logits):
-        return logits.gather(1, columns).to(dtype) - logsumexp(logits)
+        return log_softmax_at(logits, logsumexp(logits), columns)
     return F.log_softmax(logits, -1, dtype=dtype).gather(1, columns)
 
 
@@ -248,7 +253,7 @@ def _log_p_and_gradient(
     """
     if has_kernels(logits):
         normaliser = logsumexp(logits)
-        log_p = logits.gather(1, columns).to(scale.dtype) - normaliser
+        log_p = log_softmax_at(logits, normaliser, columns)
         return log_p, scaled_softmax(logits, normaliser, scale, columns, added, out=logits)
     # A log-softmax in place: the logits are needed twice, and one chunk of them is held.
     x = logits.to(scale.dtype)

@@ -15,8 +15,7 @@ from omegaconf import DictConfig
 
 from beyond_ce.configuration import build
 from beyond_ce.models import Decoder
-from beyond_ce.profiling import training_flops
-from beyond_ce.reproduction.measurements.random_models import random_decoder
+from beyond_ce.reproduction.measurements.random_models import decoder_flops
 from beyond_ce.reproduction.plan import Plan
 
 # Operations per second that we expect of an H100: 40% of its dense bf16 peak, 989e12, and 60% of
@@ -107,7 +106,8 @@ def _operations(config: DictConfig) -> tuple[float, int]:
         parameters, layers = _PUBLISHED[published]
         return 6 * parameters * _tokens(config), layers
     if "sequence_length" in config.dataset:
-        return decoder_operations(config), config.model.num_layers
+        shape = (1, config.dataset.sequence_length)
+        return decoder_flops(config, None, _VOCABULARY, shape), config.model.num_layers
     with torch.device("meta"):
         sizes = {"vocab_size": _VOCABULARY, "pad_id": 0, "eos_id": 1}
         plain = config.model.copy()
@@ -118,26 +118,6 @@ def _operations(config: DictConfig) -> tuple[float, int]:
     # A token passes one of T5's two stacks, and about half of its parameters.
     parameters = sum(p.numel() for p in model.parameters()) / stacks
     return 6 * parameters * _tokens(config), stacks * config.model.num_layers
-
-
-def decoder_operations(config: DictConfig) -> int:
-    """`training_flops` of a row of the data set, without counting every layer of the model.
-
-    All layers are alike, so two models that have little more than their heads give the rest.
-    """
-    layers, length = config.model.num_layers, config.dataset.sequence_length
-    few = config.head.get("n", 1) + 1
-
-    def count(layers: int) -> int:
-        counted = config.copy()
-        counted.model.num_layers = layers
-        with torch.device("meta"):
-            return training_flops(random_decoder(counted, _VOCABULARY), (1, length))
-
-    if layers <= few + 1:
-        return count(layers)
-    smallest = count(few)
-    return smallest + (layers - few) * (count(few + 1) - smallest)
 
 
 def _tokens(config: DictConfig) -> int:

@@ -53,10 +53,27 @@ def decoders_sharing_parameters(
     return models
 
 
-def decoder_flops(config: DictConfig, n: int, vocabulary: int, batch: Sequence[int]) -> int:
-    """`training_flops` of the config's model with n heads, for [B, T] tokens."""
-    with torch.device("meta"):
-        return training_flops(random_decoder(config, vocabulary, n=n), (batch[0], batch[1]))
+def decoder_flops(config: DictConfig, n: int | None, vocabulary: int, batch: Sequence[int]) -> int:
+    """`training_flops` of the config's model for [B, T] tokens.
+
+    All layers are alike, so two models that have little more than their heads give the rest.
+
+    Args:
+        n: heads of the model; None for as many as the config's head has.
+    """
+    head = {} if n is None else {"n": n}
+
+    def count(layers: int) -> int:
+        counted = config.copy()
+        counted.model.num_layers = layers
+        with torch.device("meta"):
+            return training_flops(random_decoder(counted, vocabulary, **head), (batch[0], batch[1]))
+
+    layers, few = config.model.num_layers, (n or config.head.get("n", 1)) + 1
+    if layers <= few + 1:
+        return count(layers)
+    smallest = count(few)
+    return smallest + (layers - few) * (count(few + 1) - smallest)
 
 
 def random_batch(batch: Sequence[int], vocabulary: int) -> Batch:
