@@ -1,12 +1,15 @@
 # Every target bootstraps .venv from requirements.lock by itself; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-slow lint format reproduce-all claims figures bench clean
+.PHONY: help install lock test test-slow lint format reproduce-all status claims figures bench clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
 SCALE  ?= cpu
 ARGS   ?=
 WORKERS ?= auto
+TABLE   ?=
+# LAUNCHER=slurm submits to SLURM; DETACH=1 does not wait for it.
+HOW    := $(if $(LAUNCHER),--launcher $(LAUNCHER)) $(if $(filter-out 0,$(DETACH)),--detach)
 BIN    := .venv/bin
 READY  := .venv/.ready
 TABLES := $(notdir $(basename $(wildcard conf/table/*.yaml)))
@@ -14,7 +17,7 @@ TABLES := $(notdir $(basename $(wildcard conf/table/*.yaml)))
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z%_-]+:.*## / {printf "  \033[36m%-24s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Tables: $(TABLES)"
-	@echo "Variables: SCALE=$(SCALE) (smoke, cpu, gpu, paper), ARGS='...' (passed on), WORKERS=$(WORKERS) (of tests), PYTHON=$(PYTHON)"
+	@echo "Variables: SCALE=$(SCALE) (smoke, cpu, gpu, paper), LAUNCHER=slurm, DETACH=1, TABLE=id, ARGS='...' (passed on), WORKERS=$(WORKERS) (of tests), PYTHON=$(PYTHON)"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python 3.10-3.12 is needed, $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=python3.11, say")'
@@ -49,10 +52,13 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 reproduce-table-%: $(READY) ## Reproduce one table (a bare number: of both papers): run what is missing, print ours beside the paper's
-	$(BIN)/python scripts/reproduce_table.py $* --scale $(SCALE) $(ARGS)
+	$(BIN)/python scripts/reproduce_table.py $* --scale $(SCALE) $(HOW) $(ARGS)
 
 reproduce-all: $(READY) ## Reproduce every table
-	$(BIN)/python scripts/reproduce_table.py $(TABLES) --scale $(SCALE) $(ARGS)
+	$(BIN)/python scripts/reproduce_table.py $(TABLES) --scale $(SCALE) $(HOW) $(ARGS)
+
+status: $(READY) ## Show the runs of a table (TABLE=ntl-2) and how far they are, or a line for each table
+	@$(BIN)/python scripts/status.py $(TABLE) --scale $(SCALE) $(ARGS)
 
 claims: $(READY) ## Judge the papers' claims on the tables that exist, into results/claims.md
 	$(BIN)/python scripts/make_claims.py $(ARGS)

@@ -4,6 +4,7 @@
     python scripts/reproduce_table.py 1 --scale smoke --seeds 0,1 trainer.max_steps=50
     python scripts/reproduce_table.py ntl-2 --seeds auto --max-seeds 30
     python scripts/reproduce_table.py ntl-2 --launcher slurm hydra.launcher.partition=gpu
+    python scripts/reproduce_table.py ntl-2 --launcher slurm --detach
 
 Finished runs are skipped and interrupted ones continue: start the same command again.
 --seeds auto runs the table's seeds first. Their spread says how many more would decide the claims
@@ -36,6 +37,11 @@ def main() -> None:
     )
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
     parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="only submit to SLURM; the same command without it waits and writes the table",
+    )
+    parser.add_argument(
         "--max-seeds",
         type=int,
         help=f"of a row with --seeds {AUTO}, default: {MAX_SEEDS}",
@@ -47,6 +53,8 @@ def main() -> None:
         raise UsageError(f"--max-seeds {args.max_seeds}: give at least 1")
     if args.max_seeds is not None and args.seeds != AUTO:
         raise UsageError(f"--max-seeds is for --seeds {AUTO}, which runs as many as are needed")
+    if args.detach and (args.launcher != "slurm" or args.seeds == AUTO):
+        raise UsageError("--detach is for --launcher slurm, and not for --seeds auto, which waits")
     todo = plans(args)
     for plan in todo:
         check_configs(plan)
@@ -63,17 +71,17 @@ def main() -> None:
         if plan.table.measure:
             measure(plan)  # by one process on this machine, whatever the launcher
             return []
-        failed: list[str] = []
-        for runs in (*plan.sources(), plan):
-            if not failed:  # what starts from runs that failed would only fail as well
-                failed = run_all(runs)
-        return failed
-
-    def run_all(plan: Plan) -> list[str]:
-        prepare_once(plan, prepare)
+        everything = [*plan.sources(), plan]
         if args.launcher == "slurm":
-            return run_slurm(plan, run, overrides)
-        return run_local(plan, run, args.jobs or default_jobs(plan))
+            for runs in everything:
+                prepare_once(runs, prepare)
+            return run_slurm(everything, run, overrides, args.detach)
+        failed: list[str] = []
+        for runs in everything:
+            if not failed:  # what starts from runs that failed would only fail as well
+                prepare_once(runs, prepare)
+                failed = run_local(runs, run, args.jobs or default_jobs(runs))
+        return failed
 
     for plan in todo:
         if plan.missing():
@@ -94,7 +102,9 @@ def main() -> None:
             unmade.append(plan.table.id)  # one without its data must not keep back the others
             continue
         failed_runs += len(failed)
-        if plan.any_done():
+        if args.detach and plan.missing():
+            print(f"`make status TABLE={plan.table.id} SCALE={plan.scale}` shows its runs")
+        elif plan.any_done():
             print(f"\n{write(plan, only_done=True)['md'].read_text(encoding='utf-8')}")
     if unmade:
         print(f"not made, see above: {', '.join(unmade)}", file=sys.stderr)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import real_slurm
 import torch
 from filelock import FileLock
 from omegaconf import DictConfig
@@ -95,6 +96,15 @@ def smoke_overrides(official_data: Path, cache_dir: Path, tmp_path: Path) -> lis
 def smoke_config(smoke_overrides: list[str]) -> Callable[..., DictConfig]:
     """`smoke_config("loss=ntl_was", ...)` composes the shrunk config with further overrides."""
     return lambda *overrides: compose([*smoke_overrides, *overrides])
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[dict[str, str]]:
+    """The environment of processes that use a SLURM, which is there for the tests of a worker."""
+    if reason := real_slurm.why_not():
+        pytest.skip(reason)
+    with real_slurm.slurm() as conf:
+        yield {**os.environ, "SLURM_CONF": str(conf)}
 
 
 @pytest.fixture(scope="session")

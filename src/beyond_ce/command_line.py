@@ -11,7 +11,7 @@ import signal
 import sys
 import textwrap
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -189,9 +189,14 @@ class SweepFailures(Callback):
         error = job_return._return_value  # the property raises it
         known = isinstance(error, UsageError | RunError)
         what = one_line(error) if known else f"{type(error).__name__}: {one_line(error)}"
+        self.note(config.hydra.job.num, config.hydra.overrides.task, what)
+
+    def note(self, number: int, overrides: Iterable[str], what: str) -> None:
+        """Remember that the sweep's job of this number failed."""
+        assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{config.hydra.job.num:06}"
-        path.write_text(f"{' '.join(config.hydra.overrides.task)}: {what}", encoding="utf-8")
+        path = self.folder / f"{number:06}"
+        path.write_text(f"{' '.join(overrides)}: {what}", encoding="utf-8")
 
     def lines(self) -> list[str]:
         """A line for every job that failed, in their order; they are read only once."""

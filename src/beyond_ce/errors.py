@@ -1,4 +1,4 @@
-"""The two kinds of failure a user meets, shown as one line; any other is a fault of ours."""
+"""The kinds of failure a user meets, shown as one line; any other is a fault of ours."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class RunError(Exception):
 
     The message is one line that says what is broken and how to continue. Exit code 1.
     """
+
+
+class Stopped(RunError):
+    """A signal stopped training after a checkpoint was saved; the same command continues there."""
 
 
 def one_line(error: BaseException) -> str:

@@ -1,9 +1,8 @@
 """What is missing is run: here in processes, or as a SLURM array."""
 
-from functools import partial
+from pathlib import Path
 
 import pytest
-import submitit
 
 from beyond_ce.errors import UsageError
 from beyond_ce.reproduction.launch import (
@@ -13,6 +12,7 @@ from beyond_ce.reproduction.launch import (
     run_slurm,
     slurm_parameters,
 )
+from beyond_ce.runs.state import job_of, state_of
 
 
 def test_runs_what_is_missing_once_and_reports_what_failed(make_plan, run, calls, capfd):
@@ -40,21 +40,57 @@ def test_slurm_gets_the_launchers_settings():
 
 
 @pytest.mark.slow
-def test_one_array_of_what_is_missing(make_plan, run, monkeypatch):
+def test_one_array_of_what_is_missing(make_plan, run):
     """Submitit's local executor in the place of SLURM."""
-    quick = partial(submitit.helpers.as_completed, poll_frequency=0.2)
-    monkeypatch.setattr(submitit.helpers, "as_completed", quick)
     plan = make_plan("ce", "broken")
-    failures = run_slurm(plan, run, cluster="local")
+    failures = run_slurm([plan], run, cluster="local")
     assert failures == ["broken 1, seed 0: RuntimeError: first line second line"]
     assert [job.row for job in plan.missing().values()] == ["broken 1"]
-    assert run_slurm(make_plan("ce"), run, cluster="local") == []
+    assert run_slurm([make_plan("ce")], run, cluster="local") == []
+
+
+@pytest.mark.slurm
+def test_sources_are_dependencies_and_what_is_queued_is_not_submitted_again(
+    cluster, make_plan, run, calls, monkeypatch, capfd
+):
+    """On a real SLURM: left alone, and collected later by the same command."""
+    monkeypatch.setenv("SLURM_CONF", cluster["SLURM_CONF"])
+    small = ["gpus_per_node=0", "cpus_per_task=1", "mem_gb=1", "timeout_min=5"]
+    settings = [f"hydra.launcher.{setting}" for setting in small]
+    plans = [make_plan("source"), make_plan("ce", "broken")]
+    assert run_slurm(plans, run, settings, detach=True) == []
+    first = capfd.readouterr().out
+    assert first.startswith("3 runs are queued or running as SLURM jobs")
+    source, (good, broken) = plans[0].configs, plans[1].configs
+    jobs = [job_of(plans[i].folder(job)) for i, job in ((0, *source), (1, good), (1, broken))]
+    array = jobs[1].split("_")[0]
+    assert jobs[2] == f"{array}_1" and jobs[0] in first
+    state = state_of(plans[1].folder(good), plans[1].configs[good])
+    assert (state.name, state.job) == ("queued", f"{array}_0")
+
+    assert run_slurm(plans, run, settings) == [
+        "broken 1, seed 0: RuntimeError: first line second line"
+    ]
+    output = capfd.readouterr()
+    assert "queued" in output.err and "running" in output.err
+    assert next(loss for loss, *_ in calls()) == "source"
+    assert sorted(loss for loss, *_ in calls()) == ["broken", "ce", "source"]
+    state = state_of(plans[1].folder(broken), plans[1].configs[broken])
+    assert (state.name, state.reason) == ("failed", "RuntimeError: first line second line")
+    assert "first line" in Path(state.log).read_text()
+    assert state_of(plans[1].folder(good), plans[1].configs[good]).name == "done"
+
+    # What starts from a run that failed is not started.
+    plans = [make_plan("broken"), make_plan("later")]
+    failures = run_slurm(plans, run, settings)
+    assert len(failures) == 2 and "ended without a result" in failures[1]
+    assert "later" not in {loss for loss, *_ in calls()}
 
 
 def test_without_slurm_one_line_says_so(make_plan, run, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="cannot submit to SLURM"):
-        run_slurm(make_plan("ce"), run)
+        run_slurm([make_plan("ce")], run)
 
 
 def test_data_and_tokenizer_are_prepared_once(make_plan):

@@ -23,12 +23,13 @@ def check_same(folder: Path, whole: Path) -> None:
     runs = sorted((whole / "results" / "runs").iterdir())
     assert runs
     for run in runs:
-        _check_same_run(folder / "results" / "runs" / run.name, run)
+        check_same_run(folder / "results" / "runs" / run.name, run)
     for path in whole.glob("results/tables/*/*.csv"):
         assert (folder / path.relative_to(whole)).read_bytes() == path.read_bytes(), path
 
 
-def _check_same_run(folder: Path, whole: Path) -> None:
+def check_same_run(folder: Path, whole: Path) -> None:
+    """The same for the folders of one run."""
     assert metrics(folder) == metrics(whole), folder
     for path in whole.glob("evaluation/*.json"):
         ours = json.loads((folder / "evaluation" / path.name).read_text())

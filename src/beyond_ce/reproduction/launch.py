@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import submitit
-from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from beyond_ce.configuration import CONF_DIR
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError
+from beyond_ce.processes.slurm import failure, parameters_of, submit, wait
 from beyond_ce.reporting.tables import Job
 from beyond_ce.reproduction.plan import Plan
 from beyond_ce.reproduction.workers import (
@@ -25,6 +25,9 @@ from beyond_ce.reproduction.workers import (
     run_tasks,
 )
 from beyond_ce.runs.checks import check_settings
+from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.start import lacks_source
+from beyond_ce.runs.state import failure_of, job_of, note_failed, note_queued
 
 Run = Callable[[DictConfig], Any]  # runs.experiment.run, or a stand-in for it in the tests
 
@@ -48,6 +51,8 @@ def prepare_once(plan: Plan, prepare: Run) -> None:
     prepared = []
     for job in plan.missing().values():
         config = plan.configs[job]
+        if lacks_source(config):
+            continue  # its job is queued behind that of its source, and prepares for itself
         inputs = OmegaConf.to_container(config, resolve=True)
         assert isinstance(inputs, dict)
         inputs = {group: inputs.get(group) for group in ("dataset", "tokenizer", "start")}
@@ -88,15 +93,18 @@ def run_local(plan: Plan, run: Run, max_jobs: int) -> list[str]:
         else:
             tasks.append(Task(run, config, log))
             gpus = _gpus(config)
+        note_queued(folder, log)
     if any(task.function is run_command for task in tasks):
         gpus = []  # such a run sees all GPUs
     with _Progress(plan, len(tasks)) as progress:
-        run_tasks(
-            tasks,
-            max_jobs,
-            on_done=lambda task, error: progress.finish(missing[task.log.parent], error, task.log),
-            gpus=gpus,
-        )
+
+        def finish(task: Task, error: str | None) -> None:
+            folder = task.log.parent
+            if error is not None:
+                note_failed(folder, error)
+            progress.finish(missing[folder], error, task.log)
+
+        run_tasks(tasks, max_jobs, finish, gpus=gpus)
     return progress.failures
 
 
@@ -129,31 +137,100 @@ def _gpus(config: DictConfig) -> list[str]:
 
 
 def run_slurm(
-    plan: Plan, run: Run, overrides: Sequence[str] = (), cluster: str = "slurm"
+    plans: Sequence[Plan],
+    run: Run,
+    overrides: Sequence[str] = (),
+    detach: bool = False,
+    cluster: str = "slurm",
 ) -> list[str]:
-    """Submits what is missing as one job array and waits; returns one line per failed run.
+    """Submits what is missing, an array for each plan, and waits; returns one line per failed run.
 
-    Partition, time and so on come from conf/hydra/launcher/slurm.yaml and from `hydra.launcher.*`
-    among the overrides. A preempted or timed out job requeues itself and resumes.
+    Runs that are queued or running already, such as those that were left with `detach`, are waited
+    for and not submitted again. Partition, time and so on come from
+    conf/hydra/launcher/slurm.yaml and from `hydra.launcher.*` among the overrides. A preempted or
+    timed out job requeues itself and resumes.
+
+    Args:
+        plans: each of runs that need those of the plans before it, as from `Plan.sources`.
+        detach: return as soon as all are submitted.
     """
-    todo = list(plan.missing().items())
-    if not todo:
-        return []
     parameters = slurm_parameters(overrides)
-    settings = {k: parameters.pop(k) for k in ("slurm_max_num_timeout",) if k in parameters}
-    try:
-        executor = submitit.AutoExecutor(plan.results / "slurm" / "%j", cluster=cluster, **settings)
-    except RuntimeError as error:
-        raise UsageError(f"cannot submit to SLURM: {error}; use --launcher local") from error
-    executor.update_parameters(**parameters)
-    submitted = executor.map_array(_Resumable(run), [plan.configs[job] for _, job in todo])
-    names = {handle.job_id: job for handle, (_, job) in zip(submitted, todo, strict=True)}
-    with _Progress(plan, len(todo)) as progress:
-        for handle in submitit.helpers.as_completed(submitted):
-            failure = handle.exception()  # killed, or out of time once too often
-            outcome = handle.result() if failure is None else error_line(failure)
-            progress.finish(names[handle.job_id], outcome, handle.paths.stderr)
+    handles: dict[str, tuple[Path, Job, submitit.Job[Any]]] = {}
+    after: list[str] = []
+    for plan in plans:
+        ids = []
+        for shape, todo in _by_shape(plan).items():
+            for folder in list(todo):
+                if handle := _still_queued(plan, folder, cluster):
+                    handles[handle.job_id] = folder, todo.pop(folder), handle
+                    ids.append(handle.job_id)
+            if todo:
+                submitted = _submit(plan, todo, run, parameters, shape, after, cluster)
+                handles |= {handle.job_id: (*named, handle) for named, handle in submitted}
+                ids += dict.fromkeys(handle.job_id.split("_")[0] for _, handle in submitted)
+        after = ids or after
+    if detach or not handles:
+        if handles:
+            print(f"{len(handles)} runs are queued or running as SLURM jobs {', '.join(handles)}")
+        return []
+    with _Progress(plans[-1], len(handles)) as progress:
+
+        def finish(handle: submitit.Job[Any]) -> None:
+            folder, job, _ = handles[handle.job_id]
+            error = failure(handle)
+            if error is not None:
+                error = failure_of(folder) or error
+                note_failed(folder, error)
+            progress.finish(job, error, handle.paths.stderr)
+
+        wait([handle for *_, handle in handles.values()], finish, progress.show)
     return progress.failures
+
+
+def _by_shape(plan: Plan) -> dict[tuple[int, int], dict[Path, Job]]:
+    """The missing runs by how many nodes, and devices of a node, they take."""
+    found: dict[tuple[int, int], dict[Path, Job]] = {}
+    for folder, job in plan.missing().items():
+        config = plan.configs[job]
+        nodes = 1 if "baseline" in config else config.trainer.get("num_nodes", 1)
+        found.setdefault((nodes, _devices(config)), {})[folder] = job
+    return found
+
+
+def _still_queued(plan: Plan, folder: Path, cluster: str) -> submitit.Job[Any] | None:
+    """The job that was submitted for a run, unless it has ended."""
+    job = job_of(folder)
+    if job is None or cluster != "slurm":
+        return None
+    handle: submitit.Job[Any] = submitit.SlurmJob(plan.results / "slurm" / "%j", job)
+    return None if handle.done(force_check=True) else handle
+
+
+def _submit(
+    plan: Plan,
+    todo: Mapping[Path, Job],
+    run: Run,
+    parameters: Mapping[str, Any],
+    shape: tuple[int, int],
+    after: Sequence[str],
+    cluster: str,
+) -> list[tuple[tuple[Path, Job], submitit.Job[Any]]]:
+    """Submits runs that take the same number of nodes and devices as one array."""
+    settings = dict(parameters)
+    nodes, devices = shape
+    if nodes * devices > 1:  # one process per device, as Fabric wants it
+        settings |= {"nodes": nodes, "tasks_per_node": devices}
+        settings |= {"gpus_per_node": devices} if settings.get("gpus_per_node") else {}
+    arguments = []
+    for job in todo.values():
+        config = plan.configs[job].copy()
+        config.trainer.progress = False
+        arguments.append((config,))
+    logs = plan.results / "slurm" / "%j"
+    submitted = submit(logs, settings, _Resumable(run), arguments, after, cluster)
+    for folder, handle in zip(todo, submitted, strict=True):
+        note_queued(folder, handle.paths.stderr, handle.job_id)
+    return list(zip(todo.items(), submitted, strict=True))
 
 
 def slurm_parameters(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -168,15 +245,7 @@ def slurm_parameters(overrides: Sequence[str] = ()) -> dict[str, Any]:
             overrides=["hydra/launcher=slurm", *launcher],
             return_hydra_config=True,
         )
-    node = config.hydra.launcher
-    common = set(OmegaConf.structured(BaseQueueConf))
-    return {
-        (str(key) if key in common else f"slurm_{key}"): (
-            OmegaConf.to_container(node[key]) if OmegaConf.is_config(node[key]) else node[key]
-        )
-        for key in node
-        if key not in ("_target_", "submitit_folder") and node[key] is not None
-    }
+    return parameters_of(config.hydra.launcher)
 
 
 class _Resumable(submitit.helpers.Checkpointable):
@@ -185,13 +254,13 @@ class _Resumable(submitit.helpers.Checkpointable):
     def __init__(self, run: Run) -> None:
         self.run = run
 
-    def __call__(self, config: DictConfig) -> str | None:
+    def __call__(self, config: DictConfig) -> None:
         try:
             self.run(config)
         except Exception as error:
             print_error(error)
-            return error_line(error)
-        return None
+            note_failed(run_folder(config), error_line(error))
+            raise RunError(error_line(error)) from None
 
 
 class _Progress:
@@ -209,6 +278,11 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+    def show(self, states: str) -> None:
+        """Say what the runs do that have not ended."""
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        self._bar.set_postfix_str(states + failed)
 
     def finish(self, job: Job, error: str | None, log: Path) -> None:
         if error is not None:

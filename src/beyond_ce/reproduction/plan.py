@@ -104,14 +104,14 @@ class Plan:
         return [*plan.sources(), plan]
 
 
-def argument_parser(description: str | None) -> argparse.ArgumentParser:
+def argument_parser(description: str | None, needs_names: bool = True) -> argparse.ArgumentParser:
     """The arguments that name tables and their runs; read them with `plans`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "names",
-        nargs="+",
+        nargs="+" if needs_names else "*",
         metavar="table | key=value",
         help="table ids (ntl-2), bare numbers for both papers (2), Hydra overrides for every run",
     )
@@ -158,6 +158,19 @@ def table_ids(name: str) -> tuple[list[str], list[str]]:
     if not matches:
         raise UsageError(f"there is no table '{name}'; known: {', '.join(known)}")
     return matches, [table_id for table_id in ids if table_id not in matches]
+
+
+def tables_at(scale: str) -> list[str]:
+    """Ids of the tables that there are at a scale.
+
+    Raises:
+        UsageError: there is none, as for a scale that does not exist.
+    """
+    paths = sorted((CONF_DIR / "table").glob("*.yaml"))
+    ids = [path.stem for path in paths if scale in load_table(path).seeds]
+    if not ids:
+        raise UsageError(f"--scale {scale}: no table has it; give smoke, cpu, gpu or paper")
+    return ids
 
 
 def plan(

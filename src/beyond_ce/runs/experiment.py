@@ -32,7 +32,7 @@ from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import score
 from beyond_ce.runs.source import check_source, start_weights
 from beyond_ce.runs.start import with_source
-from beyond_ce.runs.store import open_run, write_report
+from beyond_ce.runs.store import is_done, open_run, write_report
 from beyond_ce.training import Trainer, TrainingResult
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import read_records
@@ -67,6 +67,9 @@ def run(config: DictConfig) -> Path:
     primary = trainer.fabric.is_global_zero
     # One rank locks the folder for all of them, and is the only one to write.
     with open_run(config) if primary else nullcontext():
+        if trainer.fabric.broadcast(primary and is_done(folder)):
+            rank_zero_only(print)(f"{folder} was finished by another process: skipped")
+            return folder
         inputs = record_inputs(config, folder) if primary else {}
         parts = _assemble(config, trainer)
         if primary:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import CONF_DIR
-from beyond_ce.errors import RunError, UsageError, keeping
+from beyond_ce.errors import RunError, Stopped, UsageError, keeping, one_line
+from beyond_ce.runs.claim import claim
 from beyond_ce.runs.identity import definition, kept_folder, run_folder, run_hash
+from beyond_ce.runs.state import forget, note_failed, note_started
 from beyond_ce.storage.digests import check_digest, digest_lines
 from beyond_ce.storage.reading import check_numbers, damaged, read_json
 from beyond_ce.storage.untrusted import read_yaml
@@ -98,22 +99,28 @@ def open_run(config: DictConfig) -> Iterator[Path]:
         UsageError: the folder cannot be written, belongs to another config, or is in use.
     """
     folder = run_folder(config)
+    failed = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise UsageError(f"another process is running {folder}: wait for it or stop it") from error
+        lease = claim(folder)
     except OSError as error:
         raise UsageError(
             f"cannot write to {folder} ({error.strerror}): set results_dir to a writable folder"
         ) from error
     try:
         _check_config(folder, config)
+        note_started(folder)
         with keeping(f"{folder} keeps what was computed: start the same command again to continue"):
             yield folder
+    except Stopped:
+        raise  # it is interrupted, and has not failed
+    except Exception as error:
+        failed = f"{type(error).__name__}: {one_line(error)}"
+        raise
     finally:
-        lock.release()
+        lease.release()
+        if failed is not None:
+            note_failed(folder, failed)
 
 
 def _check_config(folder: Path, config: DictConfig) -> None:
@@ -140,6 +147,7 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     them.
     """
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
+    forget(folder)
     files = [path for pattern in _DIGESTED for path in sorted(folder.glob(pattern))]
     write_atomically(folder / "DONE", digest_lines(folder, files))
 

@@ -6,12 +6,8 @@ import signal
 from types import FrameType
 from typing import Any
 
-from beyond_ce.errors import RunError
+from beyond_ce.errors import Stopped
 from beyond_ce.processes.sweeps import STOP_SIGNALS
-
-
-class Stopped(RunError):
-    """A signal stopped training after a checkpoint was saved; the same command continues there."""
 
 
 class StopSignals:
