@@ -146,7 +146,7 @@ def _num_layers(model: Decoder) -> int:
     head = model.head
     if not isinstance(head, MultiTokenHead):
         return len(model.layers)
-    return len(model.layers) + (head.n if head.blocks.from_trunk else 0) - head.extra_layers
+    return len(model.layers) + head.blocks.taken - head.extra_layers
 
 
 def _further_blocks(model: Decoder, source: Decoder) -> list[tuple[nn.Module, nn.Module]]:

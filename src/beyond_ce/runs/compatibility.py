@@ -42,11 +42,12 @@ def check_parts(config: DictConfig) -> None:
             f"model {model.__name__} reads numbers beside tokens, which tokenizer "
             f"{tokenizer.__name__} does not give: choose tokenizer=xval or model=t5_tiny"
         )
-    takes_layers = "block" in config.head and _class(config.head, "block").from_trunk
-    if takes_layers and not model.provides_layers:
+    by_blocks = "block" in config.head and _class(config.head, "block").from_trunk
+    if (by_blocks or head.takes_layers) and not model.provides_layers:
+        choice = "head/block=linear" if by_blocks else "head=multi_token_linear"
         raise UsageError(
             f"head {head.__name__} takes transformer layers from its model, which model "
-            f"{model.__name__} does not lend: choose head/block=linear or model=decoder_tiny"
+            f"{model.__name__} does not lend: choose {choice} or model=decoder_tiny"
         )
     if head.target not in model.targets:
         raise UsageError(

@@ -24,7 +24,16 @@ from torch.nn import functional as F
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
-from beyond_ce.settings import WEIGHT, each, in_one_form, optional, takes, whole, with_form
+from beyond_ce.settings import (
+    WEIGHT,
+    Rule,
+    each,
+    in_one_form,
+    optional,
+    takes,
+    whole,
+    with_form,
+)
 
 
 def _weights(value: Any) -> str | None:
@@ -34,6 +43,7 @@ def _weights(value: Any) -> str | None:
 
 
 with_form(_weights, partial(in_one_form, each(WEIGHT)))
+LOSS_WEIGHTS: Rule = optional(_weights)
 
 
 class MultiTokenHead(Head):
@@ -57,7 +67,7 @@ class MultiTokenHead(Head):
         "head",
         n=whole(1, 1000),
         extra_layers=whole(0, 1000),
-        loss_weights=optional(_weights),
+        loss_weights=LOSS_WEIGHTS,
     )
     def __init__(
         self,
@@ -142,6 +152,9 @@ class Blocks(nn.ModuleList, ABC):
     from_trunk: ClassVar[bool]
     """Whether they are layers taken from the trunk (see `LanguageModel.provides_layers`)."""
 
+    taken: int = 0
+    """How many layers they take."""
+
     def __init__(self, n: int, dim: int) -> None:
         super().__init__()
         self.n = n
@@ -163,6 +176,10 @@ class TransformerBlocks(Blocks):
     """
 
     from_trunk = True
+
+    def __init__(self, n: int, dim: int) -> None:
+        super().__init__(n, dim)
+        self.taken = n
 
     def take_layers(self, layers: nn.ModuleList) -> None:
         if len(layers) < self.n:
