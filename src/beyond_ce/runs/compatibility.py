@@ -61,6 +61,19 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
+    if "objective" in config:
+        objective = _class(config, "objective")
+        if not hasattr(head, "take_layers"):
+            raise UsageError(
+                f"objective {objective.__name__} trains heads 2 to n, which head {head.__name__} "
+                "does not have: choose head=multi_token, or leave out objective="
+            )
+        if "start" not in config and config.model.get("pretrained") is None:
+            raise UsageError(
+                f"objective {objective.__name__} leaves the trunk as it is, and model "
+                f"{model.__name__} starts from random weights: name others with model.pretrained=, "
+                "start=run or start=checkpoint"
+            )
     check_evaluator(config)
 
 

@@ -105,6 +105,13 @@ class MultiTokenHead(Head):
         self.norm = norm
         return nn.Identity()
 
+    def further_parameters(self) -> list[nn.Parameter]:
+        """What heads 2 to n have for themselves, without what the next token is predicted with."""
+        own = {id(self.unembedding()), *map(id, self.norm.parameters())}
+        for offset in self.path(0):
+            own |= set(map(id, self.blocks[offset].parameters()))
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
     def source(self, offset: int) -> int | None:
         return None
 
@@ -155,6 +162,9 @@ class Blocks(nn.ModuleList, ABC):
     taken: int = 0
     """How many layers they take."""
 
+    needed: int = 0
+    """How many of them an ordinary model with one head would not have."""
+
     def __init__(self, n: int, dim: int) -> None:
         super().__init__()
         self.n = n
@@ -179,7 +189,7 @@ class TransformerBlocks(Blocks):
 
     def __init__(self, n: int, dim: int) -> None:
         super().__init__(n, dim)
-        self.taken = n
+        self.taken, self.needed = n, n - 1
 
     def take_layers(self, layers: nn.ModuleList) -> None:
         if len(layers) < self.n:

@@ -121,7 +121,7 @@ class RecurrentBlocks(Blocks):
     def __init__(self, n: int, dim: int) -> None:
         super().__init__(n, dim)
         self.dim = dim
-        self.taken = min(n - 1, 1)
+        self.taken = self.needed = min(n - 1, 1)
         self.append(nn.Identity())
 
     @property
