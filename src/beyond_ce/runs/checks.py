@@ -32,7 +32,7 @@ _REQUIRED = (
     *("loss", "optimizer", "scheduler", "trainer", "logger"),
     *("dataset", "tokenizer", "model", "head", "evaluator"),
 )
-_OPTIONAL = ("baseline", "probe", "start")
+_OPTIONAL = ("baseline", "probe", "start", "objective")
 _TOP: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),  # as numpy takes, which Fabric seeds too
     "results_dir": PATH,
