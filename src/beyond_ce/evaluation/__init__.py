@@ -16,6 +16,7 @@ from beyond_ce.evaluation.number_answers import NumberAnswers
 from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.relative_information import RelativeInformation
+from beyond_ce.evaluation.rouge import Rouge
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
@@ -39,6 +40,7 @@ __all__ = [
     "NumberMass",
     "Probe",
     "RelativeInformation",
+    "Rouge",
     "SelfSpeculation",
     "Subject",
     "TextOverlap",
