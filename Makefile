@@ -1,6 +1,6 @@
 # Every target bootstraps .venv from requirements.lock by itself; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install lock test test-slow lint format reproduce-all status claims figures bench clean
+.PHONY: help install lock test test-slow lint format reproduce-all status claims figures report bench clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -65,6 +65,9 @@ claims: $(READY) ## Judge the papers' claims on the tables that exist, into resu
 
 figures: $(READY) ## Draw results/figures from the tables and reports that exist
 	$(BIN)/python scripts/make_figures.py --scale $(SCALE) $(ARGS)
+
+report: $(READY) ## Write results/report/index.html: claims, tables, figures and runs, to look at in a browser
+	$(BIN)/python scripts/make_report.py $(ARGS)
 
 bench: $(READY) ## Run every benchmark
 	@for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || exit 1; done

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.breakdown import break_down
-from beyond_ce.reporting.claims import judge
+from beyond_ce.reporting.claims import Claim, judge
 from beyond_ce.reporting.history import History
 from beyond_ce.reporting.latex import to_latex
 from beyond_ce.reporting.ledger import Evidence, ledger, undecided
@@ -105,16 +106,34 @@ def write_claims(results: Path) -> tuple[Path, list[str]]:
     Returns:
         The path of claims.md, and a line for each undecided claim on the seeds that it would take.
     """
-    claims, tables = every_claim()
-    evidence = []
-    for scale in SCALES:
-        reports = {name: reports_behind(table, scale, results) for name, table in tables.items()}
-        if any(reports.values()):
-            findings = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
-            evidence.append(Evidence(scale, findings, reports))
+    claims, tables, evidence = evidence_on(results)
     path = results / "claims.md"
     write_atomically(path, ledger(claims, tables, evidence, History(CONF_DIR.parent), results))
     return path, undecided(evidence)
+
+
+def evidence_on(
+    results: Path, known: Mapping[tuple[str, str], Reports] | None = None
+) -> tuple[list[Claim], dict[str, Table], list[Evidence]]:
+    """All claims, the tables that they name, and what the reports say at each scale with some.
+
+    Args:
+        known: (table id, scale) -> the reports behind each table that exists, if they have been
+            read already.
+    """
+    claims, tables = every_claim()
+    evidence = []
+    for scale in SCALES:
+        reports = {
+            name: reports_behind(table, scale, results)
+            if known is None
+            else known.get((name, scale), {})
+            for name, table in tables.items()
+        }
+        if any(reports.values()):
+            findings = [judge(c, tables[c.table], scale, reports[c.table]) for c in claims]
+            evidence.append(Evidence(scale, findings, reports))
+    return claims, tables, evidence
 
 
 def reports_behind(table: Table, scale: str, results: Path) -> Reports:
