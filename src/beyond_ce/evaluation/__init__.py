@@ -17,6 +17,7 @@ from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.relative_information import RelativeInformation
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
+from beyond_ce.evaluation.speculation_and_peers import SpeculationAndPeers
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
 
@@ -40,6 +41,7 @@ __all__ = [
     "Probe",
     "RelativeInformation",
     "SelfSpeculation",
+    "SpeculationAndPeers",
     "Subject",
     "TextOverlap",
     "WhitespaceSamples",
