@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def composed(*overrides: str) -> DictConfig:
     return compose(overrides)
 
 
-def make(head: str, *overrides: str, **settings: str | None) -> FurtherHeads:
+def make(head: str, *overrides: str, **settings: Any) -> FurtherHeads:
     torch.manual_seed(0)
     config = composed(f"head={head}", f"head.extra_layers={EXTRA.get(head, 0)}", *overrides)
     model = Decoder(
@@ -42,7 +43,7 @@ def make(head: str, *overrides: str, **settings: str | None) -> FurtherHeads:
         max_length=32, multiple_of=8,
     )  # fmt: skip
     loss = build(config.loss, "loss", number_values=torch.full((VOCAB,), torch.nan))
-    return FurtherHeads(model, loss, **settings)
+    return FurtherHeads(model, loss, **{"copy_head_1": False, **settings})
 
 
 def batch_of(model: LanguageModel) -> Batch:
@@ -117,6 +118,24 @@ def test_the_trunk_keeps_no_graph_and_runs_once(monkeypatch: pytest.MonkeyPatch)
     assert calls == [True, True]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [name for name in TRAINABLE if name != "multi_token_causal"],  # one block after another
+)
+def test_further_heads_start_as_copies_of_head_1(head: str) -> None:
+    step = make(head, copy_head_1=True).double()
+    tokens = torch.tensor([[5, 6, 7, 8, 9]])
+    before = step.model.logits(tokens)
+    step.started()
+    logits = step.model.logits(tokens)
+    assert torch.equal(logits[:, :, 0], before[:, :, 0])
+    if "replicated" in head:  # whose matrices are those of the weights that a model starts from
+        step.model.head.share(step.model.head.unembedding())
+        logits = step.model.logits(tokens)
+    for offset in range(1, 4):
+        torch.testing.assert_close(logits[:, :, offset], logits[:, :, 0], rtol=1e-3, atol=1e-3)
+
+
 def test_validation_tells_the_loss_of_head_1_as_well() -> None:
     step = make("multi_token_linear").eval()
     batch = batch_of(step.model)
@@ -135,7 +154,7 @@ def test_the_trunk_has_no_dropout() -> None:
         head=build(config.head, "head"),
     )  # fmt: skip
     loss = build(config.loss, "loss", number_values=torch.full((VOCAB,), torch.nan))
-    step = FurtherHeads(model, loss).train()
+    step = FurtherHeads(model, loss, copy_head_1=False).train()
     batch = batch_of(model)
     assert torch.equal(step.hidden(batch), step.hidden(batch))
 

@@ -18,6 +18,7 @@ from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.relative_information import RelativeInformation
 from beyond_ce.evaluation.rouge import Rouge
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
+from beyond_ce.evaluation.speculation_and_peers import SpeculationAndPeers
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
 
@@ -42,6 +43,7 @@ __all__ = [
     "RelativeInformation",
     "Rouge",
     "SelfSpeculation",
+    "SpeculationAndPeers",
     "Subject",
     "TextOverlap",
     "WhitespaceSamples",

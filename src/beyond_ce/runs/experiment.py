@@ -116,6 +116,7 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
         prepared = prepare(config)
     objective = build_objective(config, prepared.tokenizer)
     start_weights(objective.model, config)
+    objective.started()
     probe = None
     if "probe" in config:
         built: TrainingProbe = build(config.probe, "probe")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads import MultiTokenHead
-from beyond_ce.settings import one_of, optional, takes
+from beyond_ce.settings import FLAG, one_of, optional, takes
 from beyond_ce.training.objective import Objective
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class FurtherHeads(Objective):
     validation, as a term that does not count.
 
     Args:
+        copy_head_1: start the further heads as copies of head 1, which learn much sooner than
+            random ones; False to keep what they start with.
         trunk_precision: float32 or bfloat16, of the products in the trunk; None for those of
             `trainer.precision`.
 
@@ -42,11 +44,16 @@ class FurtherHeads(Objective):
 
     first_trained = 1
 
-    @takes("objective", trunk_precision=optional(one_of(*_PRECISIONS)))
+    @takes("objective", copy_head_1=FLAG, trunk_precision=optional(one_of(*_PRECISIONS)))
     def __init__(
-        self, model: LanguageModel, loss: Loss, trunk_precision: str | None = None
+        self,
+        model: LanguageModel,
+        loss: Loss,
+        copy_head_1: bool,
+        trunk_precision: str | None = None,
     ) -> None:
         super().__init__(model, loss)
+        self.copy_head_1 = copy_head_1
         self.trunk_precision = trunk_precision
         head = model.head
         if not isinstance(head, MultiTokenHead) or head.n == 1:
@@ -69,6 +76,11 @@ class FurtherHeads(Objective):
             parameter.requires_grad_(False)
         for parameter in trained:
             parameter.requires_grad_(True)
+
+    def started(self) -> None:
+        if self.copy_head_1:
+            assert isinstance(self.model.head, MultiTokenHead)
+            self.model.head.blocks.copy_first()
 
     def train(self, mode: bool = True) -> FurtherHeads:
         super().train(mode)

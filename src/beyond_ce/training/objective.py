@@ -43,6 +43,9 @@ class Objective(nn.Module):
         self.model = model
         self.loss = loss
 
+    def started(self) -> None:
+        """Called when the model has the weights that it starts from, before training."""
+
     def hidden(self, batch: Batch) -> Tensor:
         """The trunk's output [B, T, D]."""
         return self.model.trunk(batch)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -176,6 +176,10 @@ class Blocks(nn.ModuleList, ABC):
     @abstractmethod
     def forward(self, hidden: Tensor, offset: int) -> Tensor: ...
 
+    @abstractmethod
+    def copy_first(self) -> None:
+        """Makes further blocks side by side compute what the first does, in place."""
+
 
 class TransformerBlocks(Blocks):
     """Each block is a transformer layer from the trunk.
@@ -204,6 +208,10 @@ class TransformerBlocks(Blocks):
     def forward(self, hidden: Tensor, offset: int) -> Tensor:
         return self[offset](hidden)
 
+    def copy_first(self) -> None:
+        for block in list(self)[1:]:
+            block.load_state_dict(self[0].state_dict())
+
 
 class LinearBlocks(Blocks):
     """Heads 2 to n have linear maps D x D without bias; head 1 is the ordinary model's.
@@ -230,6 +238,10 @@ class LinearBlocks(Blocks):
         # Autocast multiplies in half precision. Cast back, so the norm gets the trunk's precision
         # as in all other heads.
         return self[offset](hidden).to(hidden.dtype)
+
+    def copy_first(self) -> None:
+        for linear in list(self)[1:]:
+            nn.init.eye_(cast(nn.Linear, linear).weight)
 
 
 class Unembedding(nn.Module, ABC):

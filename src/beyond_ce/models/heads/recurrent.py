@@ -147,6 +147,14 @@ class RecurrentBlocks(Blocks):
         embedded = F.pad(embedded[:, 1:], (0, 0, 0, 1))
         return torch.cat([self.block(torch.cat([state, embedded], dim=-1)), embedded], dim=-1)
 
+    @torch.no_grad()
+    def copy_first(self) -> None:
+        """The block hands its state on, normalised, so that the last norm gives the same."""
+        if self.taken:
+            nn.init.eye_(self.block.project.weight)  # of the state; zeros for the embedding
+            nn.init.zeros_(self.block.layer.attention.wo.weight)
+            nn.init.zeros_(self.block.layer.feed_forward.w2.weight)
+
 
 class RecurrentBlock(nn.Module):
     """layer(M [norm(h); norm(e)]), from states h and embeddings e side by side.
