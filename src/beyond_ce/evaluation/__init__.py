@@ -20,6 +20,7 @@ from beyond_ce.evaluation.rouge import Rouge
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
+from beyond_ce.evaluation.word_problems import WordProblems
 
 __all__ = [
     "AgreementAnswers",
@@ -45,4 +46,5 @@ __all__ = [
     "Subject",
     "TextOverlap",
     "WhitespaceSamples",
+    "WordProblems",
 ]
