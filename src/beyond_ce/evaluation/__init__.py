@@ -21,6 +21,7 @@ from beyond_ce.evaluation.self_speculation import SelfSpeculation
 from beyond_ce.evaluation.speculation_and_peers import SpeculationAndPeers
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
+from beyond_ce.evaluation.word_problems import WordProblems
 
 __all__ = [
     "AgreementAnswers",
@@ -47,4 +48,5 @@ __all__ = [
     "Subject",
     "TextOverlap",
     "WhitespaceSamples",
+    "WordProblems",
 ]
