@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
         ["+head=multi_token", "head.loss_weights=[1,0.5,0.5,0.1]"],
         ["+head=multi_token_causal"],
         ["+head=multi_token_anticausal", "head/unembedding=replicated"],
+        ["+head=multi_token_recurrent", "head.decay=0.5"],
         ["+head=multi_token", "head/block=linear"],
     ],
 )

@@ -23,6 +23,7 @@ MANDATORY = {
     "dataset=hub_corpus": "dataset.hub=roneneldan/TinyStories",
     "start=run": "start.experiment=ntl/arithmetic/cpu",
     "start=checkpoint": "start.path=my-run",
+    "model=decoder_pretrained": "model.pretrained=my-model",
 }
 WITHOUT_CLASS = {"scale", "hydra/launcher"}
 

@@ -26,7 +26,7 @@ TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 RECIPES = sorted(name for name, scales in experiments().items() if "smoke" in scales)
 GROUPS = [
     *("dataset", "tokenizer", "model", "head", "loss", "optimizer", "scheduler", "trainer"),
-    *("evaluator", "baseline", "probe", "logger"),
+    *("evaluator", "baseline", "probe", "selection", "logger"),
 ]
 NEEDED = {
     "tokenizer=pretrained": ["tokenizer.model=name"],

@@ -166,6 +166,7 @@ LINES = {
     "rjokes": {name: f"1\t{name} joke\n" for name in ("dev.tsv", "test.tsv", "train.tsv")},
     "gsm8k": {name: '{"question": "q", "answer": "#### 1"}\n' for name in JSON_LINES[:2]},
     "multirc": {name: '{"idx": 1}\n' for name in JSON_LINES[::2]},
+    "summaries": {name: '{"document": "one"}\n' for name in JSON_LINES},
     "books": {"rows.jsonl": '{"text": "one"}\n'},
     "text_files": {"a.txt": "one\n", "b.txt": "two\n"},
     "humaneval": {"rows.jsonl": '{"task_id": "o1"}\n'},

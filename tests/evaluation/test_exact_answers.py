@@ -14,7 +14,7 @@ END, SPACE, DIGIT = 1, 2, 3  # as in conftest.py
 
 
 def test_metrics_by_hand() -> None:
-    """The mean of in_domain is over its tasks: of 1/2 and 1, not of three examples."""
+    """The share of in_domain is of its three answers, not the mean of 1/2 and 1."""
     frame = pd.DataFrame(
         {
             "task": ["in_domain/m=1", "in_domain/m=1", "in_domain/m=2", "out_of_domain/m=3", "x"],
@@ -30,7 +30,7 @@ def test_metrics_by_hand() -> None:
         **{"accuracy@x": 1, "finished@x": 1, "examples@x": 1},
         **{"examples@in_domain/m=1": 2, "examples@in_domain/m=2": 1},
         **{"examples@out_of_domain/m=3": 1},
-        **{"accuracy@in_domain": 0.75, "finished@in_domain": 1, "examples@in_domain": 3},
+        **{"accuracy@in_domain": 2 / 3, "finished@in_domain": 1, "examples@in_domain": 3},
         **{"accuracy@out_of_domain": 0, "finished@out_of_domain": 0},
         **{"examples@out_of_domain": 1},
     }

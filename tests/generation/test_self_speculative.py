@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 import torch
-from choices import classes
+from choices import classes, target, with_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -26,7 +26,7 @@ from beyond_ce.models.heads import (
 )
 
 PAD, EOS = 0, 1
-HEADS = classes("head", MultiTokenHead)
+HEADS = [target("head", name) for name in with_blocks(MultiTokenHead)]
 BLOCKS = classes("head/block")
 CYCLE = [2, 3, 4, 5, 6, 7, 8]
 

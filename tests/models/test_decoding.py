@@ -123,10 +123,10 @@ def test_drafts_are_what_the_heads_say(block, unembedding) -> None:
     )
     model.double().eval()
     state, _ = model.prefill(PROMPTS, 8, heads=3)
-    drafts = [state.look_ahead([2, 0])]
+    drafts = [state.look_ahead([2, 0], [0, 0])]
     new = torch.tensor([[9, 10, 11], [12, 13, 14]])
     features = state.read(new)
-    drafts.append(state.look_ahead([1, 2]))
+    drafts.append(state.look_ahead([1, 2], [0, 0]))
     texts = [[*prompt, *tokens] for prompt, tokens in zip(PROMPTS, new.tolist(), strict=True)]
     for row, (text, place) in enumerate(zip(texts, (1, 2), strict=True)):
         expected = model.logits(torch.tensor([text]))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from hydra.utils import get_class
@@ -40,6 +41,15 @@ def target(group: str, name: str) -> type:
 def is_preset(group: str, name: str) -> bool:
     """Whether the file has no `_target_` of its own, but the settings of another file's choice."""
     return "_target_" not in OmegaConf.load(CONF / group / f"{name}.yaml")
+
+
+def with_blocks(kind: type) -> list[str]:
+    """Names of the heads of this kind that take any of `head/block`."""
+    return [
+        name
+        for name in choices("head", kind)
+        if "block" in inspect.signature(target("head", name)).parameters
+    ]
 
 
 def classes(group: str, kind: type = object) -> list[type]:

@@ -9,10 +9,12 @@ from beyond_ce.checkpoints.formats import (
     write_checkpoint,
 )
 from beyond_ce.checkpoints.pretrained import copy_weights, start_from
+from beyond_ce.checkpoints.pretrained_decoder import PretrainedDecoder
 
 __all__ = [
     "FORMATS",
     "Checkpoint",
+    "PretrainedDecoder",
     "copy_weights",
     "load_decoder",
     "load_llama_checkpoint",

@@ -19,7 +19,7 @@ from beyond_ce.models.decoder import Decoder
 from beyond_ce.storage.untrusted import check_plain, own_targets
 
 _HEADS = "beyond_ce.models.heads"
-_DECODER = "beyond_ce.models.Decoder"
+DECODER = "beyond_ce.models.Decoder"
 
 
 @dataclass
@@ -63,7 +63,7 @@ def llama_config(
         "vocab_size": vocab_size,
         "pad_id": pad_id,
         "eos_id": eos_id,
-        "model": {"_target_": _DECODER, **settings},
+        "model": {"_target_": DECODER, **settings},
         "head": head,
     }
 
@@ -109,7 +109,7 @@ def empty_decoder(config: Mapping[str, Any], source: Path) -> Decoder:
 
 def _builds_decoders(target: str) -> bool:
     """Whether a checkpoint may name this: a decoder, a head, or a part of a head."""
-    return target in own_targets() and target.startswith((_DECODER, f"{_HEADS}."))
+    return target in own_targets() and target.startswith((DECODER, f"{_HEADS}."))
 
 
 def load_weights(

@@ -37,7 +37,7 @@ def start_from(model: Decoder, folder: str | Path) -> None:
 
 @torch.no_grad()
 def copy_weights(model: LanguageModel, source: LanguageModel, name: str) -> None:
-    """Copies weights between two models of one class and size, in place.
+    """Copies weights between two models of one kind and size, in place.
 
     The heads may differ: what the source's head lacks stays as it is in the model.
 
@@ -47,7 +47,8 @@ def copy_weights(model: LanguageModel, source: LanguageModel, name: str) -> None
     Raises:
         UsageError: the models differ in class or size.
     """
-    if type(model) is not type(source):
+    decoders = isinstance(model, Decoder) and isinstance(source, Decoder)
+    if type(model) is not type(source) and not decoders:
         raise UsageError(
             f"{name} has a {type(source).__name__}, from which model {type(model).__name__} cannot "
             "start: choose a model of its class and size, or start=random"
@@ -104,10 +105,10 @@ def _copy_decoder(model: Decoder, source: Decoder, name: str) -> None:
     _check_sizes(model, source, name)
     ours, theirs = len(layers), len(source_layers)
     # The source may have more layers only if the model's further heads took the difference.
-    if theirs != ours and not ours < theirs == _num_layers(model):
+    if theirs != ours and not ours < theirs == num_layers(model):
         raise UsageError(
             f"{name} has {theirs} layers up to the next token, the model {ours}: "
-            f"set model.num_layers={_num_layers(model) + theirs - ours}"
+            f"set model.num_layers={num_layers(model) + theirs - ours}"
         )
     model.embedding.load_state_dict(source.embedding.state_dict())
     _norm(model).load_state_dict(_norm(source).state_dict())
@@ -141,12 +142,12 @@ def _norm(model: Decoder) -> nn.Module:
     return model.head.norm if isinstance(model.head, MultiTokenHead) else model.norm
 
 
-def _num_layers(model: Decoder) -> int:
+def num_layers(model: Decoder) -> int:
     """The `num_layers` that `Decoder` was built with."""
     head = model.head
     if not isinstance(head, MultiTokenHead):
         return len(model.layers)
-    return len(model.layers) + (head.n if head.blocks.from_trunk else 0) - head.extra_layers
+    return len(model.layers) + head.blocks.taken - head.extra_layers
 
 
 def _further_blocks(model: Decoder, source: Decoder) -> list[tuple[nn.Module, nn.Module]]:

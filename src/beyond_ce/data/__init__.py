@@ -14,6 +14,7 @@ from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.mixed_text import MixedText
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.packed_answers import PackedAnswers
 from beyond_ce.data.polynomials import Polynomials
 from beyond_ce.data.programs.apps import APPS
 from beyond_ce.data.programs.base import PackedPrograms, ProgramData
@@ -28,6 +29,7 @@ from beyond_ce.data.python_source import PythonSource
 from beyond_ce.data.questions import Questions
 from beyond_ce.data.rjokes import RJokes
 from beyond_ce.data.stories.generated import GeneratedStories
+from beyond_ce.data.summaries import Summaries
 from beyond_ce.data.sums import Sums
 from beyond_ce.data.text_files import TextFiles
 
@@ -55,6 +57,7 @@ __all__ = [
     "MixedText",
     "MultiRC",
     "Multiplication",
+    "PackedAnswers",
     "PackedData",
     "PackedPrograms",
     "Polynomials",
@@ -65,6 +68,7 @@ __all__ = [
     "PythonSource",
     "Questions",
     "RJokes",
+    "Summaries",
     "Sums",
     "TextFiles",
 ]

@@ -148,6 +148,7 @@ class RowSource:
         hub: name on the hub, and configuration.
         splits: maps the hub's split names to the names that a split's file may have.
         path: folder of the files; null as for `data_folder`.
+        converted: the folder of the hub's copy in parquet to read there, see `load_hub_copy`.
 
     Raises:
         UsageError: the folder or a split's file is missing.
@@ -159,8 +160,10 @@ class RowSource:
         hub: tuple[str, str | None],
         splits: Mapping[str, tuple[str, ...]],
         path: str | Path | None,
+        converted: str | None = None,
     ) -> None:
         self.hub = hub
+        self.converted = converted
         folder = data_folder(path, name)
         self.files: dict[str, Path] = {}
         if folder is not None:
@@ -188,7 +191,11 @@ class RowSource:
             if not number:
                 raise RunError(f"{path} is empty: fetch it again")
         else:
-            for number, row in enumerate(load_hub(*self.hub)[split], start=1):
+            if self.converted is None:
+                rows = load_hub(*self.hub)[split]
+            else:
+                rows = load_hub_copy(self.hub[0], self.converted, split)
+            for number, row in enumerate(rows, start=1):
                 yield f"{self.hub[0]}, {split} row {number}", row
 
 
@@ -219,6 +226,23 @@ def load_hub(name: str, config: str | None = None) -> datasets.DatasetDict:
 
     with _hub_errors(name):
         return datasets.load_dataset(name, config)
+
+
+def load_hub_copy(name: str, folder: str, split: str) -> datasets.Dataset:
+    """One split of a data set that has a script of its own, which is never run: the rows are those
+    of the copy in parquet that the hub makes of it.
+
+    Args:
+        folder: that of its configuration in the copy; "*" for the only one.
+
+    Raises:
+        RunError: it cannot be loaded, for example without a network.
+    """
+    import datasets
+
+    with _hub_errors(name):
+        files = f"hf://datasets/{name}@refs/convert/parquet/{folder}/{split}/*.parquet"
+        return datasets.load_dataset("parquet", data_files=files, split="train")
 
 
 def hub_rows(name: str, config: str | None, split: str, stream: bool) -> Iterator[dict[str, Any]]:

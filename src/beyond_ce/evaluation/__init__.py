@@ -16,9 +16,12 @@ from beyond_ce.evaluation.number_answers import NumberAnswers
 from beyond_ce.evaluation.number_mass import NumberMass
 from beyond_ce.evaluation.probe import Probe
 from beyond_ce.evaluation.relative_information import RelativeInformation
+from beyond_ce.evaluation.rouge import Rouge
 from beyond_ce.evaluation.self_speculation import SelfSpeculation
+from beyond_ce.evaluation.speculation_and_peers import SpeculationAndPeers
 from beyond_ce.evaluation.text_overlap import TextOverlap
 from beyond_ce.evaluation.whitespace import WhitespaceSamples
+from beyond_ce.evaluation.word_problems import WordProblems
 
 __all__ = [
     "AgreementAnswers",
@@ -39,8 +42,11 @@ __all__ = [
     "NumberMass",
     "Probe",
     "RelativeInformation",
+    "Rouge",
     "SelfSpeculation",
+    "SpeculationAndPeers",
     "Subject",
     "TextOverlap",
     "WhitespaceSamples",
+    "WordProblems",
 ]

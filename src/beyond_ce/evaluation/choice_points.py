@@ -25,6 +25,7 @@ from beyond_ce.evaluation.evaluator import (
     Evaluator,
     Subject,
     check_context,
+    check_predicts_ahead,
     check_predicts_tokens,
     spread,
 )
@@ -98,6 +99,7 @@ class ChoicePoints(Evaluator):
             UsageError: no document is long enough, or the model cannot score them.
         """
         check_predicts_tokens(subject.model)
+        check_predicts_ahead(subject.model)
         check_context(subject.model, self.context, "evaluator.context")
         n = subject.model.head.n
         windows = self._windows(self._tokens(subject, examples), n)

@@ -217,6 +217,15 @@ def check_predicts_tokens(model: LanguageModel) -> None:
         )
 
 
+def check_predicts_ahead(model: LanguageModel) -> None:
+    """Raises a UsageError if heads 2 and on also read the tokens before the one they predict."""
+    if model.head.reads_tokens:
+        raise UsageError(
+            f"heads 2 to {model.head.n} of {type(model.head).__name__} also read the tokens in "
+            "between, this evaluator needs heads that do not: choose head=multi_token"
+        )
+
+
 def check_context(model: LanguageModel, length: int, name: str) -> None:
     """Raises a UsageError if the model cannot read `length` tokens, the value of the setting
     `name`."""

@@ -59,22 +59,16 @@ def score(predictions: pd.DataFrame) -> dict[str, float]:
     - `examples`: how many there are.
 
     Each is also given for every task, as `accuracy@<task>`. Tasks may be in groups, such as
-    "in_domain/m=3": then also for each group, as `accuracy@in_domain`, where shares are the
-    unweighted mean over its tasks.
+    "in_domain/m=3": then also for each group, as `accuracy@in_domain`. All shares are of answers: a
+    mean over tasks would let the few of a small one decide.
     """
     if predictions.empty:
         return {}
     scores = _metrics(predictions)
-    groups: dict[str, list[dict[str, float]]] = {}
-    for task, rows in predictions.groupby("task"):
-        metrics = _metrics(rows)
-        scores |= {f"{name}@{task}": value for name, value in metrics.items()}
-        if group := str(task).rpartition("/")[0]:
-            groups.setdefault(group, []).append(metrics)
-    for group, tasks in groups.items():
-        frame = pd.DataFrame(tasks)
-        scores |= {f"{name}@{group}": float(frame[name].mean()) for name in _SHARES}
-        scores[f"examples@{group}"] = float(frame["examples"].sum())
+    task = predictions["task"]
+    for names in (task, task.str.rpartition("/")[0]):
+        for name, rows in predictions[names != ""].groupby(names):
+            scores |= {f"{metric}@{name}": value for metric, value in _metrics(rows).items()}
     return scores
 
 

@@ -79,7 +79,8 @@ class HeldOut(Evaluator):
     Each document is read on its own, in consecutive windows of `context` tokens. As for the rows of
     training, the model does not see the windows before. Every token of a document but the first is
     scored once, its end token included. Head i is scored wherever the document has a token i places
-    ahead, even beyond the window. All metrics are over the tokens of all documents together.
+    ahead, even beyond the window; if it also reads the tokens in between (see `Head.reads_tokens`),
+    just after the window at most. All metrics are over the tokens of all documents together.
 
     - `bits_per_byte`, of head 1: bits of the scored tokens / bytes of their text, which is
       comparable between tokenizers. An end token has bits but no bytes. If the edge of a window
@@ -130,7 +131,8 @@ class HeldOut(Evaluator):
         check_predicts_tokens(subject.model)
         check_context(subject.model, self.context, "evaluator.context")
         n = subject.model.head.n
-        windows, documents = self._windows(subject.tokenizer, examples, n)
+        ahead = 1 if subject.model.head.reads_tokens else n
+        windows, documents = self._windows(subject.tokenizer, examples, ahead)
         if not windows:
             raise UsageError("the held-out documents are empty: use more data")
         shape = len(documents), n
@@ -161,9 +163,10 @@ class HeldOut(Evaluator):
         return Evaluation(metrics, predictions[predictions["tokens"] > 0].reset_index(drop=True))
 
     def _windows(
-        self, tokenizer: Tokenizer, examples: datasets.Dataset, n: int
+        self, tokenizer: Tokenizer, examples: datasets.Dataset, ahead: int
     ) -> tuple[list[Window], list[str]]:
-        """The windows to score, and the task of every document."""
+        """The windows to score, with labels up to `ahead` tokens after the last input; and the task
+        of every document."""
         most = None if self.max_tokens is None else self.max_tokens // self.context
         examples = subsample(examples, most)  # no need for more documents than windows
         texts = tokenizer.encode(list(examples["text"]))
@@ -188,7 +191,7 @@ class HeldOut(Evaluator):
                 Window(
                     document=i,
                     inputs=tokens[i][start : min(end, len(tokens[i]) - 1)],
-                    future=tokens[i][start + 1 : end + n],
+                    future=tokens[i][start + 1 : end + ahead],
                     # A difference, because a tokenizer may drop the space at the start of a text.
                     bytes=round(
                         (_count_bytes(tokenizer, scored) - _count_bytes(tokenizer, first))

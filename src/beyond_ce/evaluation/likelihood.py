@@ -20,7 +20,11 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.evaluator import check_predicts_tokens, shared_start
+from beyond_ce.evaluation.evaluator import (
+    check_predicts_ahead,
+    check_predicts_tokens,
+    shared_start,
+)
 from beyond_ce.evaluation.held_out import score_features
 from beyond_ce.losses.base import IGNORED
 from beyond_ce.models import evaluating
@@ -137,6 +141,8 @@ def check_head(model: LanguageModel, head: int) -> None:
         raise UsageError(
             f"evaluator.head={head}: the model has {model.head.n} head(s), choose one of them"
         )
+    if head > 1:
+        check_predicts_ahead(model)
     if head > 1 and not isinstance(model, CausalModel):
         raise UsageError(
             f"evaluator.head={head}: in an encoder-decoder model the first tokens of an answer "

@@ -21,6 +21,7 @@ from beyond_ce.evaluation.evaluator import (
     Evaluator,
     Subject,
     check_context,
+    check_predicts_ahead,
     check_predicts_tokens,
     contexts,
 )
@@ -73,6 +74,7 @@ class MarkovInformation(Evaluator):
                 each letter a token of its own, or the model cannot score them.
         """
         check_predicts_tokens(subject.model)
+        check_predicts_ahead(subject.model)
         check_context(subject.model, self.context + 1, "evaluator.context + 1")
         transitions = _transitions(examples)
         states = len(transitions)

@@ -19,6 +19,7 @@ from beyond_ce.evaluation.evaluator import (
     Evaluator,
     Subject,
     check_context,
+    check_predicts_ahead,
     check_predicts_tokens,
     contexts,
 )
@@ -71,6 +72,7 @@ class RelativeInformation(Evaluator):
         """
         check_predicts_tokens(subject.model)
         check_context(subject.model, self.context + 1, "evaluator.context + 1")
+        check_predicts_ahead(subject.model)
         model, tokenizer = subject.model.to(subject.device), subject.tokenizer
         if model.head.n < 2:
             raise UsageError(

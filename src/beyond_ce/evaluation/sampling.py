@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from beyond_ce.data.programs.problem import Problem
 from beyond_ce.evaluation.evaluator import Subject
 from beyond_ce.generation import StopTexts, before, continuation, generate, longest_continuation
 from beyond_ce.models import Decoder, LanguageModel
@@ -26,6 +26,21 @@ from beyond_ce.storage.shards import Shards
 
 _STREAM_BYTES = 12  # of the number of a sample's stream: no two samples should share one
 _SEEN = 12  # hex digits of a folder's name
+
+
+class Prompt(Protocol):
+    """What is sampled: a problem's name, unique among all, and its text."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """A completion ends before the first of these texts."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class Sampling:
 
 
 def draw_samples(
-    subject: Subject, problems: Sequence[Problem], sampling: Sampling, folder: Path
+    subject: Subject, problems: Sequence[Prompt], sampling: Sampling, folder: Path
 ) -> pd.DataFrame:
     """Samples all problems, except for what is in `folder` already.
 
@@ -76,7 +91,7 @@ class _Job:
     """A model, problems, and what is made of both: prompts in tokens, a folder for the samples."""
 
     def __init__(
-        self, subject: Subject, problems: Sequence[Problem], sampling: Sampling, folder: Path
+        self, subject: Subject, problems: Sequence[Prompt], sampling: Sampling, folder: Path
     ) -> None:
         self.problems, self.sampling = problems, sampling
         self.tokenizer = subject.tokenizer

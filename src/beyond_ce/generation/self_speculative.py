@@ -76,7 +76,8 @@ def decode_self_speculatively(
         # As many drafts as the row with the most missing tokens can use, so too many for some rows.
         drafts: list[list[int]] = [[] for _ in active]
         if (count := min(heads, max(missing)) - 1) > 0:
-            drafts = state.look_ahead(places)[:, :count].argmax(dim=-1).tolist()
+            following = [new[row][-1] for row in active]
+            drafts = state.look_ahead(places, following)[:, :count].argmax(dim=-1).tolist()
         kept = [i for i, row in enumerate(active) if missing[row]]
         if len(kept) < len(active):
             state.select(torch.tensor(kept, device=logits.device))

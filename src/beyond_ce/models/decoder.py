@@ -20,7 +20,13 @@ from beyond_ce.errors import UsageError
 from beyond_ce.models.base import CausalModel, DecodingState, last_state
 from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import forget_decoding_weights
-from beyond_ce.models.heads import Head, LMHead, MultiTokenHead, RegressionHead
+from beyond_ce.models.heads import (
+    Head,
+    LMHead,
+    MultiTokenHead,
+    RecurrentMultiTokenHead,
+    RegressionHead,
+)
 from beyond_ce.models.layers import DecoderLayer, Rotary
 from beyond_ce.models.rope_scaling import check_scaling
 from beyond_ce.models.shared_prefix import DecoderPrefix
@@ -149,8 +155,14 @@ class Decoder(CausalModel):
         return self.norm(hidden)
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Logits [B, T, n, V] of the n tokens after each of `tokens` (long [B, T])."""
+        """Logits [B, T, n, V] of the n tokens after each of `tokens` (long [B, T]).
+
+        A head that reads the tokens in between goes on with its own most probable ones where
+        `tokens` end.
+        """
         hidden = self.norm(self._run_layers(tokens))
+        if isinstance(self.head, RecurrentMultiTokenHead):
+            return self.head.logits_with_drafts(hidden, tokens, self.embedding, self.vocab_size)
         return torch.stack([self.head.logits(hidden, i) for i in range(self.head.n)], dim=2)
 
     def next_token_model(self) -> Decoder:
@@ -223,15 +235,16 @@ class Decoder(CausalModel):
         return state.logits(features)[:, 0]
 
     def _run_layers(self, tokens: Tensor) -> Tensor:
-        """The trunk's states [B, T, D] before the final norm, without a cache."""
-        hidden = self.embedding(tokens)
+        """The trunk's states [B, T, D] before the final norm, without a cache; beside them the
+        tokens' embeddings, [B, T, 2 D], for a head that reads them."""
+        embedded = hidden = self.embedding(tokens)
         recompute = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for layer in self.layers:
             if recompute:  # layers draw no random numbers, so no random state must be restored
                 hidden = checkpoint(layer, hidden, use_reentrant=False, preserve_rng_state=False)
             else:
                 hidden = layer(hidden)
-        return hidden
+        return torch.cat([hidden, embedded], dim=-1) if self.head.reads_tokens else hidden
 
     def shared_prefix(self, offset: int = 0) -> DecoderPrefix:
         return DecoderPrefix(self, offset)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from beyond_ce.models.base import DecodingState
 from beyond_ce.models.decoding import TokenSelection, decoding_weights
+from beyond_ce.models.heads import RecurrentMultiTokenHead
 from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
+from beyond_ce.models.recurrent_drafts import RecurrentDrafts
 
 if TYPE_CHECKING:
     from beyond_ce.models.decoder import Decoder
@@ -52,6 +54,10 @@ class DecoderState(DecodingState):
         paths = chain.from_iterable(head.path(draft) for draft in range(1, heads))
         self._draft_path = [offset for offset in dict.fromkeys(paths) if offset not in self._path]
         self._sources = {head.source(offset) for offset in self._draft_path}
+        self._recurrent: RecurrentDrafts | None = None
+        if isinstance(head, RecurrentMultiTokenHead) and heads > 1:
+            self._recurrent = RecurrentDrafts(model, self._weights, rows, capacity, heads)
+            self._draft_path = []
         self._trunk = [KeyValueCache(capacity) for _ in model.layers]
         self._blocks = {
             offset: KeyValueCache(capacity) for offset in (*self._path, *self._draft_path)
@@ -70,13 +76,15 @@ class DecoderState(DecodingState):
         hidden = self._model.norm(hidden)
         # The states that other heads start from, by offset; None stands for the trunk.
         self._states: dict[int | None, Tensor] = {None: hidden}
+        if self._recurrent is not None:
+            self._recurrent.add(tokens, hidden, self._slots)
         for offset in self._path:
             block = self._weights.block(offset)
             hidden = self._states[offset] = block(hidden, self._slots, self._blocks[offset])
         return self._head.output(hidden)
 
     @torch.no_grad()
-    def look_ahead(self, indices: list[int]) -> Tensor:
+    def look_ahead(self, indices: list[int], following: list[int]) -> Tensor:
         """Draft logits [B, k - 1, V] of heads 2 to k, in low precision, after one token per row.
 
         Each block caches the keys and values of all T tokens, but computes its output only for the
@@ -84,7 +92,10 @@ class DecoderState(DecodingState):
 
         Args:
             indices: which of the T tokens just read, for each row.
+            following: the token after that one, for each row; only some heads read it.
         """
+        if self._recurrent is not None:
+            return self._recurrent.look_ahead(self._slots, indices, following)
         selection = TokenSelection(self._slots, indices)
         selected = {offset: selection(state) for offset, state in self._states.items() if offset}
         for offset in self._draft_path:
@@ -107,6 +118,8 @@ class DecoderState(DecodingState):
         self.lengths = [self.lengths[row] for row in rows.tolist()]
         for cache in (*self._trunk, *self._blocks.values()):
             cache.select(rows)
+        if self._recurrent is not None:
+            self._recurrent.select(rows)
 
     def reserve(self, capacity: int) -> None:
         """Makes room for rows of so many tokens."""

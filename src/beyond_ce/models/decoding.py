@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
 from beyond_ce.models.heads import MultiTokenHead
+from beyond_ce.models.heads.recurrent import RecurrentBlock
 from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
 from beyond_ce.models.layers import DecoderLayer, rotate
 from beyond_ce.models.packed_linear import PackedLinear
@@ -136,10 +137,14 @@ class DecodingWeights:
         """Logits [B, T, V] of the next token from its head's features [B, T, D]."""
         return self._unembedding(0, low_precision=False)(features)
 
-    def draft_logits(self, features: Tensor) -> Tensor:
-        """Logits [B, k - 1, V] of heads 2 to k from their features [B, k - 1, D]."""
+    def draft_logits(self, features: Tensor, first: int = 1) -> Tensor:
+        """Logits [B, m, V] of m heads from their features [B, m, D].
+
+        Args:
+            first: the offset of the first of them.
+        """
         # Heads that share a matrix share a product.
-        offsets = range(1, 1 + features.shape[1])
+        offsets = range(first, first + features.shape[1])
         products = len({id(self._head.unembedding(offset)) for offset in offsets})
         parts = zip(offsets, features.chunk(products, dim=1), strict=False)
         logits = [self._unembedding(i, low_precision=True)(part) for i, part in parts]
@@ -147,15 +152,16 @@ class DecodingWeights:
 
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
         """Maps a head's features to logits, without padded columns."""
-        if (offset, low_precision) not in self._unembeddings:
-            head, size = self._head, self._vocab_size
-            matrix = head.unembedding(offset)
-            self._unembeddings[offset, low_precision] = (
+        head, size = self._head, self._vocab_size
+        matrix = head.unembedding(offset)
+        key = offset if matrix is None else id(matrix), low_precision
+        if key not in self._unembeddings:
+            self._unembeddings[key] = (
                 (lambda features: head.logits(features, offset)[..., :size])
                 if matrix is None
                 else PackedLinear(matrix[:size], low_precision=low_precision)
             )
-        return self._unembeddings[offset, low_precision]
+        return self._unembeddings[key]
 
 
 _CACHED: WeakKeyDictionary[Decoder, tuple[Versions, DecodingWeights]] = WeakKeyDictionary()
@@ -186,6 +192,13 @@ def _decoding_block(module: nn.Module, low_precision: bool = False) -> Block:
     """Prepares a trunk layer or a head's block for decoding."""
     if isinstance(module, DecoderLayer):
         return DecodingLayer(module, low_precision)
+    if isinstance(module, RecurrentBlock):
+        layer = DecodingLayer(module.layer, low_precision)
+        project = PackedLinear(module.project.weight, low_precision=low_precision)
+        normalized = module.normalized
+        return lambda joined, slots, cache, selection=None: layer(
+            project(normalized(joined)), slots, cache, selection
+        )
     apply: Callable[[Tensor], Tensor] = module
     if isinstance(module, nn.Linear):
         apply = PackedLinear(module.weight, low_precision=low_precision)

@@ -175,8 +175,11 @@ def rotary_table(
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotates each pair of neighbouring channels of [B, T, H, E] by its position's angle."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    even, odd = wide.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = rotations.unbind(-1)
-    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # which has no code for complex numbers
+        (even, odd), (cos, sin) = pairs.unbind(-1), rotations.unbind(-1)
+        rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    else:  # one pass over memory instead of seven
+        product = torch.view_as_complex(pairs) * torch.view_as_complex(rotations)
+        rotated = torch.view_as_real(product)
     return rotated.flatten(-2).type_as(x)

@@ -51,7 +51,9 @@ def build_objective(config: DictConfig, tokenizer: Tokenizer) -> Objective:
     """
     check_parts(config)
     model = build_model(config, tokenizer)
-    return Objective(model, build_loss(config, tokenizer))
+    make = build(config.objective, "objective") if "objective" in config else Objective
+    objective: Objective = make(model, build_loss(config, tokenizer))
+    return objective
 
 
 def build_loss(config: DictConfig, tokenizer: Tokenizer) -> Loss:

@@ -32,7 +32,7 @@ _REQUIRED = (
     *("loss", "optimizer", "scheduler", "trainer", "logger"),
     *("dataset", "tokenizer", "model", "head", "evaluator"),
 )
-_OPTIONAL = ("baseline", "probe", "start")
+_OPTIONAL = ("baseline", "objective", "probe", "selection", "start")
 _TOP: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),  # as numpy takes, which Fabric seeds too
     "results_dir": PATH,
@@ -107,6 +107,8 @@ def try_parts(config: DictConfig) -> None:
     build(config.evaluator, "evaluator")
     if "probe" in config:
         build(config.probe, "probe")
+    if "selection" in config:
+        build(config.selection, "selection")
     build(config.tokenizer, "tokenizer")
     _try_model(config)
     optimizer = _call(build(config.optimizer, "optimizer"), "optimizer", nn.Linear(2, 2))

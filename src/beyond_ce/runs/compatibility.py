@@ -42,11 +42,12 @@ def check_parts(config: DictConfig) -> None:
             f"model {model.__name__} reads numbers beside tokens, which tokenizer "
             f"{tokenizer.__name__} does not give: choose tokenizer=xval or model=t5_tiny"
         )
-    takes_layers = "block" in config.head and _class(config.head, "block").from_trunk
-    if takes_layers and not model.provides_layers:
+    by_blocks = "block" in config.head and _class(config.head, "block").from_trunk
+    if (by_blocks or head.takes_layers) and not model.provides_layers:
+        choice = "head/block=linear" if by_blocks else "head=multi_token_linear"
         raise UsageError(
             f"head {head.__name__} takes transformer layers from its model, which model "
-            f"{model.__name__} does not lend: choose head/block=linear or model=decoder_tiny"
+            f"{model.__name__} does not lend: choose {choice} or model=decoder_tiny"
         )
     if head.target not in model.targets:
         raise UsageError(
@@ -60,6 +61,19 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
+    if "objective" in config:
+        objective = _class(config, "objective")
+        if not hasattr(head, "take_layers"):
+            raise UsageError(
+                f"objective {objective.__name__} trains heads 2 to n, which head {head.__name__} "
+                "does not have: choose head=multi_token, or leave out objective="
+            )
+        if "start" not in config and config.model.get("pretrained") is None:
+            raise UsageError(
+                f"objective {objective.__name__} leaves the trunk as it is, and model "
+                f"{model.__name__} starts from random weights: name others with model.pretrained=, "
+                "start=run or start=checkpoint"
+            )
     check_evaluator(config)
 
 

@@ -10,7 +10,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from beyond_ce.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from beyond_ce.checkpoints import (
+    Checkpoint,
+    PretrainedDecoder,
+    read_checkpoint,
+    write_checkpoint,
+)
+from beyond_ce.checkpoints.checkpoint import DECODER
+from beyond_ce.checkpoints.pretrained import num_layers
 from beyond_ce.errors import RunError, UsageError, one_line
 from beyond_ce.models import Decoder
 from beyond_ce.runs.assembly import load_run
@@ -91,12 +98,15 @@ def read_run(folder: Path, checkpoint: str) -> Checkpoint:
         )
     parts = OmegaConf.to_container(read_config(folder), resolve=True)
     assert isinstance(parts, dict)
+    # All weights are there: nothing is to be loaded from another checkpoint.
+    sizes = {key: value for key, value in parts["model"].items() if key != "pretrained"}
+    if isinstance(model, PretrainedDecoder):
+        sizes = {"_target_": DECODER, "num_layers": num_layers(model), **model.settings}
     config = {
-        "vocab_size": tokenizer.vocab_size,
+        "vocab_size": model.embedding.num_embeddings,
         "pad_id": tokenizer.pad_id,
         "eos_id": tokenizer.eos_id,
-        # All weights are there: nothing is to be loaded from another checkpoint.
-        "model": {key: value for key, value in parts["model"].items() if key != "pretrained"},
+        "model": sizes,
         "head": parts["head"],
     }
     return Checkpoint(config, model)

@@ -29,7 +29,8 @@ from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.inputs import check_prepared, is_finished, record_inputs
 from beyond_ce.runs.preparation import Prepared, prepare
 from beyond_ce.runs.report import now, report_head
-from beyond_ce.runs.scoring import score
+from beyond_ce.runs.scoring import score, select
+from beyond_ce.runs.selection import ByMetric
 from beyond_ce.runs.source import check_source, start_weights
 from beyond_ce.runs.start import with_source
 from beyond_ce.runs.store import is_done, open_run, write_report
@@ -96,12 +97,14 @@ class _Parts:
 
     Attributes:
         probe: with its sample of the examples; None for a run without a probe.
+        selection: chooses the checkpoint to score; None for `evaluate_checkpoint`.
     """
 
     evaluator: Evaluator
     prepared: Prepared
     objective: Objective
     probe: tuple[TrainingProbe, datasets.Dataset] | None
+    selection: ByMetric | None
     logger: Any
 
 
@@ -113,11 +116,14 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
         prepared = prepare(config)
     objective = build_objective(config, prepared.tokenizer)
     start_weights(objective.model, config)
+    objective.started()
     probe = None
     if "probe" in config:
         built: TrainingProbe = build(config.probe, "probe")
         probe = built, built.sample(prepared.splits, prepared.test_splits)
-    return _Parts(evaluator, prepared, objective, probe, build(config.logger, "logger"))
+    selection = build(config.selection, "selection") if "selection" in config else None
+    logger = build(config.logger, "logger")
+    return _Parts(evaluator, prepared, objective, probe, selection, logger)
 
 
 def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) -> TrainingResult:
@@ -136,6 +142,7 @@ def _train(config: DictConfig, trainer: Trainer, parts: _Parts, folder: Path) ->
         batches=_batches(model, parts.prepared, trainer, config.seed),
         folder=folder,
         log=parts.logger.log,
+        keep_evaluated=parts.selection is not None,
         **probing,
     )
 
@@ -156,21 +163,30 @@ def _score(
 ) -> tuple[LanguageModel, dict[str, float]]:
     """The model of the checkpoint to evaluate, and all metrics of the run."""
     prepared = parts.prepared
+
+    def load(checkpoint: Path) -> Subject:
+        model, _ = load_model(config, prepared.tokenizer, checkpoint)
+        return Subject(model, prepared.tokenizer, trainer.fabric.device)
+
     checkpoint = folder / f"{config.evaluate_checkpoint}.ckpt"
-    model, _ = load_model(config, prepared.tokenizer, checkpoint)
-    subject = Subject(model, prepared.tokenizer, trainer.fabric.device)
+    steps_per_epoch = len(prepared.train) / trainer.batch_size
+    chosen: dict[str, float] = {}
+    if parts.selection is not None:
+        step, checkpoint = select(parts.selection, load, parts.evaluator, prepared, folder)
+        chosen = {"selected_step": float(step), "selected_epoch": step / steps_per_epoch}
+    subject = load(checkpoint)
     metrics = {
         "validation/loss": result.last_loss,
         "validation/best_loss": result.best_loss,
         **score(subject, parts.evaluator, prepared, folder),
+        **{f"{split}/{k}": value for split in prepared.test_splits for k, value in chosen.items()},
     }
     if parts.probe is not None:
         probe, sample = parts.probe
         # From the file, which also has the probes before an interruption.
         records = read_records(folder / "metrics.jsonl")
-        steps_per_epoch = len(prepared.train) / trainer.batch_size
         metrics |= probe.summary(records, sample["task"], steps_per_epoch)
-    return model, metrics
+    return subject.model, metrics
 
 
 def _report(

@@ -79,6 +79,8 @@ def prepare(config: DictConfig) -> Prepared:
 
 def _texts(split: datasets.Dataset) -> Iterator[str]:
     columns = [name for name in split.column_names if name not in NO_TEXT]
+    if "text" in columns:  # what else there is are parts of it
+        columns = ["text"]
     for rows in split.select_columns(columns).iter(batch_size=1000):
         for column in columns:
             yield from rows[column]

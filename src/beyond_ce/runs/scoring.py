@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.inputs import compare, current_data, recorded_inputs
 from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.provenance import provenance
+from beyond_ce.runs.selection import ByMetric, kept_checkpoints
 from beyond_ce.runs.store import read_config
 from beyond_ce.storage.reading import damaged, read_numbers
 from beyond_ce.storage.writing import check_writable, replacing, write_atomically
@@ -47,14 +48,50 @@ def score(
     metrics: dict[str, float] = {}
     for split in prepared.test_splits:
         path = folder / "evaluation" / f"{split}.json"
-        if not path.exists():
-            result = evaluator(replace(subject, folder=folder), prepared.splits[split])
-            save_scores(result.metrics, result.predictions, path)
-        values = read_numbers(path, _SCORE_AGAIN)
-        if not values:
-            raise damaged(path, "it has no metrics", _SCORE_AGAIN)
+        values = _scores(replace(subject, folder=folder), evaluator, prepared.splits[split], path)
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
+
+
+def _scores(
+    subject: Subject, evaluator: Evaluator, examples: datasets.Dataset, path: Path
+) -> dict[str, float]:
+    """The metrics of the examples, from the file at `path` if it exists, which is written last."""
+    if not path.exists():
+        result = evaluator(subject, examples)
+        save_scores(result.metrics, result.predictions, path)
+    values = read_numbers(path, _SCORE_AGAIN)
+    if not values:
+        raise damaged(path, "it has no metrics", _SCORE_AGAIN)
+    return values
+
+
+def select(
+    selection: ByMetric,
+    load: Callable[[Path], Subject],
+    evaluator: Evaluator,
+    prepared: Prepared,
+    folder: Path,
+) -> tuple[int, Path]:
+    """Step and file of the kept checkpoint that is best on the validation split.
+
+    Scores are saved as evaluation/validation-step-<step>.json and .parquet, so that an interrupted
+    run does not score a checkpoint again.
+
+    Args:
+        load: the model in a checkpoint.
+
+    Raises:
+        UsageError: the evaluator does not give the metric to choose by.
+    """
+    examples = prepared.splits["validation"]
+    checkpoints = kept_checkpoints(folder)
+    scores = {}
+    for step, checkpoint in checkpoints.items():
+        path = folder / "evaluation" / f"validation-step-{step}.json"
+        scores[step] = _scores(load(checkpoint), evaluator, examples, path)
+    best = selection.choose(scores)
+    return best, checkpoints[best]
 
 
 def score_again(

@@ -5,7 +5,7 @@ Shapes: B sequences, T positions, D hidden size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,10 +35,20 @@ class Objective(nn.Module):
     each gradient once.
     """
 
+    first_trained: ClassVar[int] = 0
+    """The losses from this offset on make the total; those before are terms of an evaluation."""
+
     def __init__(self, model: LanguageModel, loss: Loss) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
+
+    def started(self) -> None:
+        """Called when the model has the weights that it starts from, before training."""
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """The trunk's output [B, T, D]."""
+        return self.model.trunk(batch)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """The denominators of the batch's means (see `Loss.counts`), for all offsets."""
@@ -57,7 +67,7 @@ class Objective(nn.Module):
             batch: from the model's `make_batch` or `packed_batch`.
             counts: denominators to use instead of the batch's own (see `counts`).
         """
-        hidden = self.model.trunk(batch)
+        hidden = self.hidden(batch)
         if self.model.head.n == 1:
             features = self.model.head.features(hidden)
             out = self._loss(features, batch, 0, counts)
@@ -88,6 +98,9 @@ class _HeadByHead:
         self.head = objective.model.head
         self.batch = batch
         self.counts = counts
+        self.first = objective.first_trained if objective.training else 0
+        offsets = range(self.first, self.head.n)
+        self.needed = [step for offset in offsets for step in self.head.path(offset)]
         self.parameters = _used_parameters(self.head)
         self.gradients: list[Tensor | None] = [None] * len(self.parameters)
         self.losses: list[Tensor] = []
@@ -113,29 +126,38 @@ class _HeadByHead:
             before: the state, a leaf; the gradients of all these offsets are added to its own.
         """
         for offset in range(self.head.n):
-            if self.head.source(offset) != source:
+            if self.head.source(offset) != source or offset not in self.needed:
                 continue
             state = self.head.advance(before, offset)
             leaf = _leaf(state)
-            out = self.objective._loss(self.head.output(leaf), self.batch, offset, self.counts)
-            weighted = self.head.loss_weights[offset] * out.total
-            self._backward(weighted, None, leaf)
-            self.losses.append(weighted.detach())
-            for name, term in out.terms.items():
-                self.terms[_name(offset, name)] = term.detach()
-            del out, weighted
+            if offset >= self.first:
+                self._add_loss(leaf, offset)
             self._run_offsets_from(offset, leaf)
-            self._backward(state, leaf.grad, before)
+            if leaf.grad is not None:
+                self._backward(state, leaf.grad, before)
+
+    def _add_loss(self, leaf: Tensor, offset: int) -> None:
+        """Computes the loss of an offset from its state, and the gradients of that."""
+        out = self.objective._loss(self.head.output(leaf), self.batch, offset, self.counts)
+        weighted = self.head.loss_weights[offset] * out.total
+        self._backward(weighted, None, leaf)
+        if offset >= self.objective.first_trained:
+            self.losses.append(weighted.detach())
+        for name, term in out.terms.items():
+            self.terms[_name(offset, name)] = term.detach()
 
     def _backward(self, value: Tensor, gradient: Tensor | None, leaf: Tensor) -> None:
         """Adds the gradients of `value` to those of `leaf` and the head's parameters."""
         if not torch.is_grad_enabled() or not value.requires_grad:
             return
-        wanted = [leaf, *self.parameters]
+        # A trunk without gradients has a leaf without one.
+        wanted = [leaf, *self.parameters] if leaf.requires_grad else self.parameters
         with torch.autocast(value.device.type, enabled=False):  # as outside of a forward pass
             new = torch.autograd.grad(value, wanted, gradient, allow_unused=True)
-        leaf.grad = _sum(leaf.grad, new[0])
-        self.gradients = [_sum(*pair) for pair in zip(self.gradients, new[1:], strict=True)]
+        if leaf.requires_grad:
+            leaf.grad = _sum(leaf.grad, new[0])
+            new = new[1:]
+        self.gradients = [_sum(*pair) for pair in zip(self.gradients, new, strict=True)]
 
 
 class _KnownGradients(Function):
@@ -159,7 +181,7 @@ class _KnownGradients(Function):
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(torch.is_grad_enabled())
+    return tensor.detach().requires_grad_(torch.is_grad_enabled() and tensor.requires_grad)
 
 
 def _sum(total: Tensor | None, new: Tensor | None) -> Tensor | None:

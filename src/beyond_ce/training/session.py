@@ -101,6 +101,7 @@ class Session:
         folder: where records and checkpoints go.
         terms: the last step's loss terms, of this rank's share of the batch.
         rate: the learning rate of the last step.
+        keep_evaluated: whether the weights at every evaluation stay.
     """
 
     objective: Objective
@@ -116,3 +117,4 @@ class Session:
     non_finite: FirstNonFinite
     terms: dict[str, Tensor] = field(default_factory=dict)
     rate: float = math.nan
+    keep_evaluated: bool = False

@@ -154,6 +154,7 @@ class Trainer:
         log: Callable[[dict[str, float], int], None],
         probe: Callable[[], dict[str, float]] | None = None,
         probe_every: int = 1,
+        keep_evaluated: bool = False,
     ) -> TrainingResult:
         """Train `objective` in place. `objective(batch, counts)` returns (total, terms), and
         `objective.counts(batch)` the number of positions that each term is a mean over.
@@ -161,7 +162,8 @@ class Trainer:
         `folder` receives metrics.jsonl, last.ckpt and best.ckpt (lowest validation loss); an
         existing last.ckpt is resumed. Rank 0 calls `log(metrics, step)`, and `probe()` every
         `probe_every` steps and after the last; metrics.jsonl gets the probe's result too. A probe
-        must not draw random numbers or change the model.
+        must not draw random numbers or change the model. With `keep_evaluated` the weights at each
+        evaluation stay in step-<step>.ckpt.
 
         Raises:
             UsageError: there is a probe, and the strategy gives each rank only a part of the model.
@@ -173,6 +175,7 @@ class Trainer:
                 "a probe needs the whole model: set trainer.strategy=ddp, or give ~probe"
             )
         session = self._start(objective, make_optimizer, make_scheduler, batches, folder, log)
+        session.keep_evaluated = keep_evaluated
         progress, records = session.progress, session.records
         primary = self.fabric.is_global_zero
         with StopSignals() as signals, self._bar(progress.step) as bar, records:
@@ -270,6 +273,9 @@ class Trainer:
         if not progress.last_loss >= progress.best_loss:  # NaN before the first
             progress.best_loss = progress.last_loss
             self._save(session, "best.ckpt")
+        if session.keep_evaluated:
+            weights = {"module": session.module, "progress": asdict(progress)}
+            save_checkpoint(self.fabric, session.folder / f"step-{progress.step}.ckpt", weights)
 
     def _save(self, session: Session, name: str) -> None:
         """Write a checkpoint to resume from, but never with a loss that is not finite."""

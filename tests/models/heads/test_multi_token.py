@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 import torch
-from choices import choices
+from choices import choices, with_blocks
 from omegaconf import DictConfig
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ VOCAB, PAD, EOS = 30, 0, 1
 # Those whose blocks are the trunk's own layers, with one unembedding.
 ARCHITECTURES = [
     name
-    for name in choices("head", MultiTokenHead)
+    for name in with_blocks(MultiTokenHead)
     if "linear" not in name and "replicated" not in name
 ]
 BLOCKS = choices("head/block")

@@ -11,6 +11,7 @@ from beyond_ce.models.heads.multi_token import (
     SharedUnembedding,
     TransformerBlocks,
 )
+from beyond_ce.models.heads.recurrent import RecurrentMultiTokenHead
 from beyond_ce.models.heads.regression import (
     DecoderRegressionHead,
     LogRegressionHead,
@@ -27,6 +28,7 @@ __all__ = [
     "LinearBlocks",
     "LogRegressionHead",
     "MultiTokenHead",
+    "RecurrentMultiTokenHead",
     "RegressionHead",
     "ReplicatedUnembedding",
     "SharedUnembedding",

@@ -26,6 +26,13 @@ class Head(nn.Module, ABC):
     n: int = 1
     """Number of future tokens."""
 
+    reads_tokens: ClassVar[bool] = False
+    """Whether later offsets also read the tokens between the position and the one they predict. The
+    trunk's output then holds every token's embedding beside its state, [B, T, 2 D]."""
+
+    takes_layers: ClassVar[bool] = False
+    """Whether every such head takes layers from the trunk (see `LanguageModel.provides_layers`)."""
+
     loss_weights: tuple[float, ...] = (1.0,)
     """Weight of each offset's loss in the total."""
 

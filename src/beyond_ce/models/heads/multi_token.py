@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,16 @@ from torch.nn import functional as F
 
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
-from beyond_ce.settings import WEIGHT, each, in_one_form, optional, takes, whole, with_form
+from beyond_ce.settings import (
+    WEIGHT,
+    Rule,
+    each,
+    in_one_form,
+    optional,
+    takes,
+    whole,
+    with_form,
+)
 
 
 def _weights(value: Any) -> str | None:
@@ -34,6 +43,7 @@ def _weights(value: Any) -> str | None:
 
 
 with_form(_weights, partial(in_one_form, each(WEIGHT)))
+LOSS_WEIGHTS: Rule = optional(_weights)
 
 
 class MultiTokenHead(Head):
@@ -57,7 +67,7 @@ class MultiTokenHead(Head):
         "head",
         n=whole(1, 1000),
         extra_layers=whole(0, 1000),
-        loss_weights=optional(_weights),
+        loss_weights=LOSS_WEIGHTS,
     )
     def __init__(
         self,
@@ -94,6 +104,13 @@ class MultiTokenHead(Head):
         self.blocks.take_layers(layers)
         self.norm = norm
         return nn.Identity()
+
+    def further_parameters(self) -> list[nn.Parameter]:
+        """What heads 2 to n have for themselves, without what the next token is predicted with."""
+        own = {id(self.unembedding()), *map(id, self.norm.parameters())}
+        for offset in self.path(0):
+            own |= set(map(id, self.blocks[offset].parameters()))
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
     def source(self, offset: int) -> int | None:
         return None
@@ -142,6 +159,12 @@ class Blocks(nn.ModuleList, ABC):
     from_trunk: ClassVar[bool]
     """Whether they are layers taken from the trunk (see `LanguageModel.provides_layers`)."""
 
+    taken: int = 0
+    """How many layers they take."""
+
+    needed: int = 0
+    """How many of them an ordinary model with one head would not have."""
+
     def __init__(self, n: int, dim: int) -> None:
         super().__init__()
         self.n = n
@@ -153,6 +176,10 @@ class Blocks(nn.ModuleList, ABC):
     @abstractmethod
     def forward(self, hidden: Tensor, offset: int) -> Tensor: ...
 
+    @abstractmethod
+    def copy_first(self) -> None:
+        """Makes further blocks side by side compute what the first does, in place."""
+
 
 class TransformerBlocks(Blocks):
     """Each block is a transformer layer from the trunk.
@@ -163,6 +190,10 @@ class TransformerBlocks(Blocks):
     """
 
     from_trunk = True
+
+    def __init__(self, n: int, dim: int) -> None:
+        super().__init__(n, dim)
+        self.taken, self.needed = n, n - 1
 
     def take_layers(self, layers: nn.ModuleList) -> None:
         if len(layers) < self.n:
@@ -176,6 +207,10 @@ class TransformerBlocks(Blocks):
 
     def forward(self, hidden: Tensor, offset: int) -> Tensor:
         return self[offset](hidden)
+
+    def copy_first(self) -> None:
+        for block in list(self)[1:]:
+            block.load_state_dict(self[0].state_dict())
 
 
 class LinearBlocks(Blocks):
@@ -203,6 +238,10 @@ class LinearBlocks(Blocks):
         # Autocast multiplies in half precision. Cast back, so the norm gets the trunk's precision
         # as in all other heads.
         return self[offset](hidden).to(hidden.dtype)
+
+    def copy_first(self) -> None:
+        for linear in list(self)[1:]:
+            nn.init.eye_(cast(nn.Linear, linear).weight)
 
 
 class Unembedding(nn.Module, ABC):

@@ -78,7 +78,8 @@ def forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
     def step() -> None:
         state.logits(state.read(tokens)).max(dim=-1)[1].tolist()
         if k > 1:
-            state.look_ahead([k // 2] * len(prompts)).max(dim=-1)[1].tolist()
+            places, following = [k // 2] * len(prompts), [0] * len(prompts)
+            state.look_ahead(places, following).max(dim=-1)[1].tolist()
 
     return step
 
