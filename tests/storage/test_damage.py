@@ -45,6 +45,7 @@ from beyond_ce.data.example import Example
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.reproduction.figures import read_csv
 from beyond_ce.runs.scoring import save_scores, score
+from beyond_ce.runs.state import note_queued, state_of
 from beyond_ce.runs.store import is_done, read_config, read_report, write_report
 from beyond_ce.storage.shards import Shards
 from beyond_ce.storage.untrusted import read_yaml
@@ -125,6 +126,10 @@ def finished_run(folder: Path) -> None:
     config = compose(["experiment=ntl/arithmetic/smoke"])
     (run / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     write_report(run, REPORT)
+
+
+def queued_run(folder: Path) -> None:
+    note_queued(folder / "abc", folder / "abc.err", "12_3")
 
 
 def unmarked(folder: Path) -> None:
@@ -325,6 +330,12 @@ KINDS: dict[str, Kind] = {
     ),
     "a report": Kind("abc/report.json", unmarked, lambda f: read_report(f / "abc")),
     "a finished run's report": Kind("abc/report.json", finished_run, lambda f: is_done(f / "abc")),
+    "what became of a run": Kind(
+        "abc/state.json",
+        queued_run,
+        lambda f: state_of(f / "abc", OmegaConf.create({})),
+        ("mapping", "infinite"),
+    ),
     "DONE": Kind("abc/DONE", finished_run, lambda f: is_done(f / "abc"), ("empty",)),
     "metrics": Kind("metrics.jsonl", metrics, go_on),
     "a finished training's metrics": Kind(
