@@ -128,7 +128,7 @@ def claims_chart(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "params": [
             _choice("paper", "Paper", [_ALL, *sorted({line["paper"] for line in lines})]),
             _choice("verdict", "Verdict", [_TESTED, _ALL, *colors]),
-            _choice("scale", "Scale", [_ALL, *dict.fromkeys(line["scale"] for line in lines)]),
+            _choice("scale", "Scale", [*dict.fromkeys(line["scale"] for line in lines), _ALL]),
             _choice("order", "Order by", [_word(name) for name in _ORDERS]),
         ],
         "transform": [
