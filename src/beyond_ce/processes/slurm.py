@@ -98,7 +98,7 @@ def submit(
         executor = submitit.AutoExecutor(folder, cluster=cluster, **starting)
         executor.update_parameters(**settings)
         return executor.map_array(function, *zip(*arguments, strict=True))
-    except (RuntimeError, ValueError, submitit.core.utils.FailedSubmissionError) as error:
+    except (RuntimeError, ValueError, NameError) as error:
         raise UsageError(
             f"cannot submit to SLURM: {one_line(error)}; see docs/cluster.md for its settings, or "
             "use the launcher local"
