@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,8 @@ class Watcher(SlurmInfoWatcher):
 
 @functools.cache
 def _keeps_accounts() -> bool:
+    if shutil.which("sacct") is None:
+        return False
     asked = subprocess.run(["sacct", "--noheader", "--jobs=0"], capture_output=True)
     return asked.returncode == 0
 
