@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import struct
@@ -10,10 +11,15 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from beyond_ce.reporting.claims import Claim, Condition, Effect, Finding
+from beyond_ce.reporting.power import detectable
+from beyond_ce.reporting.site.charts import claim_line
+from beyond_ce.reporting.statistics import Summary
 from beyond_ce.reproduction.plan import plan
 from beyond_ce.reproduction.report import write_report_site
 
@@ -151,6 +157,26 @@ def test_what_is_missing_has_its_command(site: Path) -> None:
     assert "make reproduce-table-ntl-2 SCALE=cpu" in text
     assert "make reproduce-table-ntl-2 SCALE=paper" in text
     assert f"make reproduce-table-{TABLE} SCALE=cpu" not in text
+
+
+def test_a_claims_line_is_in_units_of_the_papers_effect() -> None:
+    def line(mean: float, paper: float, margin: float, scale: str = "cpu") -> dict[str, Any]:
+        ours = Summary(mean, 0.1, mean - 0.2, mean + 0.2, 3)
+        condition = Condition("test/accuracy", {"a": 1.0})
+        effect = Effect(condition, ours, paper, ours, margin)
+        claim = Claim("name", "says", "table 1", "better", "ntl-2", [condition])
+        return claim_line(Finding(claim, [effect], {}, None), 0, scale, None)
+
+    whole = line(0.4, paper=0.2, margin=0.1)
+    names = ("claim", "effect", "low", "high", "paper_effect")
+    assert [whole[name] for name in names] == ["name", 2.0, 1.0, 3.0, 1.0]
+    assert whole["detectable"] == pytest.approx(
+        detectable(Summary(0, 0.1, -0.2, 0.2, 3)) / 0.2, 1e-3
+    )
+    # Without a number of the paper, the margin is one half; what lies far away is at the edge.
+    alone = line(0.05, paper=math.nan, margin=0.05, scale="gpu")
+    assert (alone["effect"], alone["paper_effect"], alone["claim"]) == (0.5, None, "name (gpu)")
+    assert line(9.0, paper=0.2, margin=0.1)["effect"] == 3.0
 
 
 @pytest.fixture

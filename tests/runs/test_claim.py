@@ -18,7 +18,7 @@ from race import race
 
 from beyond_ce.errors import UsageError
 from beyond_ce.runs import claim as module
-from beyond_ce.runs.claim import claim, is_claimed
+from beyond_ce.runs.claim import claim, is_claimed, remove_remains
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.store import is_done
 
@@ -64,6 +64,20 @@ def test_what_a_dead_process_left_is_taken_over_at_once(tmp_path: Path) -> None:
     start = time.monotonic()
     claim(tmp_path).release()
     assert time.monotonic() - start < 0.9  # without waiting for the lease to end
+
+
+def test_what_is_left_in_a_finished_run_is_removed(tmp_path: Path) -> None:
+    lease = claim(tmp_path)
+    remove_remains(tmp_path)
+    assert (tmp_path / ".claim").exists()  # its process lives
+    text = (tmp_path / ".claim").read_text()
+    lease.release()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / ".claim").write_text(text.replace(f"pid={os.getpid()}", f"pid={gone.pid}"))
+    (tmp_path / ".claim.break").touch()
+    remove_remains(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_elsewhere_that_shows_no_sign_of_life_loses_it(tmp_path: Path) -> None:

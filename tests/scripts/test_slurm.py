@@ -13,7 +13,7 @@ import psutil
 import pytest
 from omegaconf import DictConfig
 from real_slurm import wait_until
-from same_runs import check_same_run
+from same_runs import check_same_run, metrics
 
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
@@ -105,3 +105,30 @@ def test_an_array_with_jobs_requeued_killed_and_wrong(
         local = configs[job].copy()
         local.results_dir = str(tmp_path / "local")
         check_same_run(folders[job], run(local))
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices_has_a_task_for_each(
+    cluster: dict[str, str],
+    smoke_config: Callable[..., DictConfig],
+    smoke_overrides: list[str],
+    tmp_path: Path,
+) -> None:
+    steps = ["trainer.max_steps=20", "trainer.log_every=1", "loss=ntl_was"]
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "hydra.launcher.tasks_per_node=2"]
+    command = [sys.executable, "scripts/train.py", "-m", "hydra/launcher=slurm", *JOB, *two]
+    done = subprocess.run(
+        [*command, *smoke_overrides, *steps, f"hydra.sweep.dir={tmp_path / 'sweep'}"],
+        cwd=ROOT,
+        env=cluster,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    config = smoke_config(*steps)
+    local = config.copy()
+    local.results_dir = str(tmp_path / "local")
+    ours, alone = (metrics(folder) for folder in (run_folder(config), run(local)))
+    assert ours.keys() == alone.keys()
+    for name, value in ours.items():
+        assert float(value) == pytest.approx(float(alone[name]), abs=1e-4, nan_ok=True), name

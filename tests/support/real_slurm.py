@@ -46,8 +46,8 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,batch_sched_delay=0,sched_min_interval=0
 ReturnToService=2
 KillWait=3
-NodeName=node NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000
-PartitionName=main Nodes=node Default=YES MaxTime=INFINITE State=UP
+NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000
+PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -91,7 +91,7 @@ def slurm() -> Iterator[Path]:
         )
         wait_until(munge["socket"].exists, 20, "munged listens")
         daemons.append(_start(folder, "slurmctld", "-D", "-f", str(conf)))
-        daemons.append(_start(folder, "slurmd", "-D", "-N", "node", "-f", str(conf)))
+        daemons.append(_start(folder, "slurmd", "-D", "-N", "localhost", "-f", str(conf)))
         wait_until(lambda: "idle" in _ask(conf, "sinfo", "-h", "-o", "%t"), 60, "the node is idle")
         yield conf
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,8 @@ class Watcher(SlurmInfoWatcher):
 
 @functools.cache
 def _keeps_accounts() -> bool:
+    if shutil.which("sacct") is None:
+        return False
     asked = subprocess.run(["sacct", "--noheader", "--jobs=0"], capture_output=True)
     return asked.returncode == 0
 
@@ -98,7 +101,7 @@ def submit(
         executor = submitit.AutoExecutor(folder, cluster=cluster, **starting)
         executor.update_parameters(**settings)
         return executor.map_array(function, *zip(*arguments, strict=True))
-    except (RuntimeError, ValueError, submitit.core.utils.FailedSubmissionError) as error:
+    except (RuntimeError, ValueError, NameError) as error:
         raise UsageError(
             f"cannot submit to SLURM: {one_line(error)}; see docs/cluster.md for its settings, or "
             "use the launcher local"

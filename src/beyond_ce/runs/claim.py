@@ -7,6 +7,7 @@ one on another machine it waits for the next refreshment; if that does not come,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ from beyond_ce.errors import UsageError
 LEASE_S = 180.0  # NFS may show a file's time of a minute ago
 HEARTBEAT_S = 20.0
 _LOOK_EVERY_S = 0.5
+_NAME = ".claim"
 
 
 def claim(folder: Path) -> SoftFileLease:
@@ -59,9 +61,20 @@ def is_claimed(folder: Path) -> bool:
     return any(time.time() - when / 1e9 < LEASE_S for when in _times(folder))
 
 
+def remove_remains(folder: Path) -> None:
+    """Remove what killed processes left, unless a process that lives has claimed the folder.
+
+    Also called for finished runs, which nobody will claim again.
+    """
+    for path in folder.glob(f"{_NAME}*"):
+        if not is_claimed(folder):
+            with contextlib.suppress(OSError):  # in a folder that can only be read
+                path.unlink()
+
+
 def _lease(folder: Path) -> SoftFileLease:
     return SoftFileLease(
-        folder / ".claim",
+        folder / _NAME,
         lease_duration=LEASE_S,
         heartbeat_interval=HEARTBEAT_S,
         on_compromise=_end,
@@ -72,7 +85,7 @@ def _lease(folder: Path) -> SoftFileLease:
 def _times(folder: Path) -> set[int]:
     """When the claim's file was refreshed, in nanoseconds; empty without a file."""
     try:
-        return {(folder / ".claim").stat().st_mtime_ns}
+        return {(folder / _NAME).stat().st_mtime_ns}
     except OSError:
         return set()
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from beyond_ce.configuration import build
 from beyond_ce.data.base import DataSet
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.runs.claim import remove_remains
 from beyond_ce.runs.identity import definition, rules_of, run_folder
 from beyond_ce.runs.store import is_done, read_report
 from beyond_ce.settings import is_read
@@ -236,6 +237,7 @@ def is_finished(config: DictConfig, memo: Memo | None = None) -> bool:
     folder = run_folder(config)
     if not is_done(folder):
         return False
+    remove_remains(folder)
     if known := recorded_inputs(folder):
         try:
             now = current_inputs(config, memo)

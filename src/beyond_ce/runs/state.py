@@ -76,7 +76,8 @@ def note_failed(folder: Path, reason: str) -> None:
 
 def forget(folder: Path) -> None:
     """For a run that is about to be marked as finished."""
-    (folder / _NAME).unlink(missing_ok=True)
+    for path in folder.glob(f"{_NAME}*"):  # half-written ones too
+        path.unlink()
 
 
 def job_of(folder: Path) -> str | None:

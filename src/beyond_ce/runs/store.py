@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import RunError, Stopped, UsageError, keeping, one_line
-from beyond_ce.runs.claim import claim
+from beyond_ce.runs.claim import claim, remove_remains
 from beyond_ce.runs.identity import definition, kept_folder, run_folder, run_hash
 from beyond_ce.runs.state import forget, note_failed, note_started
 from beyond_ce.storage.digests import check_digest, digest_lines
@@ -119,6 +119,7 @@ def open_run(config: DictConfig) -> Iterator[Path]:
         raise
     finally:
         lease.release()
+        remove_remains(folder)
         if failed is not None:
             note_failed(folder, failed)
 

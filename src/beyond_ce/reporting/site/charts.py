@@ -47,7 +47,7 @@ def claim_line(finding: Finding, number: int, scale: str, url: str | None) -> di
     scaled = {name: _clamped(value / unit) for name, value in values.items()}
     verdicts = list(Verdict)
     return {
-        "claim": finding.claim.id,
+        "claim": finding.claim.id if scale == "cpu" else f"{finding.claim.id} ({scale})",
         "says": finding.claim.claim,
         "paper": finding.claim.table.split("-")[0].upper(),
         "table": finding.claim.table,
