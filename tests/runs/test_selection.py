@@ -115,3 +115,9 @@ def test_a_selection_without_a_metric_is_refused(config: DictConfig) -> None:
     config.selection.metric = 3
     with pytest.raises(UsageError, match="selection.metric=3"):
         run(config)
+
+
+def test_one_choice_of_the_checkpoint_is_enough(config: DictConfig) -> None:
+    config.evaluate_checkpoint = "best"
+    with pytest.raises(UsageError, match="evaluate_checkpoint=best and selection= both choose"):
+        run(config)

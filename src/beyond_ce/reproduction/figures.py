@@ -19,8 +19,10 @@ from beyond_ce.reporting.figures import (
     accuracy_by_operations,
     claims_figure,
     contrast_plot,
+    dot_plot,
     overview,
     pass_at_k_curves,
+    pass_at_k_over_temperature,
     size_curves,
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
@@ -34,6 +36,10 @@ PICTURES = {
     "ntl-map": ("ntl-map", contrast_plot),
     "mtp-fig3": ("mtp-s7", contrast_plot),
     "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
+    "mtp-fig5": ("mtp-fig5", dot_plot),
+    "mtp-fig6": ("mtp-fig6", dot_plot),
+    "mtp-figs12": ("mtp-figs12", dot_plot),
+    "mtp-figs13": ("mtp-figs13", pass_at_k_over_temperature),
     "mtp-fig8": ("mtp-fig8", accuracy_by_operations),
     "mtp-figs15": ("mtp-figs15", accuracy_by_operations),
     "mtp-figs16": ("mtp-figs16", accuracy_by_operations),

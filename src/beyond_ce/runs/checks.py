@@ -59,6 +59,11 @@ def check_settings(config: DictConfig) -> None:
         if key not in values:
             raise UsageError(f"config key '{key}' needs a value: add {key}=...")
         check_value(key, values[key], rule)
+    if "selection" in values and values["evaluate_checkpoint"] != "last":
+        raise UsageError(
+            f"evaluate_checkpoint={values['evaluate_checkpoint']} and selection= both choose the "
+            "checkpoint to evaluate: leave out one of them"
+        )
     for group in (*_REQUIRED, *_OPTIONAL):
         if group in values:
             _check_node(group, values[group], raw[group])

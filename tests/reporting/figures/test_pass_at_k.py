@@ -1,7 +1,11 @@
 import pytest
 from matplotlib.colors import to_hex
 
-from beyond_ce.reporting.figures import pass_at_k_by_temperature, pass_at_k_curves
+from beyond_ce.reporting.figures import (
+    pass_at_k_by_temperature,
+    pass_at_k_curves,
+    pass_at_k_over_temperature,
+)
 from beyond_ce.reporting.figures.style import LINES
 from beyond_ce.reporting.numbers import tabulate
 from beyond_ce.reporting.tables import Column, Job, Row
@@ -74,3 +78,33 @@ def test_a_run_has_a_line_per_temperature(tmp_path):
     assert list(lines["temperature 0.8"].get_ydata()) == pytest.approx([10, 50])
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((25, 45))
+
+
+def test_a_panel_per_k_over_the_temperature(contests, tmp_path):
+    contests.checks = [
+        Column(f"pass@{k}@t{t}", f"pass@{k} at {t}", times=100)
+        for k in (10, 1)
+        for t in ("1.4", "0.2", "1")
+    ]
+    reports = {
+        Job(row, seed, ()): {
+            "metrics": {
+                f"test/pass@{k}@t{t}": k * float(t) / 100 + seed / 1000
+                for k in (1, 10)
+                for t in ("0.2", "1", "1.4")
+            }
+        }
+        for row in ("n = 4", "n = 1")
+        for seed in (-1, 0, 1)
+    }
+    figure = pass_at_k_over_temperature(contests, tabulate(contests, reports))
+    figure.savefig(tmp_path / "temperatures.png")
+    first, second = figure.axes
+    assert (first.get_title(), second.get_title()) == ("pass@1", "pass@10")
+    for ax, k in ((first, 1), (second, 10)):
+        assert [line.get_label() for line in ax.lines] == ["n = 4", "n = 1"]
+        assert len(ax.collections) == 2
+        for line in ax.lines:
+            assert list(line.get_xdata()) == [0.2, 1, 1.4]
+            assert list(line.get_ydata()) == pytest.approx([0.2 * k, 1 * k, 1.4 * k])
+    pass_at_k_over_temperature(contests, tabulate(contests, {})).savefig(tmp_path / "empty.png")

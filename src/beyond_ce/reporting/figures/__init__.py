@@ -11,7 +11,11 @@ from beyond_ce.reporting.figures.digits import digit_grid, digit_grids, paper_di
 from beyond_ce.reporting.figures.heads import colored_text, head_curves, tokens_of_each_head
 from beyond_ce.reporting.figures.operations import accuracy_by_operations
 from beyond_ce.reporting.figures.overview import OVERVIEW_TABLES, overview
-from beyond_ce.reporting.figures.pass_at_k import pass_at_k_by_temperature, pass_at_k_curves
+from beyond_ce.reporting.figures.pass_at_k import (
+    pass_at_k_by_temperature,
+    pass_at_k_curves,
+    pass_at_k_over_temperature,
+)
 from beyond_ce.reporting.figures.predictions import number_mass, predicted_against_true
 from beyond_ce.reporting.figures.samples import judged_samples
 from beyond_ce.reporting.figures.sizes import size_curves
@@ -37,6 +41,7 @@ __all__ = [
     "paper_digit_grids",
     "pass_at_k_by_temperature",
     "pass_at_k_curves",
+    "pass_at_k_over_temperature",
     "predicted_against_true",
     "size_curves",
     "table2_figure",

@@ -1,4 +1,4 @@
-"""pass@k over k, with intervals: of the rows of a table, or of one run by temperature."""
+"""pass@k with intervals: over k, of the rows of a table or of one run; and over the temperature."""
 
 from __future__ import annotations
 
@@ -68,6 +68,37 @@ def pass_at_k_by_temperature(metrics: Mapping[str, float], split: str = "test") 
         for (t, line), color in zip(lines, LINES * len(lines), strict=False):
             curve(ax, line, "k", ("value", "low", "high"), f"temperature {t:g}", color)
         _finish(ax)
+    return figure
+
+
+def pass_at_k_over_temperature(table: Table, frame: pd.DataFrame) -> Figure:
+    """pass@k over the temperature, a line per row and a panel per k; bands are 95% intervals over
+    seeds.
+
+    Args:
+        frame: results/tables/<scale>/<id>.csv, with pass@k in percent at every temperature.
+    """
+    (split,) = table.splits
+    pattern = rf"{re.escape(split)}/pass@(\d+)@t([\d.]+)"
+    found = frame[frame["metric"].str.fullmatch(pattern) & (frame["n_seeds"] > 0)]
+    parts = found["metric"].str.extract(pattern).astype(float)
+    found = found.assign(k=parts[0].astype(int), temperature=parts[1])
+    labels = [row.label for row in table.rows if row.overrides is not None]
+    ks = sorted(found["k"].unique())
+    with style():
+        figure, axes = plt.subplots(
+            1, max(1, len(ks)), figsize=(3.4 * max(1, len(ks)) + 0.6, 3.4), squeeze=False
+        )
+        for ax, k in zip(axes[0], ks, strict=False):
+            for label, color in zip(labels, LINES * len(labels), strict=False):
+                cells = found[(found["row"] == label) & (found["k"] == k)]
+                values = ("mean", "ci_low", "ci_high")
+                curve(ax, cells.sort_values("temperature"), "temperature", values, label, color)
+            ax.set_title(f"pass@{k}")
+            ax.set_xlabel("temperature")
+            ax.set_ylabel("% of the problems")
+        if axes[0, 0].get_legend_handles_labels()[0]:
+            axes[0, 0].legend(fontsize=8)
     return figure
 
 
