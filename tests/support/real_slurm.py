@@ -18,7 +18,7 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "setpriv")
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # of the daemons, which no user's PATH may have
 CPUS = 2
-MARK = "BEYOND_CE_TEST_SLURM"  # in the environment of the daemons and their jobs
+MARK = "BEYOND_CE_TEST_SLURM"  # in the environment of the daemons; jobs have that of who submits
 
 CONF = """
 ClusterName=test
@@ -109,8 +109,14 @@ def _with(conf: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["environ", "name"]):
         environment = process.info["environ"] or {}
-        if environment.get("SLURM_CONF") == conf and MARK in environment:
-            found.append(process)
+        # The daemon of a job has a title in the place of its environment, but slurmd's log.
+        is_step = process.info["name"].startswith("slurmstepd")
+        log = str(Path(conf).with_name("slurmd.log"))
+        with contextlib.suppress(psutil.Error):
+            if (
+                environment.get("SLURM_CONF") == conf and {MARK, "SLURM_JOB_ID"} & {*environment}
+            ) or (is_step and log in (file.path for file in process.open_files())):
+                found.append(process)
     return found
 
 
