@@ -285,7 +285,8 @@ def test_every_model_is_tried_without_its_weights(
     """All that have sizes are taken, whatever the machine; published weights are not looked at."""
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=10**15))
     xval = ["tokenizer=xval", "head=xval", "loss=xval"] if model.startswith("xval") else []
-    try_parts(compose([f"model={model}", *xval]))
+    folder = ["model.pretrained=my-model"] if model == "decoder_pretrained" else []
+    try_parts(compose([f"model={model}", *xval, *folder]))
 
 
 def test_a_choice_that_is_missing(smoke_config: Callable[..., DictConfig]) -> None:
