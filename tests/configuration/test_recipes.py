@@ -29,6 +29,7 @@ GROUPS = [
     *("evaluator", "baseline", "probe", "selection", "logger"),
 ]
 NEEDED = {
+    "model=decoder_pretrained": ["model.pretrained=my-model"],
     "tokenizer=pretrained": ["tokenizer.model=name"],
     "dataset=hub_corpus": ["dataset.hub=name"],
 }
