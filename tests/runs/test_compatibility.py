@@ -97,7 +97,7 @@ def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evalua
     needs |= {"text", "structure"} if parts & {"choice_points", "markov_information"} else set()
     needs |= {"problem"} if parts & {"programs", "programs_with_whitespace"} else set()
     with_data = {"humaneval", "mbpp", "apps", "code_contests"}
-    with_data |= {"benchmarks", "benchmarks_with_whitespace", "choices"}
+    with_data |= {"benchmarks", "benchmarks_with_whitespace", "choices", "word_problems"}
     if not needs and not parts & with_data:
         needs = {"answer"}
     if needs <= has:
