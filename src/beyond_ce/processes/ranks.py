@@ -14,8 +14,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -38,6 +39,19 @@ def end_with_first() -> None:
     """
     if parent := os.environ.pop(_PARENT, None):
         threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+
+
+def make_fabric(**settings: Any) -> Fabric:
+    """Lightning Fabric with these settings.
+
+    Where SLURM is installed, Fabric warns every program that was not started by `srun`, even one
+    that has no use for it.
+    """
+    from lightning_fabric import Fabric
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
+        return Fabric(**settings)
 
 
 def launch(fabric: Fabric) -> None:

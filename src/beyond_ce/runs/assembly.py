@@ -6,7 +6,6 @@ from inspect import signature
 from pathlib import Path
 
 from hydra.utils import get_object
-from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
 from beyond_ce.checkpoints import start_from
@@ -14,6 +13,7 @@ from beyond_ce.configuration import build
 from beyond_ce.errors import UsageError
 from beyond_ce.losses import Loss
 from beyond_ce.models import Decoder, LanguageModel
+from beyond_ce.processes.ranks import make_fabric
 from beyond_ce.runs.compatibility import check_parts
 from beyond_ce.runs.store import RUN_AGAIN, check_file, read_config
 from beyond_ce.tokenizers import Tokenizer
@@ -79,7 +79,7 @@ def load_model(
     The whole model is on the CPU, even if several devices trained it in shards.
     """
     objective = build_objective(config, tokenizer)
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = make_fabric(accelerator="cpu", devices=1)
     rest = load_checkpoint(fabric, checkpoint, {"module": objective})
     return objective.model, rest["progress"]["step"]
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from lightning_fabric.strategies import FSDPStrategy, Strategy
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.processes.ranks import launch
+from beyond_ce.processes.ranks import launch, make_fabric
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
 from beyond_ce.training.allocator import keep_freed_memory
 from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
@@ -129,12 +128,12 @@ class Trainer:
         self.log_every = log_every
         self.compile = compile
         self.progress = progress
-        self.fabric = Fabric(
+        self.fabric = make_fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
             strategy=_strategy(strategy),
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
         )
         launch(self.fabric)
         shares = self.fabric.world_size * accumulate
