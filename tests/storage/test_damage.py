@@ -38,6 +38,7 @@ from beyond_ce.data import (
     MultiRC,
     Questions,
     RJokes,
+    Summaries,
     TextFiles,
 )
 from beyond_ce.data.cache import load_or_write
@@ -266,6 +267,7 @@ CHOICES = lines(
         for i in range(40)
     )
 )
+ABSTRACTS = lines(*({"document": f"We do {i}.", "summary": f"{i} done."} for i in range(40)))
 JOKES = "".join(f"{i % 10}\tJoke {i}.\n" for i in range(40))
 
 
@@ -386,6 +388,11 @@ KINDS: dict[str, Kind] = {
         "train.jsonl",
         lambda f: write(f, train__jsonl=CHOICES, val__jsonl=CHOICES),
         lambda f: load(MultiRC, f, validation_size=5),
+    ),
+    "summaries": Kind(
+        "train.jsonl",
+        lambda f: write(f, train__jsonl=ABSTRACTS, dev__jsonl=ABSTRACTS, test__jsonl=ABSTRACTS),
+        lambda f: benchmark(Summaries, f, source="scitldr"),
     ),
     "official questions": Kind(
         "train-easy/arithmetic__add_sub_multiple.txt",
@@ -655,7 +662,7 @@ def test_json_has_one_reader() -> None:
 def test_every_data_set_is_above() -> None:
     """A data set that is added needs a line in `KINDS`, unless it reads no files."""
     damaged = {"gsm8k", "multirc", "rjokes", "text_files", "hub_corpus", "arithmetic"}
-    damaged |= {"humaneval", "mbpp", "apps", "code_contests"}
+    damaged |= {"humaneval", "mbpp", "apps", "code_contests", "summaries"}
     as_hub_corpus = {"books", "github_code", "wikipedia", "tinystories"}
     as_arithmetic = {"mathematics"}
     without_files = {"multiplication", "python_docs", "python_source", "sums", "continuations"}

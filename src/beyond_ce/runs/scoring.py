@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import Evaluator, Subject
+from beyond_ce.evaluation import Evaluation, Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.compatibility import check_evaluator
 from beyond_ce.runs.identity import reconfigure
@@ -47,18 +47,19 @@ def score(
     """
     metrics: dict[str, float] = {}
     for split in prepared.test_splits:
-        path = folder / "evaluation" / f"{split}.json"
-        values = _scores(replace(subject, folder=folder), evaluator, prepared.splits[split], path)
+
+        def evaluate(split: str = split) -> Evaluation:
+            return evaluator(replace(subject, folder=folder), prepared.splits[split])
+
+        values = _scores(folder / "evaluation" / f"{split}.json", evaluate)
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 
 
-def _scores(
-    subject: Subject, evaluator: Evaluator, examples: datasets.Dataset, path: Path
-) -> dict[str, float]:
-    """The metrics of the examples, from the file at `path` if it exists, which is written last."""
+def _scores(path: Path, evaluate: Callable[[], Evaluation]) -> dict[str, float]:
+    """The metrics in the file at `path`, which is written last; evaluates if it does not exist."""
     if not path.exists():
-        result = evaluator(subject, examples)
+        result = evaluate()
         save_scores(result.metrics, result.predictions, path)
     values = read_numbers(path, _SCORE_AGAIN)
     if not values:
@@ -89,7 +90,11 @@ def select(
     scores = {}
     for step, checkpoint in checkpoints.items():
         path = folder / "evaluation" / f"validation-step-{step}.json"
-        scores[step] = _scores(load(checkpoint), evaluator, examples, path)
+
+        def evaluate(checkpoint: Path = checkpoint) -> Evaluation:
+            return evaluator(load(checkpoint), examples)
+
+        scores[step] = _scores(path, evaluate)
     best = selection.choose(scores)
     return best, checkpoints[best]
 

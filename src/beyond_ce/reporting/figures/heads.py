@@ -63,7 +63,8 @@ def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: s
     for _, cell in selected.iterrows():
         numbers = settings(cell["row"])
         place = numbers.pop(x)
-        rest = ", ".join(f"{name} = {value}" for name, value in numbers.items())
+        words = [part for part in cell["row"].split(", ") if not settings(part)]
+        rest = ", ".join([*words, *(f"{name} = {value}" for name, value in numbers.items())])
         lines.setdefault(rest, []).append((place, cell))
     lines = {
         rest: cells for rest, cells in lines.items() if any(c["n_seeds"] > 0 for _, c in cells)
