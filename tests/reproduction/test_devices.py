@@ -55,7 +55,7 @@ def test_small_runs_share_the_gpus_and_large_ones_get_a_command(
     assert given["gpus"] == [str(index) for index in range(8)]
     assert all(task.function is os.getpid for task in given["tasks"])
     run_local(on_gpus("mtp-s4", tmp_path), os.getpid, 1)
-    assert given["gpus"] == [] and len(given["tasks"]) == 6
+    assert given["gpus"] == [] and len(given["tasks"]) == 7  # a row each
     command = given["tasks"][0].argument
     assert command[1].endswith("scripts/train.py") and Path(command[1]).is_file()
     assert {"experiment=mtp/architectures/paper", f"results_dir={tmp_path}", "seed=0"} < {*command}
