@@ -13,7 +13,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from beyond_ce.configuration import compose
-from beyond_ce.data import PackedData, PackedPrograms, ProgramData
+from beyond_ce.data import PackedAnswers, PackedData, PackedPrograms, ProgramData
 from beyond_ce.data.languages import Language
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluators
@@ -89,6 +89,7 @@ def test_every_evaluator_fits_a_data_set_or_names_what_does(dataset: str, evalua
     data = get_class(config.dataset._target_)
     has = {"problem"} if issubclass(data, ProgramData | PackedPrograms) else set()
     has.add("text" if issubclass(data, PackedData) else "answer")
+    has |= {"answer"} if issubclass(data, PackedAnswers) else set()
     has |= {"structure"} if issubclass(data, Language) else set()
     parts = set(evaluator.split("_and_"))
     of_text = {"held_out", "self_speculation", "speculation", "induction"}
