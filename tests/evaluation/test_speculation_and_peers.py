@@ -16,7 +16,7 @@ from small_decoders import byte_decoder
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import SpeculationAndPeers, Subject
 from beyond_ce.evaluation.decoding_peers import PEERS, is_there, write_gguf
-from beyond_ce.evaluation.speculation_and_peers import _agreeing
+from beyond_ce.evaluation.evaluator import shared_start
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.tokenizers import ByteTokenizer
@@ -69,9 +69,9 @@ def test_every_way_has_its_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tokens_before_the_first_difference() -> None:
-    assert _agreeing([5, 6, 7], [5, 6, 8]) == 2
-    assert _agreeing([5], [5, 6]) == 1
-    assert _agreeing([4], [5]) == 0
+    assert shared_start([5, 6, 7], [5, 6, 8]) == 2
+    assert shared_start([5], [5, 6]) == 1
+    assert shared_start([4], [5]) == 0
 
 
 def test_peers_without_their_packages_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,8 +186,7 @@ class SelfSpeculation(Evaluator):
             count = len(prompts) * self.max_new_tokens
             metrics[f"tokens_per_forward@{name}"] = generations[k].tokens_per_forward
             metrics[f"tokens_per_second@{name}"] = count / statistics.median(seconds[str(k)])
-            ratios = [one / s for one, s in zip(seconds["1"], seconds[str(k)], strict=True)]
-            metrics[f"speedup@{name}"] = statistics.median(ratios)
+            metrics[f"speedup@{name}"] = median_ratio(seconds["1"], seconds[str(k)])
             texts = generations[1].tokens, generations[k].tokens
             different, unexplained = differences(model, prompts, *texts)
             metrics[f"different@{name}"] = different
@@ -214,6 +213,11 @@ def repeated(tokens: list[int]) -> float:
     """Share of a text's 8-grams that occurred in it before."""
     grams = [tuple(tokens[i : i + _NGRAM]) for i in range(len(tokens) - _NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams)
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median over the repeats, each of which took both in turn."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def differences(

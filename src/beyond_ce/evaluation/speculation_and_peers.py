@@ -15,7 +15,13 @@ import torch
 
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.decoding_peers import PEERS, is_there
-from beyond_ce.evaluation.self_speculation import SelfSpeculation, Tokens, differences
+from beyond_ce.evaluation.evaluator import shared_start
+from beyond_ce.evaluation.self_speculation import (
+    SelfSpeculation,
+    Tokens,
+    differences,
+    median_ratio,
+)
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.base import LanguageModel
@@ -101,26 +107,16 @@ class SpeculationAndPeers(SelfSpeculation):
         metrics: dict[str, float] = {}
         for way, times in seconds.items():
             metrics[f"tokens_per_second@{way}"] = count / statistics.median(times)
-            metrics[f"of_plain@{way}"] = _ratio(seconds["k1_float32"], times)
+            metrics[f"of_plain@{way}"] = median_ratio(seconds["k1_float32"], times)
         for name, own in models.items():
             for k in heads:
                 way, plain = f"k{k}_{name}", f"k1_{name}"
                 metrics[f"tokens_per_forward@{way}"] = forwards[way]
-                metrics[f"speedup@{way}"] = _ratio(seconds[plain], seconds[way])
+                metrics[f"speedup@{way}"] = median_ratio(seconds[plain], seconds[way])
                 found = differences(own, prompts, texts[plain], texts[way])
                 metrics[f"different@{way}"], metrics[f"unexplained@{way}"] = found
         for name in texts.keys() & set(self.peers or ()):
             pairs = zip(texts[name], texts["k1_float32"], strict=True)
-            same = sum(_agreeing(*pair) for pair in pairs)
+            same = sum(shared_start(*pair) for pair in pairs)
             metrics[f"same@{name}"] = same / count
         return metrics
-
-
-def _ratio(numerators: list[float], denominators: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
-
-
-def _agreeing(one: list[int], other: list[int]) -> int:
-    """How many tokens are the same before the first that differs."""
-    pairs = zip(one, other, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
