@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation import ExactAnswers, Subject, exact_answers
+from beyond_ce.evaluation import ExactAnswers, Subject, evaluator
 from beyond_ce.evaluation.exact_answers import score
 
 END, SPACE, DIGIT = 1, 2, 3  # as in conftest.py
@@ -49,7 +49,7 @@ def test_an_answer_is_right_if_it_is_the_text_and_ends(monkeypatch, tokenizer, u
         asked.update(settings, prompts=prompts)
         return SimpleNamespace(tokens=tokens)
 
-    monkeypatch.setattr(exact_answers, "generate", generate)
+    monkeypatch.setattr(evaluator, "generate", generate)
     tokenizer.decode = lambda ids: "".join(
         " " if i == SPACE else str(i - DIGIT) for i in ids if i != END
     )

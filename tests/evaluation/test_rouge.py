@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from beyond_ce.data.summaries import END
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Rouge, Subject
-from beyond_ce.evaluation import rouge as module
+from beyond_ce.evaluation import evaluator as module
 from beyond_ce.evaluation.rouge import KINDS, rouge
 from beyond_ce.tokenizers import ByteTokenizer
 
@@ -97,7 +97,8 @@ def model(context: int | None) -> Any:
 
 def examples(**documents: str) -> datasets.Dataset:
     prompts = [document + END for document in documents.values()]
-    return datasets.Dataset.from_dict({"prompt": prompts, "answer": list(documents)})
+    tasks = ["papers"] * len(prompts)
+    return datasets.Dataset.from_dict({"prompt": prompts, "answer": list(documents), "task": tasks})
 
 
 @pytest.fixture

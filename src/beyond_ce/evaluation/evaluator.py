@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from beyond_ce.errors import UsageError
-from beyond_ce.generation import answer
+from beyond_ce.generation import answer, generate
 from beyond_ce.settings import COUNT, NO_LIMIT, takes
 
 if TYPE_CHECKING:
@@ -157,6 +157,36 @@ class AnswerEvaluator(Evaluator):
                 "answer": list(examples["answer"]),
                 "task": list(examples["task"]),
                 "prediction": answers,
+            }
+        )
+
+    def written(
+        self, subject: Subject, examples: datasets.Dataset, prompts: list[list[int]]
+    ) -> pd.DataFrame:
+        """A frame like that of `answers`, and in `finished` whether the model ended its text.
+
+        Args:
+            prompts: what the model reads for each example, in tokens.
+
+        Raises:
+            UsageError: the model does not predict tokens, or a prompt does not fit it.
+        """
+        check_predicts_tokens(subject.model)
+        rows = generate(
+            subject.model.to(subject.device),
+            prompts,
+            max_new_tokens=self.longest(subject.tokenizer, examples),
+            eos_id=subject.tokenizer.eos_id,
+            num_beams=self.num_beams,
+            batch_size=self.batch_size,
+        ).tokens
+        return pd.DataFrame(
+            {
+                "prompt": list(examples["prompt"]),
+                "answer": list(examples["answer"]),
+                "task": list(examples["task"]),
+                "prediction": [subject.tokenizer.decode(row) for row in rows],
+                "finished": [row[-1:] == [subject.tokenizer.eos_id] for row in rows],
             }
         )
 

@@ -10,10 +10,8 @@ from beyond_ce.evaluation.evaluator import (
     AnswerEvaluator,
     Evaluation,
     Subject,
-    check_predicts_tokens,
     subsample,
 )
-from beyond_ce.generation import generate
 
 if TYPE_CHECKING:
     import datasets
@@ -27,25 +25,9 @@ class ExactAnswers(AnswerEvaluator):
     """Scores generated answers by whether they are the right text and end there (see `score`)."""
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
-        check_predicts_tokens(subject.model)
         examples = subsample(examples, self.max_examples)
-        tokens = generate(
-            subject.model.to(subject.device),
-            subject.tokenizer.encode(list(examples["prompt"])),
-            max_new_tokens=self.longest(subject.tokenizer, examples),
-            eos_id=subject.tokenizer.eos_id,
-            num_beams=self.num_beams,
-            batch_size=self.batch_size,
-        ).tokens
-        predictions = pd.DataFrame(
-            {
-                "prompt": list(examples["prompt"]),
-                "answer": list(examples["answer"]),
-                "task": list(examples["task"]),
-                "prediction": [subject.tokenizer.decode(row) for row in tokens],
-                "finished": [row[-1:] == [subject.tokenizer.eos_id] for row in tokens],
-            }
-        )
+        prompts = subject.tokenizer.encode(list(examples["prompt"]))
+        predictions = self.written(subject, examples, prompts)
         same = predictions["prediction"] == predictions["answer"]
         predictions["correct"] = same & predictions["finished"]
         return Evaluation(score(predictions), predictions)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from beyond_ce.data.summaries import END
 from beyond_ce.errors import UsageError
@@ -18,10 +17,8 @@ from beyond_ce.evaluation.evaluator import (
     AnswerEvaluator,
     Evaluation,
     Subject,
-    check_predicts_tokens,
     subsample,
 )
-from beyond_ce.generation import generate
 from beyond_ce.settings import FLAG, takes
 
 if TYPE_CHECKING:
@@ -52,33 +49,16 @@ class Rouge(AnswerEvaluator):
         self.stemmer = stemmer
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
-        """Predictions have the columns prompt, answer, prediction and finished.
+        """Predictions have the columns prompt, answer, task, prediction and finished.
 
         Raises:
             UsageError: the model does not predict tokens, or its context is too short for
                 `max_new_tokens`.
         """
-        check_predicts_tokens(subject.model)
         examples = subsample(examples, self.max_examples)
-        longest = self.longest(subject.tokenizer, examples)
         prompts = subject.tokenizer.encode(list(examples["prompt"]))
-        read = self._fitting(subject, prompts, longest)
-        written = generate(
-            subject.model.to(subject.device),
-            read,
-            max_new_tokens=longest,
-            eos_id=subject.tokenizer.eos_id,
-            num_beams=self.num_beams,
-            batch_size=self.batch_size,
-        ).tokens
-        predictions = pd.DataFrame(
-            {
-                "prompt": list(examples["prompt"]),
-                "answer": list(examples["answer"]),
-                "prediction": [subject.tokenizer.decode(row) for row in written],
-                "finished": [row[-1:] == [subject.tokenizer.eos_id] for row in written],
-            }
-        )
+        read = self._fitting(subject, prompts, self.longest(subject.tokenizer, examples))
+        predictions = self.written(subject, examples, read)
         if predictions.empty:
             return Evaluation({}, predictions)
         references = list(predictions["answer"])
