@@ -1,4 +1,4 @@
-"""Which commit a name on the hub stands for, with a network and without one."""
+"""Which commit and files a name on the hub stands for, with a network and without one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from beyond_ce.storage.hub import hub_revision
+from beyond_ce.errors import UsageError
+from beyond_ce.storage.hub import checkpoint_folder, hub_revision
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,34 @@ def test_without_a_network_its_local_cache_knows(
     assert hub_revision("gpt2", "model") == "2" * 40
     assert hub_revision("a/b", "model") is None
     assert hub_revision("/no/such folder", "model") is None
+
+
+def test_a_checkpoint_is_a_folder_or_else_downloaded_at_the_commit_that_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def download(name: str, revision: str, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        assert "*.safetensors" in allow_patterns
+        assert not any("bin" in pattern for pattern in allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.repo_info", lambda *_, **__: SimpleNamespace(sha="a" * 40)
+    )
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert checkpoint_folder(tmp_path, "model.pretrained") == tmp_path
+    assert not asked
+    assert checkpoint_folder("org/model", "model.pretrained") == tmp_path
+    assert asked == [("org/model", "a" * 40)]
+
+
+def test_a_name_that_is_no_checkpoint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(UsageError, match=r"model.pretrained=a/b is no folder .*\(no network\)"):
+        checkpoint_folder("a/b", "model.pretrained")

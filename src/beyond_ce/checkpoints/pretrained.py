@@ -17,22 +17,25 @@ from beyond_ce.models.base import LanguageModel
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.layers import DecoderLayer
+from beyond_ce.storage.hub import checkpoint_folder
 
 _MUST_MATCH = ("dim", "num_heads", "norm_eps", "rope_theta")
 _MAY_BE_ADDED = ("num_kv_heads", "rope_scaling", "qkv_bias")  # not in conf/model/
 
 
-def start_from(model: Decoder, folder: str | Path) -> None:
+def start_from(model: Decoder, name: str | Path) -> None:
     """Copies a checkpoint's weights into a model, in place (see `copy_weights`).
 
     Args:
-        folder: a checkpoint in any layout that `read_checkpoint` supports.
+        name: a folder with a checkpoint in any layout that `read_checkpoint` supports, or its name
+            on the Hugging Face hub.
 
     Raises:
         UsageError: there is no checkpoint, or its size differs from the model's.
         RunError: a file or tensor is missing, damaged or unexpected.
     """
-    copy_weights(model, read_checkpoint(folder).model, name=str(folder))
+    source = read_checkpoint(checkpoint_folder(name, "model.pretrained"))
+    copy_weights(model, source.model, str(name))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A decoder of a checkpoint's own size, so that a config needs to name nothing but its folder."""
+"""A decoder of a checkpoint's own size, so that a config needs to name nothing but that."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.heads import Head
 from beyond_ce.settings import SOURCE, takes
+from beyond_ce.storage.hub import checkpoint_folder
 
 
 class PretrainedDecoder(Decoder):
@@ -20,7 +21,8 @@ class PretrainedDecoder(Decoder):
     Args:
         vocab_size, pad_id, eos_id: the tokenizer's. The embedding may have more rows, of padding.
         head: as for `Decoder`.
-        pretrained: a folder with a checkpoint in any layout that `read_checkpoint` supports.
+        pretrained: a folder with a checkpoint in any layout that `read_checkpoint` supports, or its
+            name on the Hugging Face hub.
 
     Raises:
         UsageError: there is no checkpoint, or it has fewer tokens than the tokenizer.
@@ -36,7 +38,7 @@ class PretrainedDecoder(Decoder):
         head: Callable[..., Head],
         pretrained: str,
     ) -> None:
-        config = read_checkpoint(pretrained).config
+        config = read_checkpoint(checkpoint_folder(pretrained, "model.pretrained")).config
         rows = config["vocab_size"]
         # Embeddings are padded by a few hundred rows at most; many more mean another vocabulary.
         if not rows / 2 <= vocab_size <= rows:

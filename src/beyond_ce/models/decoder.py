@@ -50,8 +50,9 @@ class Decoder(CausalModel):
         checkpoint_activations: in training, keep one state per trunk layer and recompute the rest
             in the backward pass: less memory, a third more time. The head's blocks are not
             recomputed, because their activations are freed head by head.
-        pretrained: a folder with a checkpoint of this size to start from. The constructor only
-            stores it and initialises randomly; `build_model` then calls `checkpoints.start_from`.
+        pretrained: a folder with a checkpoint of this size to start from, or its name on the
+            Hugging Face hub. The constructor only stores it and initialises randomly; `build_model`
+            then calls `checkpoints.start_from`.
         num_kv_heads: heads of keys and values, a divisor of `num_heads`: each serves as many heads
             of queries (grouped-query attention, as in Llama 3). None for `num_heads`.
         rope_scaling: changes the rotary wavelengths for longer contexts: `rope_type` and its

@@ -1,4 +1,4 @@
-"""What a name on the Hugging Face hub stands for: one commit of its repository."""
+"""What a name on the Hugging Face hub stands for: one commit of its repository, and its files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import functools
 from pathlib import Path
 from typing import Literal
 
+from beyond_ce.errors import UsageError, one_line
+
 _SECONDS = 10  # to wait for the hub's answer
+_CHECKPOINT = ["*.json", "*.safetensors", "*.model"]  # of its weights in several formats, one
 
 
 @functools.cache
@@ -27,3 +30,30 @@ def hub_revision(name: str, kind: Literal["model", "dataset"]) -> str | None:
         folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
         return (folder / "refs" / "main").read_text(encoding="utf-8").strip() or None
     return None
+
+
+def checkpoint_folder(name: str | Path, setting: str) -> Path:
+    """The folder of this name or, if there is none, the checkpoint of this name on the hub.
+
+    Args:
+        name: a folder, or a name on the hub, whose files are then downloaded once.
+        setting: what the user set to `name`, for messages.
+
+    Raises:
+        UsageError: there is no such folder, and nothing can be downloaded.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        revision = hub_revision(str(name), "model")
+        found = snapshot_download(str(name), revision=revision, allow_patterns=_CHECKPOINT)
+    except Exception as error:  # the client has no common class of errors
+        raise UsageError(
+            f"{setting}={name} is no folder and cannot be loaded from the Hugging Face hub "
+            f"({one_line(error)[:160]}): give a folder with a checkpoint or, with network, a name "
+            "on the hub"
+        ) from error
+    return Path(found)
