@@ -35,8 +35,9 @@ class Loaded:
 def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) -> Loaded:
     """The model in a run's folder, or in a checkpoint's of any layout (see `read_checkpoint`).
 
-    If the tokenizer came with a checkpoint from elsewhere, such as Llama's, texts start with its
-    beginning-of-sequence token; models trained here see none.
+    Texts start as they do for a checkpoint from elsewhere: in Meta's layout with the tokenizer's
+    beginning-of-sequence token, in transformers' with what its tokenizer puts there, if anything.
+    Models trained here see none.
 
     The releases have one `tokenizer.model` beside the folders of their models; it is found there.
 
@@ -67,10 +68,16 @@ def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) 
             f"the tokenizer in {path} has {loaded.vocab_size} tokens, the model in {folder} "
             f"{decoder.vocab_size}: give the tokenizer that the model was trained with"
         )
-    has_start = not saved.is_dir() and loaded.bos_id != loaded.pad_id
     ends = [loaded.eos_id, *source.end_ids]
-    start = [loaded.bos_id] if has_start else []
+    start = [] if saved.is_dir() else _start(loaded)
     return Loaded(decoder, loaded, start, list(dict.fromkeys(ends)))
+
+
+def _start(tokenizer: Tokenizer) -> list[int]:
+    """The tokens with which the texts of a checkpoint from elsewhere start."""
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return tokenizer.start_ids
+    return [] if tokenizer.bos_id == tokenizer.pad_id else [tokenizer.bos_id]
 
 
 def find_tokenizer(folder: Path) -> Path:
