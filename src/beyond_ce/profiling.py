@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import random
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ def in_turns(
             steps[name]()
             seconds[name].append(now(device) - start)
     return seconds
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median over the repeats, each of which took both in turn."""
+    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def peak_growth_mib(step: Step, device: torch.device) -> float | None:

@@ -28,7 +28,7 @@ from beyond_ce.evaluation.evaluator import (
     subsample,
 )
 from beyond_ce.generation import Generation, generate
-from beyond_ce.profiling import in_turns
+from beyond_ce.profiling import in_turns, median_ratio
 from beyond_ce.settings import COUNT, each, optional, takes
 
 if TYPE_CHECKING:
@@ -213,11 +213,6 @@ def repeated(tokens: list[int]) -> float:
     """Share of a text's 8-grams that occurred in it before."""
     grams = [tuple(tokens[i : i + _NGRAM]) for i in range(len(tokens) - _NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams)
-
-
-def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """Median over the repeats, each of which took both in turn."""
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
 
 
 def differences(

@@ -20,12 +20,11 @@ from beyond_ce.evaluation.self_speculation import (
     SelfSpeculation,
     Tokens,
     differences,
-    median_ratio,
 )
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.base import LanguageModel
-from beyond_ce.profiling import Step, in_turns
+from beyond_ce.profiling import Step, in_turns, median_ratio
 from beyond_ce.settings import each, one_of, optional, takes
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
