@@ -5,7 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beyond_ce.batches.batch import decoder_only_batch, encoder_decoder_batch
+from beyond_ce.batches.batch import (
+    IGNORED,
+    decoder_only_batch,
+    encoder_decoder_batch,
+    value_batch,
+)
 from beyond_ce.errors import UsageError
 
 PAD, EOS = 0, 1
@@ -59,6 +64,14 @@ def test_to_keeps_every_field() -> None:
     tensors = (batch.input_ids, batch.attention_mask, batch.labels, batch.decoder_input_ids)
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert decoder_only_batch([[5]], [[EOS]], PAD).to("cpu").decoder_input_ids is None
+
+
+def test_without_labels_nothing_is_predicted() -> None:
+    tokens = decoder_only_batch([[5]], [[2, EOS]], PAD)
+    value = value_batch([[5]], torch.tensor([2.5]), PAD)
+    assert (tokens.without_labels().labels == IGNORED).all()
+    assert value.without_labels().labels.isnan().all()
+    assert torch.equal(value.without_labels().input_ids, value.input_ids)
 
 
 def test_empty_prompt_is_refused_by_decoder_only_batches() -> None:

@@ -86,10 +86,20 @@ def test_validation_is_spread_over_the_split(tokens: PackedTokens) -> None:
     rows = inputs(parts).tolist()
     assert rows[0] == tokens.rows([0])[0, :-1].tolist()
     assert rows[-1] == tokens.rows([len(tokens) - 1])[0, :-1].tolist()
-    halves = [inputs(made.validation(rank, 2)).tolist() for rank in range(2)]
-    assert [len(half) for half in halves] == [5, 5]
     whole = inputs(batches(tokens, most_validation_rows=10**6).validation(0, 1))
     assert len(whole) == len(tokens)
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(11, 2), (9, 2), (10, 3), (8, 2), (2, 4)])
+def test_ranks_validate_on_all_rows_in_as_many_batches(
+    tokens: PackedTokens, rows: int, ranks: int
+) -> None:
+    made = batches(tokens, most_validation_rows=rows)
+    shares = [made.validation(rank, ranks) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    parts = [part for share in shares for part in share if (part.labels != IGNORED).any()]
+    whole = inputs(made.validation(0, 1)).tolist()
+    assert sorted(inputs(parts).tolist()) == sorted(whole)
 
 
 def test_labels_are_the_next_bytes_of_the_same_document(tokens: PackedTokens) -> None:

@@ -131,6 +131,18 @@ def test_micro_batches_with_shared_counts_equal_the_batch(lab, name, entry):
 
 
 @every_loss
+def test_a_devices_share_of_a_count_may_be_below_one(lab, name):
+    """Four devices, of which one has a label, average their gradients."""
+    logits, labels = lab.batch()
+    labels[:, 1:], labels[1:] = -100, -100
+    labels[0, 0] = lab.digits[3]
+    loss = lab.loss(name)
+    shares = {key: count / 4 for key, count in loss.counts(labels).items()}
+    output, whole = loss(logits, labels, shares), loss(logits, labels)
+    torch.testing.assert_close(output.total / 4, whole.total, rtol=1e-12, atol=0)
+
+
+@every_loss
 def test_without_number_tokens_it_is_cross_entropy(lab, name):
     logits, labels = lab.batch()
     labels = torch.where(torch.isin(labels, torch.tensor(lab.digits)), 0, labels)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.training import Plateau, Stopped, Trainer, WarmupCosine, adafactor, adamw
+from beyond_ce.training.checkpoint import draw_apart
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 12,
@@ -472,3 +473,15 @@ def test_weight_decay_leaves_vectors_alone() -> None:
     optimizer = adamw(module, lr=0.1, weight_decay=0.5, betas=(0.9, 0.999), eps=1e-8)
     decay = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in optimizer.param_groups}
     assert decay == {0.5: {2}, 0.0: {1}}
+
+
+def test_ranks_draw_apart() -> None:
+    """Otherwise all of them would drop the same units."""
+    draws = []
+    for rank in (0, 1, 2, 2):
+        torch.manual_seed(5)
+        draw_apart(rank)
+        draws.append(torch.rand(4).tolist())
+    torch.manual_seed(5)
+    assert draws[0] == torch.rand(4).tolist() and draws[2] == draws[3]
+    assert len({value for draw in draws[:3] for value in draw}) == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +52,17 @@ class SplitBatches(ABC):
         ]
 
     def validation(self, rank: int, ranks: int) -> list[Batch]:
-        """With several ranks, a remainder that does not divide evenly is dropped, because every
-        rank must run the same number of batches."""
+        """Every rank runs the same number of batches: one that has no rows left for the last of
+        them gets a row without labels."""
         rows = self.validation_rows()
-        rows = rows[: len(rows) // ranks * ranks][rank::ranks]
-        size = self.validation_batch_size
-        return [
-            self.batch(self.splits["validation"], rows[i : i + size])
-            for i in range(0, len(rows), size)
+        share, size = rows[rank::ranks], self.validation_batch_size
+        parts = [
+            self.batch(self.splits["validation"], share[i : i + size])
+            for i in range(0, len(share), size)
         ]
+        if len(parts) < math.ceil(len(rows[::ranks]) / size):
+            parts.append(self.batch(self.splits["validation"], rows[:1]).without_labels())
+        return parts
 
     def describe(self, step: int) -> str:
         rows = sorted(self.order[step].tolist())

@@ -5,6 +5,7 @@ Shapes: B examples, S input tokens, T target tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,6 +63,11 @@ class Batch:
             if value is not None
         }
         return replace(self, **tensors)
+
+    def without_labels(self) -> Batch:
+        """The same inputs, of which nothing is predicted."""
+        ignored = math.nan if self.labels.is_floating_point() else IGNORED
+        return replace(self, labels=torch.full_like(self.labels, ignored))
 
 
 def pad(rows: Sequence[Sequence[float]], value: float) -> Tensor:

@@ -144,5 +144,5 @@ class TokenLoss(Loss):
 
 
 def mean(total: Tensor, count: Tensor) -> Tensor:
-    """`total` / `count`, or 0 if `count` is 0."""
-    return total / count.clamp(min=1)
+    """`total` / `count`, or 0 if `count` is 0. A device's share of a count may be below 1."""
+    return total / count.masked_fill(count == 0, 1)

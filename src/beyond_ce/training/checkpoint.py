@@ -96,7 +96,15 @@ def resume(fabric: Fabric, path: Path, state: dict[str, Any]) -> Progress:
     with refusing_damage(path, _FROM_THE_START):
         states = rest["random"]  # one per rank of the run that saved it, perhaps fewer than now
         set_random_state(states[fabric.global_rank % len(states)])
+        if fabric.global_rank >= len(states):
+            draw_apart(fabric.global_rank)
         return Progress(**rest["progress"])
+
+
+def draw_apart(rank: int) -> None:
+    """Let a rank after the first, whose generators are as the first's, draw other dropout masks."""
+    if rank:
+        torch.manual_seed(int(torch.randint(2**62, ())) + rank)
 
 
 def random_state() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric.strategies import FSDPStrategy, Strategy
+from lightning_fabric.strategies import FSDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -19,8 +19,9 @@ from tqdm import tqdm
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.processes.ranks import launch, make_fabric
 from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
+from beyond_ce.training import sharding
 from beyond_ce.training.allocator import keep_freed_memory
-from beyond_ce.training.checkpoint import random_state, resume, save_checkpoint
+from beyond_ce.training.checkpoint import draw_apart, random_state, resume, save_checkpoint
 from beyond_ce.training.faults import FirstNonFinite, naming_batch
 from beyond_ce.training.objective import Objective
 from beyond_ce.training.records import Records, peak_memory_mb
@@ -132,7 +133,7 @@ class Trainer:
             accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
-            strategy=_strategy(strategy),
+            strategy=sharding.strategy(strategy),
             precision=precision,
         )
         launch(self.fabric)
@@ -217,8 +218,11 @@ class Trainer:
         """Set up what `fit` was given, and resume from `last.ckpt` if it exists."""
         fabric = self.fabric
         compiled = cast(Objective, torch.compile(objective)) if self.compile else objective
-        module = fabric.setup_module(compiled)
-        optimizer = cast(Optimizer, fabric.setup_optimizers(make_optimizer(module)))
+        # Before the module is set up: FSDP's pieces of matrices are flat, and would not be decayed.
+        optimizer = make_optimizer(objective)
+        if isinstance(fabric.strategy, FSDPStrategy):
+            sharding.check_shardable(optimizer)
+        module, optimizer = fabric.setup(compiled, optimizer)
         scheduler = make_scheduler(optimizer, max_steps=self.max_steps)
         state = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
         progress = self._resume(folder / "last.ckpt", state)
@@ -241,6 +245,7 @@ class Trainer:
     def _resume(self, path: Path, state: dict[str, Any]) -> Progress:
         """Restore `state` and the random generators from a checkpoint, if it exists."""
         if not path.exists():
+            draw_apart(self.fabric.global_rank)
             return Progress()
         return resume(self.fabric, path, state)
 
@@ -396,8 +401,3 @@ def _add(sums: dict[str, Tensor], values: dict[str, Tensor], prefix: str = "") -
     for name, value in values.items():
         key = f"{prefix}{name}"
         sums[key] = sums[key] + value.detach() if key in sums else value.detach()
-
-
-def _strategy(name: str) -> str | Strategy:
-    # A checkpoint holds the whole model in one file, so it fits any number of devices.
-    return FSDPStrategy(state_dict_type="full") if name == "fsdp" else name
