@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -212,6 +213,55 @@ def test_a_browser_draws_it(site: Path, browse: Callable[..., str], tmp_path: Pa
     browse(site / "index.html", f"--screenshot={picture}", "--window-size=1280,2400")
     content = picture.read_bytes()
     assert struct.unpack(">II", content[16:24]) == (1280, 2400) and len(content) > 50_000
+
+
+@needs_chromium
+def test_the_table_of_claims_is_sorted_by_its_headings(
+    site: Path, browse: Callable[..., str], tmp_path: Path
+) -> None:
+    """Each heading is a button that the keyboard reaches, and says how the rows are sorted."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"""<iframe id="site" src="{(site / "index.html").as_uri()}"></iframe><script>
+        const seen = [];
+        document.getElementById("site").onload = () => setTimeout(() => {{
+          const inner = document.getElementById("site").contentDocument;
+          const table = inner.querySelector("table.sortable");
+          table.closest("details").open = true;
+          for (const [column, head] of [...table.tHead.rows[0].cells].entries())
+            for (let press = 0; press < 2; press++) {{
+              const button = head.querySelector("button");
+              button.focus();
+              inner.activeElement.click();
+              const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]);
+              seen.push({{
+                name: head.textContent,
+                sorted: [...inner.querySelectorAll("[aria-sort]")].map(
+                  (each) => [each.textContent, each.ariaSort]),
+                keys: cells.map((cell) => cell.dataset.key ?? cell.textContent),
+              }});
+            }}
+          document.title = JSON.stringify(seen);
+        }}, 5000)</script>"""
+    )
+    shown = browse(frame, "--dump-dom", "--allow-file-access-from-files")
+    title = re.search(r"<title>(.+)</title>", shown)
+    assert title is not None
+    presses = json.loads(html.unescape(title[1]))
+    assert len(presses) == 22
+    for number, press in enumerate(presses):
+        order = ("ascending", "descending")[number % 2]
+        assert press["sorted"] == [[press["name"], order]]
+        known = [key for key in press["keys"] if key != ""]
+        assert press["keys"][len(known) :] == [""] * (len(press["keys"]) - len(known))
+        if press["name"] in ("verdict", "effect", "95% interval", "detectable"):
+            values = [float(key) for key in known]
+            assert values == sorted(values, reverse=order == "descending")
+            assert len(set(values)) > 1
+        if press["name"] == "claim":
+            assert len(set(known)) == len(known) > 1
+            words = [re.sub("[^a-z0-9]", "", key.lower()) for key in known]
+            assert words == sorted(words, reverse=order == "descending")
 
 
 @needs_chromium

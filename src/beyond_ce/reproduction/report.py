@@ -20,7 +20,13 @@ from beyond_ce.reporting.ledger import Evidence
 from beyond_ce.reporting.markdown import NOTHING, interval, number
 from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.power import detectable
-from beyond_ce.reporting.site.charts import claim_line, claims_chart, curves_chart, javascript
+from beyond_ce.reporting.site.charts import (
+    claim_line,
+    claims_chart,
+    curves_chart,
+    javascript,
+    papers_unit,
+)
 from beyond_ce.reporting.site.pages import Site, from_markdown, slug
 from beyond_ce.reporting.tables import Job, Reports, Table, load_table
 from beyond_ce.reproduction.plan import Plan, plan
@@ -81,7 +87,7 @@ def write_report_site(results: Path) -> Path:
         commit=(head["commit"] or "unknown")[:12],
     )
     shutil.rmtree(folder, ignore_errors=True)
-    for name in ("style.css", "charts.js"):
+    for name in ("style.css", "charts.js", "sort.js"):
         site.write_file(name, site.source(name))
     site.write_file("vega.js", javascript())
     runs: dict[str, _Run] = {}
@@ -282,12 +288,25 @@ def _claim(
     spec = TableNumbers(tables[claim.table], {}).metrics[effect.condition.metric][1].format
     needed = finding.seeds_to_decide if finding.verdict is Verdict.UNDECIDED else None
     smallest = detectable(effect.difference)
+    mean, _, ends = interval(effect.ours, spec).strip("*").partition(" ")
+    # Claims have different metrics, so their table is sorted in units of the paper's effects.
+    unit = papers_unit(effect)
+    sort_by = {
+        "verdict": list(Verdict).index(finding.verdict),
+        "effect": effect.ours.mean / unit,
+        "width": (effect.ours.high - effect.ours.low) / unit,
+        "paper": effect.paper / unit,
+        "detectable": smallest / unit,
+        "seeds": effect.ours.n or math.nan,
+        "to_decide": needed or math.nan,
+    }
     return {
         "id": claim.id,
         "says": claim.claim,
         "verdict": finding.label,
         "color": VERDICT_STYLES[finding.verdict][1],
-        "effect": interval(effect.ours, spec).strip("*"),
+        "effect": mean,
+        "interval": ends or NOTHING,
         "paper": NOTHING if math.isnan(effect.paper) else number(effect.paper, f"+{spec}"),
         "detectable": NOTHING if math.isnan(smallest) else number(smallest, spec),
         "seeds": effect.ours.n or NOTHING,
@@ -296,7 +315,12 @@ def _claim(
         "table": claim.table,
         "scale": scale,
         "url": urls.get((claim.table, scale)),
+        "sort_by": {name: _key(value) for name, value in sort_by.items()},
     }
+
+
+def _key(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def _figures(site: Site, results: Path, captions: Mapping[str, str]) -> Iterator[dict[str, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beyond_ce.reporting.claims import Finding, Verdict
+from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.claims import VERDICT_STYLES
 from beyond_ce.reporting.power import detectable
 
@@ -29,13 +29,9 @@ def javascript() -> str:
 
 
 def claim_line(finding: Finding, number: int, scale: str, url: str | None) -> dict[str, Any]:
-    """What the chart shows of a claim: its weakest condition, in units of the paper's effect.
-
-    Where the paper has no effect in that direction, the unit is twice the margin, so that one half
-    is the margin in either case.
-    """
+    """What the chart shows of a claim: its weakest condition, in units of the paper's effect."""
     effect = finding.weakest
-    unit = effect.paper if effect.paper > 0 else 2 * effect.margin
+    unit = papers_unit(effect)
     smallest = detectable(effect.difference)
     values = {
         "effect": effect.ours.mean,
@@ -63,6 +59,12 @@ def claim_line(finding: Finding, number: int, scale: str, url: str | None) -> di
         "url": url,
         **scaled,
     }
+
+
+def papers_unit(effect: Effect) -> float:
+    """The paper's effect. Where it has none in that direction, twice the margin, so that one half
+    is the margin in either case."""
+    return effect.paper if effect.paper > 0 else 2 * effect.margin
 
 
 def _clamped(value: float) -> float | None:
