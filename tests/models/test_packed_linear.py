@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from beyond_ce.models import packed_linear
+from beyond_ce.models import cpu_kernels, packed_linear
 from beyond_ce.models.packed_linear import PackedLinear
 
 SIZES = [(300, 500), (500,), (8, 4)]  # of matrices on one input: large, large, small
@@ -63,8 +63,30 @@ def test_low_precision_products_are_close(dtype) -> None:
 @torch.no_grad()
 def test_without_the_kernels(monkeypatch: pytest.MonkeyPatch, dtype, low_precision) -> None:
     monkeypatch.setattr(packed_linear, "_MULTIPLY", None)
+    monkeypatch.setattr(cpu_kernels, "kernels", lambda *types: None)
     weights = matrices((500,), 384, dtype)
     hidden = torch.randn(1, 2, 384).to(dtype)
     linear = PackedLinear(*weights, low_precision=low_precision)
     assert linear.packed is None
     torch.testing.assert_close(linear(hidden), F.linear(hidden, weights[0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("low_precision", [False, True])
+@torch.no_grad()
+def test_onednn_and_our_kernels_agree(monkeypatch, dtype, sizes, low_precision) -> None:
+    """Ours for up to eight rows, and oneDNN's or torch's for more and where ours are missing."""
+    weights = matrices(sizes, 384, dtype)
+    hidden = torch.randn(1, 9, 384).to(dtype)
+    ours = PackedLinear(*weights, low_precision=low_precision)
+    several = torch.cat([ours(hidden[:, :3]), ours(hidden[:, 3:4]), ours(hidden[:, 4:])], dim=1)
+    together = ours(hidden)
+    monkeypatch.setattr(cpu_kernels, "kernels", lambda *types: None)
+    without = PackedLinear(*weights, low_precision=low_precision)(hidden)
+    expected = product(weights, hidden)
+    for found in (several, together, without):
+        assert found.dtype == dtype
+        error = (found.double() - expected).norm() / expected.norm()
+        rounded = dtype is torch.bfloat16 or (low_precision and dtype is torch.float32)
+        assert error < (1 / 200 if rounded else 1e-6)

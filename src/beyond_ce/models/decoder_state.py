@@ -71,8 +71,7 @@ class DecoderState(DecodingState):
         """
         self._slots = CacheSlots(self.lengths, tokens.shape[1], self._model.rotary)
         hidden = self._model.embedding(tokens)
-        for layer, cache in zip(self._weights.layers, self._trunk, strict=True):
-            hidden = layer(hidden, self._slots, cache)
+        hidden = self._weights.layers(hidden, self._slots, self._trunk)
         hidden = self._model.norm(hidden)
         # The states that other heads start from, by offset; None stands for the trunk.
         self._states: dict[int | None, Tensor] = {None: hidden}

@@ -1,7 +1,8 @@
 """Fast decoding of a few tokens at a time with a `Decoder`: cached, with fused and packed matrices.
 
-The arithmetic is the same as in `layers`, in fewer operations. Only draft heads may use bfloat16
-matrices, because their tokens are verified.
+The arithmetic is the same as in `layers`, in fewer operations: on a CPU, a few tokens go through
+all layers in one (see `cpu_kernels`), where a model in bfloat16 keeps its states in float32. In a
+model in float32 only draft heads may use bfloat16 matrices, because their tokens are verified.
 
 Shapes: B sequences, T new tokens, D hidden size, H attention heads, G heads of keys and values,
 E = D / H, V vocabulary, k heads to decode with.
@@ -9,9 +10,9 @@ E = D / H, V vocabulary, k heads to decode with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
+from beyond_ce.models.cpu_kernels import Layer, are_few
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.heads.recurrent import RecurrentBlock
 from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
@@ -54,6 +56,31 @@ class DecodingLayer:
         self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
         self.w2 = pack(feed_forward.w2.weight)
 
+    def for_kernels(self) -> Layer:
+        """Its sizes and the addresses of its weights."""
+        vectors: dict[str, Tensor] = {
+            "attention_scale": self.attention_norm.weight,
+            "feed_forward_scale": self.ffn_norm.weight,
+        }
+        if self.bias is not None:
+            vectors["bias"] = self.bias
+        self._vectors = {name: vector.detach().float() for name, vector in vectors.items()}
+        names = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+        products = (self.qkv, self.wo, self.w13, self.w2)
+        matrices = [matrix for product in products for matrix in product.weights]
+        count, groups = self.heads
+        return Layer(
+            dim=matrices[0].shape[1],
+            heads=count,
+            groups=groups,
+            head_size=self.head_dim,
+            hidden_size=matrices[-1].shape[1],
+            attention_eps=self.attention_norm.eps,
+            feed_forward_eps=self.ffn_norm.eps,
+            **{name: vector.data_ptr() for name, vector in self._vectors.items()},
+            **{name: matrix.data_ptr() for name, matrix in zip(names, matrices, strict=True)},
+        )
+
     def __call__(
         self,
         hidden: Tensor,
@@ -62,11 +89,11 @@ class DecodingLayer:
         selection: TokenSelection | None = None,
     ) -> Tensor:
         """[B, T, D] to [B, T, D], or to [B, 1, D] for one selected token per row."""
+        count, groups = self.heads
         projected = self.qkv(self.attention_norm(hidden))
         if self.bias is not None:
             projected = projected + self.bias.type_as(projected)
         qkv = projected.unflatten(-1, (-1, self.head_dim))
-        count, groups = self.heads
         _rotate(qkv[:, :, : count + groups, None], slots)
         cache.write(qkv[:, :, count:].unflatten(2, (2, groups)), slots)
         queries = qkv[:, :, :count]
@@ -86,6 +113,42 @@ class DecodingLayer:
         return hidden + self.w2(F.silu(gate).mul_(value))
 
 
+class DecodingLayers:
+    """Consecutive layers as `DecodingLayer`; on a CPU, a few tokens go through all in one call."""
+
+    def __init__(self, layers: Iterable[DecoderLayer], low_precision: bool = False) -> None:
+        self._layers = [DecodingLayer(layer, low_precision) for layer in layers]
+        self._kernels = self._layers[0].qkv.kernels if self._layers else None
+        if self._kernels is not None:
+            structures = [layer.for_kernels() for layer in self._layers]
+            self._for_kernels = (Layer * len(structures))(*structures)
+            self._widest = max(structures[0].dim, structures[0].hidden_size)
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        slots: CacheSlots,
+        caches: Sequence[KeyValueCache],
+        selection: TokenSelection | None = None,
+    ) -> Tensor:
+        """[B, T, D] to [B, T, D], or to [B, 1, D] for one selected token per row."""
+        if self._kernels is not None and are_few(slots.positions.numel(), self._widest):
+            first = self._layers[0]
+            return self._kernels.layers(
+                self._for_kernels,
+                first.qkv.weights[0].dtype,
+                hidden,
+                [cache.storage(hidden, first.heads[1], first.head_dim) for cache in caches],
+                slots.positions,
+                slots.rotations,
+                None if selection is None else selection.places,
+            )
+        for layer, cache in zip(self._layers, caches, strict=True):
+            is_last = layer is self._layers[-1]
+            hidden = layer(hidden, slots, cache, selection if is_last else None)
+        return hidden
+
+
 class TokenSelection:
     """Selects one of the T new tokens of each row.
 
@@ -100,7 +163,14 @@ class TokenSelection:
     def __init__(self, slots: CacheSlots, indices: list[int]) -> None:
         self.indices = indices
         self.slots = slots.select(indices)
+        self._length = slots.length
         self._index = slots.rows[:, 0], torch.tensor(indices, device=slots.rows.device)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Long [B], indices into the B T tokens."""
+        rows, indices = self._index
+        return rows * self._length + indices
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, T, ..] to [B, 1, ..]."""
@@ -120,7 +190,7 @@ class DecodingWeights:
     """
 
     def __init__(self, model: Decoder) -> None:
-        self.layers = [_decoding_block(layer) for layer in model.layers]
+        self.layers = DecodingLayers(cast(Iterable[DecoderLayer], model.layers))
         self._head, self._vocab_size = model.head, model.vocab_size
         self._blocks: dict[tuple[int, bool], Block] = {}
         self._unembeddings: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
@@ -191,9 +261,12 @@ def forget_decoding_weights(model: Decoder) -> None:
 def _decoding_block(module: nn.Module, low_precision: bool = False) -> Block:
     """Prepares a trunk layer or a head's block for decoding."""
     if isinstance(module, DecoderLayer):
-        return DecodingLayer(module, low_precision)
+        layers = DecodingLayers([module], low_precision)
+        return lambda hidden, slots, cache, selection=None: layers(
+            hidden, slots, [cache], selection
+        )
     if isinstance(module, RecurrentBlock):
-        layer = DecodingLayer(module.layer, low_precision)
+        layer = _decoding_block(module.layer, low_precision)
         project = PackedLinear(module.project.weight, low_precision=low_precision)
         normalized = module.normalized
         return lambda joined, slots, cache, selection=None: layer(

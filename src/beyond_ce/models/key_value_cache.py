@@ -22,15 +22,19 @@ class KeyValueCache:
 
     def write(self, keys_values: Tensor, slots: CacheSlots) -> None:
         """Writes keys and values [B, T, 2, G, E] into the slots."""
-        if not hasattr(self, "keys_values"):
-            # Zeros, because masked positions still enter the weighted sum, with weight 0.
-            batch, _, two, heads, size = keys_values.shape
-            self.keys_values = keys_values.new_zeros(batch, two, heads, self.capacity, size)
+        self.storage(keys_values, *keys_values.shape[3:])
         if slots.aligned:
             positions = slice(slots.starts[0], slots.width)
             self.keys_values[:, :, :, positions] = keys_values.permute(0, 2, 3, 1, 4)
         else:
             self.keys_values[slots.rows, :, :, slots.positions] = keys_values
+
+    def storage(self, like: Tensor, groups: int, size: int) -> Tensor:
+        """All keys and values; made at the first call, for [B, ..] of the type of `like`."""
+        if not hasattr(self, "keys_values"):
+            # Zeros, because masked positions still enter the weighted sum, with weight 0.
+            self.keys_values = like.new_zeros(like.shape[0], 2, groups, self.capacity, size)
+        return self.keys_values
 
     def read(self, width: int) -> tuple[Tensor, Tensor]:
         """Keys and values [B, G, width, E] of the first `width` positions."""

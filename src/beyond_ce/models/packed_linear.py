@@ -1,9 +1,9 @@
 """Fast linear maps of a few rows at a time, as in decoding.
 
 Multiplying a few rows by a matrix should take no longer than reading the matrix. On CPUs the
-kernels behind `F.linear` take up to several times as long in float32, and 1.5 times as long in
-bfloat16. oneDNN's kernels do not, if the matrix is in their own layout; torch includes them for
-compiled models.
+kernels behind `F.linear` take up to several times as long. Ours, in `cpu_kernels`, do not for up to
+8 rows. For more, and where ours cannot be compiled, oneDNN's are the fastest, if the matrix is
+in their own layout; torch includes them for compiled models.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from beyond_ce.models import cpu_kernels
+from beyond_ce.models.cpu_kernels import Kernels, are_few
 
 FULL_TILE = 4
 """oneDNN multiplies this many rows faster than one or two, so we repeat one or two to get it."""
@@ -29,40 +32,55 @@ class PackedLinear:
 
     Args:
         weights: the matrices, all of one dtype.
-        low_precision: whether to store large matrices in bfloat16, if the CPU supports it: half the
-            time, with a relative error of about 1/200.
+        low_precision: whether to store matrices in bfloat16, if the CPU supports it: half the
+            time, with a relative error of about 1/200. Without kernels of our own, only large ones.
+
+    Attributes:
+        kernels: our own for `weights`, or None.
     """
 
     def __init__(self, *weights: Tensor, low_precision: bool = False) -> None:
         self.weights = weights
         self.packed: Tensor | None = None
+        self.kernels: Kernels | None = None
         if weights[0].device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return
-        joined = torch.cat(weights) if len(weights) > 1 else weights[0]
-        self.weights = (joined.detach(),)
-        if joined.numel() <= SMALL:
-            return
-        if low_precision and joined.dtype is torch.float32 and _has_kernel(torch.bfloat16):
-            joined = joined.bfloat16()
-        if _has_kernel(joined.dtype):
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(joined.detach(), FULL_TILE)
-            self.weights = ()
-            self.dtype = joined.dtype
+        dtype = given = weights[0].dtype
+        if low_precision and given is torch.float32 and _has_kernel(torch.bfloat16):
+            dtype = torch.bfloat16
+        self.kernels = cpu_kernels.kernels(dtype, given)
+        if self.kernels is not None:
+            self.weights = tuple(weight.detach().to(dtype).contiguous() for weight in weights)
+        joined = (torch.cat(weights) if len(weights) > 1 else weights[0]).detach()
+        if joined.numel() > SMALL and _has_kernel(dtype):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(joined.to(dtype), FULL_TILE)
+            self.dtype = dtype
+        if self.kernels is None:
+            self.weights = (joined,) if self.packed is None else ()
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[B, T, D] to [B, T, sum of M_i]."""
-        if self.packed is None:
-            products = [F.linear(hidden, weight) for weight in self.weights]
-            return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
-        batch, length, _ = hidden.shape
-        rows = hidden.flatten(0, 1).to(self.dtype)
+        batch, length, size = hidden.shape
         count = batch * length
+        if self.kernels is not None and are_few(count, size):
+            return _joined([self.kernels.linear(hidden, weight) for weight in self.weights])
+        if self.packed is None:
+            if self.kernels is None:
+                return _joined([F.linear(hidden, weight) for weight in self.weights])
+            converted = hidden.to(self.weights[0].dtype)
+            products = [F.linear(converted, weight) for weight in self.weights]
+            return _joined(products).type_as(hidden)
+        rows = hidden.flatten(0, 1).to(self.dtype)
         if count == 1:
             rows = rows.expand(FULL_TILE, -1)
         elif count == 2:
             rows = torch.cat((rows, rows))
         product: Tensor = _MULTIPLY(rows, self.packed, None, "none", [], "")
         return product[:count].unflatten(0, (batch, length)).type_as(hidden)
+
+
+def _joined(products: list[Tensor]) -> Tensor:
+    return products[0] if len(products) == 1 else torch.cat(products, dim=-1)
 
 
 def _find_kernel() -> Any:

@@ -1,0 +1,336 @@
+// Decoding a few tokens at a time on a CPU: a product with a matrix, and all layers of a decoder.
+//
+// A forward for one token takes as long as reading its matrices from memory, if all else is small.
+// So the layers are one parallel region, each of whose threads reads one piece of every matrix from
+// beginning to end, once for all tokens. Matrices and caches are float or bfloat16, the rest float.
+// A token's results depend neither on the other tokens nor on the number of threads.
+//
+// Shapes: N tokens, M of them with an output, D hidden size, H attention heads, G heads of keys and
+// values, E head size, F feed-forward size, B sequences, T tokens of each, K positions in the
+// cache.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16;
+#else
+constexpr int LANES = 8;
+#endif
+constexpr int MOST_TOKENS = 8;  // as in cpu_kernels.py
+constexpr int SUMS = 2;         // of a product, added to in turns, as adding takes several cycles
+constexpr int FAR = 8192;       // bytes: what later products read is fetched this early
+
+struct BFloat16 {
+    uint16_t bits;
+};
+
+// Vectors as in GCC and clang, and the same at any address.
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef float AnyFloats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint16_t AnyHalves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+inline Vector load(const float* from) { return *(const AnyFloats*)from; }
+inline Vector load(const BFloat16* from) {
+    return (Vector)(__builtin_convertvector(*(const AnyHalves*)from, Words) << 16);
+}
+
+inline float get(const float* from) { return *from; }
+inline float get(const BFloat16* from) {
+    const uint32_t word = uint32_t(from->bits) << 16;
+    float x;
+    std::memcpy(&x, &word, sizeof x);
+    return x;
+}
+
+// Up to LANES elements, and zeros.
+template <class W>
+inline Vector load_some(const W* from, long count) {
+    Vector x = {};
+    for (int i = 0; i < LANES && i < count; i++) x[i] = get(from + i);
+    return x;
+}
+
+inline void put(float* to, float x) { *to = x; }
+inline void put(BFloat16* to, float x) {  // rounds to nearest, ties to even
+    uint32_t word;
+    std::memcpy(&word, &x, sizeof x);
+    to->bits = std::isnan(x) ? 0x7fc0 : (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+}
+
+inline float total(Vector x) {
+    typedef float Half __attribute__((vector_size(2 * LANES)));
+    Half halves[2];
+    std::memcpy(halves, &x, sizeof x);
+    const Half half = halves[0] + halves[1];
+    float sums[LANES / 2];
+    std::memcpy(sums, &half, sizeof half);
+    for (int rest = LANES / 4; rest; rest /= 2)
+        for (int i = 0; i < rest; i++) sums[i] += sums[i + rest];
+    return sums[0];
+}
+
+// exp of numbers up to 0, with a relative error of 2e-7; those below -87 count as -87.
+inline Vector exponential(Vector x) {
+    const Vector least = Vector{} - 87;
+    x = x < least ? least : x;
+    // x = k log 2 + rest. Adding 1.5 x 2^23 rounds to whole numbers; log 2 is given in two parts.
+    const Vector k = (x * 1.44269504f + 12582912.f) - 12582912.f;
+    const Vector rest = x - k * 0.693359375f + k * 2.12194440e-4f;
+    Vector sum = rest * (1.f / 5040) + 1.f / 720;
+    for (float factor : {1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1.f, 1.f})
+        sum = sum * rest + factor;
+    return sum * (Vector)((__builtin_convertvector(k, Integers) + 127) << 23);
+}
+
+// The products of one row with N tokens, all of `size` elements.
+template <int N, int AHEAD = 0, class W>
+inline void dots(const W* row, const float* tokens, long size, float* out) {
+    Vector sums[N][SUMS] = {};
+    long i = 0;
+    for (; i + SUMS * LANES <= size; i += SUMS * LANES)
+        for (int s = 0; s < SUMS; s++) {
+            const W* const from = row + i + s * LANES;
+            if (AHEAD) __builtin_prefetch((const char*)from + AHEAD, 0, 0);
+            const Vector weights = load(from);
+            for (int n = 0; n < N; n++)
+                sums[n][s] += weights * load(tokens + n * size + i + s * LANES);
+        }
+    for (; i < size; i += LANES) {
+        const Vector weights = load_some(row + i, size - i);
+        for (int n = 0; n < N; n++)
+            sums[n][0] += weights * load_some(tokens + n * size + i, size - i);
+    }
+    for (int n = 0; n < N; n++) out[n] = total(sums[n][0] + sums[n][1]);
+}
+
+template <int N, int P, class W, class Take>
+inline void multiply_exactly(const W* const (&matrices)[P], long rows, const float* tokens,
+                             long size, Take take) {
+#pragma omp for schedule(static) nowait
+    for (long row = 0; row < rows; row++) {
+        float products[P][N];
+        for (int p = 0; p < P; p++)
+            dots<N, FAR>(matrices[p] + row * size, tokens, size, products[p]);
+        for (int n = 0; n < N; n++) {
+            float of_token[P];
+            for (int p = 0; p < P; p++) of_token[p] = products[p][n];
+            take(row, n, of_token);
+        }
+    }
+}
+
+// Multiplies P matrices [rows, size] with tokens [count, size] on all threads of a region, which do
+// not wait for each other, and calls take(row, token, products).
+template <int P, int N = MOST_TOKENS, class W, class Take>
+inline void multiply(const W* const (&matrices)[P], long rows, const float* tokens, long count,
+                     long size, Take take) {
+    if (count == N)
+        multiply_exactly<N>(matrices, rows, tokens, size, take);
+    else if constexpr (N > 1)
+        multiply<P, N - 1>(matrices, rows, tokens, count, size, take);
+}
+
+template <class A>
+void normalize(const A* x, const float* scale, float eps, long size, float* out) {
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (long i = 0; i < size; i++) squares += get(x + i) * get(x + i);
+    const float factor = 1 / std::sqrt(squares / size + eps);
+    for (long i = 0; i < size; i++) out[i] = get(x + i) * factor * scale[i];
+}
+
+// Rotates neighbouring pairs; `rotations` are pairs of cosine and sine.
+void rotate(float* x, const float* rotations, long size) {
+    for (long i = 0; i < size; i += 2) {
+        const float even = x[i], odd = x[i + 1], cosine = rotations[i], sine = rotations[i + 1];
+        x[i] = even * cosine - odd * sine;
+        x[i + 1] = even * sine + odd * cosine;
+    }
+}
+
+// out[size] = sum over `count` rows of weights[row] * rows[row], [count, size].
+template <int VECTORS, class A>
+inline void mix_columns(const float* weights, const A* rows, long count, long size, float* out) {
+    Vector sums[VECTORS] = {};
+    for (long row = 0; row < count; row++)
+        for (int i = 0; i < VECTORS; i++)
+            sums[i] += weights[row] * load(rows + row * size + i * LANES);
+    std::memcpy(out, sums, sizeof sums);
+}
+
+template <class A>
+void mix(const float* weights, const A* rows, long count, long size, float* out) {
+    long i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES)
+        mix_columns<4>(weights, rows + i, count, size, out + i);
+    for (; i + LANES <= size; i += LANES) mix_columns<1>(weights, rows + i, count, size, out + i);
+    for (; i < size; i++) {
+        out[i] = 0;
+        for (long row = 0; row < count; row++) out[i] += weights[row] * get(rows + row * size + i);
+    }
+}
+
+inline long padded(long count) { return (count + LANES - 1) / LANES * LANES; }
+
+// What `query` [size] attends to among `count` keys and values [count, size].
+template <class A>
+void attend(const float* query, const A* keys, const A* values, long count, long size,
+            float* scores, float* out) {
+    const float scale = 1 / std::sqrt(float(size));
+    Vector largest = Vector{} - INFINITY, sums = {};
+    const long end = padded(count);
+    for (long i = 0; i < end; i++) {
+        if (i < count) dots<1>(keys + i * size, query, size, scores + i);
+        scores[i] = i < count ? scores[i] * scale : -INFINITY;
+    }
+    for (long i = 0; i < end; i += LANES) {
+        const Vector x = load(scores + i);
+        largest = x > largest ? x : largest;
+    }
+    float top = -INFINITY;
+    for (int i = 0; i < LANES; i++) top = std::max(top, largest[i]);
+    for (long i = 0; i < end; i += LANES) {
+        const Vector x = exponential(load(scores + i) - top);
+        std::memcpy(scores + i, &x, sizeof x);
+    }
+    for (long i = count; i < end; i++) scores[i] = 0;
+    for (long i = 0; i < end; i += LANES) sums += load(scores + i);
+    const float sum = total(sums);
+    for (long i = 0; i < count; i++) scores[i] /= sum;
+    mix(scores, values, count, size, out);
+}
+
+}  // namespace
+
+struct Layer {  // as in cpu_kernels.py
+    int64_t dim, heads, groups, head_size, hidden_size;
+    double attention_eps, feed_forward_eps;
+    const float *attention_scale, *feed_forward_scale;
+    const float* bias;  // [(H + 2 G) E] or null
+    const void *wq, *wk, *wv, *wo, *w1, *w3, *w2;
+};
+
+namespace {
+
+template <class W, class A>
+void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* const* caches,
+                long capacity, long count, long length, const int64_t* positions,
+                const float* rotations, const int64_t* chosen, long chosen_count, int threads) {
+    const long dim = layers->dim, size = layers->head_size, hidden_size = layers->hidden_size;
+    const long heads = layers->heads, groups = layers->groups, all = heads + 2 * groups;
+    const long longest = padded(*std::max_element(positions, positions + count) + 1);
+    const std::unique_ptr<float[]> memory(
+        new float[count * (2 * dim + (all + heads) * size + hidden_size)]);
+    float* const state = memory.get();  // [N, D], and likewise:
+    float* const qkv = state + count * dim;
+    float* const mixed = qkv + count * all * size;
+    float* const between = mixed + count * heads * size;
+    float* const gated = between + count * dim;
+    for (long i = 0; i < count * dim; i++) state[i] = get(hidden + i);
+
+#pragma omp parallel num_threads(threads)
+    {
+        const std::unique_ptr<float[]> own(new float[count * dim + longest]);
+        float *const normed = own.get(), *const scores = normed + count * dim;
+        for (long l = 0; l < number; l++) {
+            const Layer& layer = layers[l];
+            const bool choose = chosen && l + 1 == number;
+            const long kept = choose ? chosen_count : count;
+            const auto source = [=](long m) { return choose ? chosen[m] : m; };
+
+            for (long n = 0; n < count; n++)
+                normalize(state + n * dim, layer.attention_scale, layer.attention_eps, dim,
+                          normed + n * dim);
+            const auto project = [=, &layer](const void* matrix, long first, long rows) {
+                multiply<1>({(const W*)matrix}, rows, normed, count, dim,
+                            [=, &layer](long row, long n, const float* y) {
+                                qkv[n * all * size + first + row] =
+                                    layer.bias ? *y + layer.bias[first + row] : *y;
+                            });
+            };
+            project(layer.wq, 0, heads * size);
+            project(layer.wk, heads * size, groups * size);
+            project(layer.wv, (heads + groups) * size, groups * size);
+#pragma omp barrier
+
+#pragma omp for schedule(static)
+            for (long i = 0; i < count * all; i++) {
+                const long n = i / all, head = i % all;
+                if (head < heads + groups) rotate(qkv + i * size, rotations + n * size, size);
+                if (head < heads) continue;
+                const long part = n / length * 2 * groups + head - heads;  // of [B, 2, G]
+                A* const to = caches[l] + (part * capacity + positions[n]) * size;
+                for (long e = 0; e < size; e++) put(to + e, qkv[i * size + e]);
+            }
+
+#pragma omp for schedule(static)
+            for (long i = 0; i < kept * heads; i++) {
+                const long n = source(i / heads), head = i % heads;
+                const long part = n / length * 2 * groups + head / (heads / groups);
+                const A* const keys = caches[l] + part * capacity * size;
+                attend(qkv + (n * all + head) * size, keys, keys + groups * capacity * size,
+                       positions[n] + 1, size, scores, mixed + i * size);
+            }
+
+            multiply<1>({(const W*)layer.wo}, dim, mixed, kept, heads * size,
+                        [=](long row, long m, const float* y) {
+                            between[m * dim + row] = state[source(m) * dim + row] + *y;
+                        });
+#pragma omp barrier
+
+            for (long m = 0; m < kept; m++)
+                normalize(between + m * dim, layer.feed_forward_scale, layer.feed_forward_eps, dim,
+                          normed + m * dim);
+            multiply<2>({(const W*)layer.w1, (const W*)layer.w3}, hidden_size, normed, kept, dim,
+                        [=](long row, long m, const float* y) {
+                            gated[m * hidden_size + row] = y[0] / (1 + std::exp(-y[0])) * y[1];
+                        });
+#pragma omp barrier
+
+            multiply<1>({(const W*)layer.w2}, dim, gated, kept, hidden_size,
+                        [=](long row, long m, const float* y) {
+                            state[m * dim + row] = between[m * dim + row] + *y;
+                        });
+#pragma omp barrier
+        }
+    }
+    for (long i = 0; i < (chosen ? chosen_count : count) * dim; i++) put(out + i, state[i]);
+}
+
+template <class W, class A>
+void run_linear(const W* matrix, long rows, long size, const A* tokens, long count, A* out,
+                int threads) {
+    const std::unique_ptr<float[]> floats(new float[count * size]);
+    for (long i = 0; i < count * size; i++) floats[i] = get(tokens + i);
+    const float* const from = floats.get();
+#pragma omp parallel num_threads(threads)
+    multiply<1>({matrix}, rows, from, count, size,
+                [=](long row, long n, const float* y) { put(out + n * rows + row, *y); });
+}
+
+}  // namespace
+
+// By the types of matrices and of activations.
+#define KERNELS(NAME, W, A)                                                                       \
+    extern "C" void layers_##NAME(const Layer* layers, long number, const A* hidden, A* out,      \
+                                  A* const* caches, long capacity, long count, long length,       \
+                                  const int64_t* positions, const float* rotations,               \
+                                  const int64_t* chosen, long chosen_count, int threads) {        \
+        run_layers<W, A>(layers, number, hidden, out, caches, capacity, count, length, positions, \
+                         rotations, chosen, chosen_count, threads);                               \
+    }                                                                                             \
+    extern "C" void linear_##NAME(const W* matrix, long rows, long size, const A* tokens,         \
+                                  long count, A* out, int threads) {                              \
+        run_linear(matrix, rows, size, tokens, count, out, threads);                              \
+    }
+KERNELS(float32_float32, float, float)
+KERNELS(bfloat16_float32, BFloat16, float)
+KERNELS(bfloat16_bfloat16, BFloat16, BFloat16)
