@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--top-p", type=float, default=1.0, help="default: 1")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--batch-size", type=int, help="prompts at a time; default: 256")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of the weights; default: the file's"
+    )
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last", help="of a run")
     parser.add_argument(
         "--tokenizer", type=Path, help="tokenizer.model or its folder, or a run's; default: MODEL's"
@@ -59,7 +62,8 @@ def main() -> None:
 
     loaded = load(args.model, args.checkpoint, args.tokenizer)
     model, tokenizer = loaded.model, loaded.tokenizer
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    model.to("cuda" if torch.cuda.is_available() else "cpu", dtype)
     prompts = loaded.encode(texts)
     length = args.max_new_tokens
     if length is None:

@@ -76,7 +76,7 @@ def test_without_the_kernels(monkeypatch: pytest.MonkeyPatch, dtype, low_precisi
 @pytest.mark.parametrize("low_precision", [False, True])
 @torch.no_grad()
 def test_onednn_and_our_kernels_agree(monkeypatch, dtype, sizes, low_precision) -> None:
-    """Ours for up to eight rows, and oneDNN's or torch's for more and where ours are missing."""
+    """Ours for up to four rows, and oneDNN's or torch's for more and where ours are missing."""
     weights = matrices(sizes, 384, dtype)
     hidden = torch.randn(1, 9, 384).to(dtype)
     ours = PackedLinear(*weights, low_precision=low_precision)

@@ -2,6 +2,10 @@
 
 plain   our cached decoding compared with transformers' `LlamaForCausalLM.generate`, with the same
         weights and the same tokens as result;
+memory  plain decoding of one prompt in float32 and bfloat16, compared with only reading as many
+        bytes as a token's weights have, with as many threads: `share` is the time of reading over
+        that of decoding. Of the 100M preset and, with --model, of a pretrained model. llama.cpp
+        takes part if the packages llama-cpp-python and gguf are installed;
 cost    a forward that verifies k - 1 drafts and makes the next ones, of a model with n heads,
         compared with a forward for one token: several heads pay if they give more tokens per
         forward than this ratio;
@@ -15,6 +19,7 @@ the median of the ratios within a repeat.
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import statistics
 import sys
@@ -26,10 +31,11 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from beyond_ce.checkpoints import Checkpoint, write_checkpoint
+from beyond_ce.checkpoints import Checkpoint, load_decoder, write_checkpoint
 from beyond_ce.configuration import build, compose
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation import Subject
+from beyond_ce.evaluation.decoding_peers import PEERS, is_there
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
@@ -41,7 +47,8 @@ from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import read_config
 
 SIZES = ("1m", "3m", "10m", "30m", "100m")
-BARS = {"plain": 1.5, "cost": 1.35}  # at least; at most (4 heads, 100M, batch size 1)
+# At least; at most (4 heads, 100M, batch size 1); at least (bfloat16).
+BARS = {"plain": 1.5, "cost": 1.35, "memory": 0.85}
 
 Figures = dict[str, Any]
 
@@ -60,16 +67,18 @@ def main(args: list[str]) -> Figures:
     parser.add_argument(
         "--forwards", type=int, default=25, help="timings for each k in part 'cost'"
     )
+    parser.add_argument("--model", type=Path, help="a checkpoint's folder, for part 'memory'")
+    parser.add_argument("--read-mib", type=int, default=1024, help="to read in part 'memory'")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--parts", nargs="+", choices=["plain", "cost", "run"])
+    parser.add_argument("--parts", nargs="+", choices=["plain", "cost", "memory", "run"])
     parser.add_argument("--run", type=Path, help="a trained run's folder")
     parser.add_argument("--small", action="store_true", help="few tokens, to try the benchmark")
     options = parser.parse_args(args)
     if options.small:
         options.sizes, options.vocabularies, options.batches = ["1m"], [258], [1, 2]
         options.prompt_tokens, options.new_tokens, options.max_prompts = 8, 6, 2
-        options.repeats, options.forwards = 1, 2
-    parts = options.parts or ["plain", "cost", *(["run"] if options.run else [])]
+        options.repeats, options.forwards, options.read_mib = 1, 2, 1
+    parts = options.parts or ["plain", "cost", "memory", *(["run"] if options.run else [])]
     if "run" in parts and options.run is None:
         raise UsageError("part 'run' needs a trained model: give --run <its folder>")
     torch.set_num_threads(options.threads)
@@ -81,9 +90,17 @@ def main(args: list[str]) -> Figures:
                 figures["plain"][name] = _plain(size, vocabulary, options)
             if "cost" in parts:
                 figures["cost"][name] = _cost(size, vocabulary, options)
+    if "memory" in parts:
+        preset = options.sizes[-1]
+        figures["memory"][preset] = _memory(preset, _model(preset, 32000, "head=lm")[1], options)
+        if options.model is not None:
+            name = options.model.name
+            figures["memory"][name] = _memory(name, load_decoder(options.model), options)
     if "run" in parts:
         figures["run"] = _run(options)
-    settings = {k: v for k, v in vars(options).items() if k not in ("parts", "run", "small")}
+    settings = {
+        k: v for k, v in vars(options).items() if k not in ("parts", "run", "model", "small")
+    }
     return {**figures, "bars": BARS, **settings, **provenance()}
 
 
@@ -143,6 +160,37 @@ def _plain(size: str, vocabulary: int, options: argparse.Namespace) -> Figures:
             "different_at_near_ties": different,
         }
         _log(f"plain {size} {vocabulary} b{batch}", figures[f"b{batch}"])
+    return figures
+
+
+def _memory(name: str, model: Decoder, options: argparse.Namespace) -> Figures:
+    """Tokens per second of one prompt, and the share of the memory's bandwidth that they use."""
+    plain = model.next_token_model().eval()
+    numbers = torch.ones(options.read_mib * 2**18)
+    # The prompt is a single token, so that all forwards are alike.
+    prompt, count = [plain.vocab_size // 2], options.new_tokens
+    steps: dict[str, Step] = {"reading": numbers.sum}
+    for dtype in ("float32", "bfloat16"):
+        weights = copy.deepcopy(plain).to(getattr(torch, dtype))
+        steps[f"ours_{dtype}"] = partial(generate, weights, [prompt], count)
+    with tempfile.TemporaryDirectory() as folder:
+        for peer in filter(is_there, ("llama_cpp_float32", "llama_cpp_float16")):
+            steps[peer] = partial(PEERS[peer](plain.float(), Path(folder)), prompt, count)
+        seconds = _timed(steps, options.repeats)
+    reading = [4 * numbers.numel() / time / 1e9 for time in seconds.pop("reading")]
+    matrices = sum(p.numel() for p in plain.parameters())
+    if plain.head.unembedding() is not plain.embedding.weight:
+        matrices -= plain.embedding.weight.numel()  # of which a token reads one row
+    figures: Figures = {"gigabytes_per_s": round(statistics.median(reading), 1)}
+    for way, times in seconds.items():
+        gigabytes = matrices * (4 if way.endswith("float32") else 2) / 1e9
+        rates = [count / time for time in times]
+        shares = [rate * gigabytes / most for rate, most in zip(rates, reading, strict=True)]
+        figures[way] = {
+            "tokens_per_s": round(statistics.median(rates), 1),
+            "share": round(statistics.median(shares), 3),
+        }
+    _log(f"memory {name}", figures)
     return figures
 
 

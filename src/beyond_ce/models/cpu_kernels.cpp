@@ -22,7 +22,7 @@ constexpr int LANES = 16;
 #else
 constexpr int LANES = 8;
 #endif
-constexpr int MOST_TOKENS = 8;  // as in cpu_kernels.py
+constexpr int MOST_TOKENS = 4;  // as in cpu_kernels.py
 constexpr int SUMS = 2;         // of a product, added to in turns, as adding takes several cycles
 constexpr int FAR = 8192;       // bytes: what later products read is fetched this early
 
@@ -103,12 +103,12 @@ inline void dots(const W* row, const float* tokens, long size, float* out) {
             for (int n = 0; n < N; n++)
                 sums[n][s] += weights * load(tokens + n * size + i + s * LANES);
         }
-    for (; i < size; i += LANES) {
+    for (int n = 0; n < N; n++) out[n] = total(sums[n][0] + sums[n][1]);
+    for (; i < size; i += LANES) {  // apart from the sums, so that these stay in registers
         const Vector weights = load_some(row + i, size - i);
         for (int n = 0; n < N; n++)
-            sums[n][0] += weights * load_some(tokens + n * size + i, size - i);
+            out[n] += total(weights * load_some(tokens + n * size + i, size - i));
     }
-    for (int n = 0; n < N; n++) out[n] = total(sums[n][0] + sums[n][1]);
 }
 
 template <int N, int P, class W, class Take>

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from beyond_ce.errors import one_line
 
-_MOST_TOKENS = 8  # as in cpu_kernels.cpp
-_CACHED = 3 * 2**12  # elements: in float32, the first-level cache of many a processor
+_MOST_TOKENS = 4  # as in cpu_kernels.cpp
+_CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
@@ -133,10 +133,13 @@ class Kernels:
         return out
 
 
-def are_few(tokens: int, size: int) -> bool:
-    """Whether the kernels are the fastest for so many tokens of `size` elements: few enough to stay
-    in the processor's cache. With more, oneDNN's are."""
-    return tokens == 1 or (tokens <= _MOST_TOKENS and tokens * size <= _CACHED)
+def are_few(tokens: int, elements: int) -> bool:
+    """Whether the kernels are the fastest for so many tokens, of so many elements together.
+
+    With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in the
+    processor's cache, and oneDNN is faster.
+    """
+    return tokens == 1 or (tokens <= _MOST_TOKENS and elements <= _CACHED)
 
 
 def kernels(weights: torch.dtype, activations: torch.dtype) -> Kernels | None:

@@ -122,7 +122,7 @@ class DecodingLayers:
         if self._kernels is not None:
             structures = [layer.for_kernels() for layer in self._layers]
             self._for_kernels = (Layer * len(structures))(*structures)
-            self._widest = max(structures[0].dim, structures[0].hidden_size)
+            self._hidden_size = structures[0].hidden_size
 
     def __call__(
         self,
@@ -132,7 +132,7 @@ class DecodingLayers:
         selection: TokenSelection | None = None,
     ) -> Tensor:
         """[B, T, D] to [B, T, D], or to [B, 1, D] for one selected token per row."""
-        if self._kernels is not None and are_few(slots.positions.numel(), self._widest):
+        if self._kernels is not None and self._are_few(hidden, selection):
             first = self._layers[0]
             return self._kernels.layers(
                 self._for_kernels,
@@ -147,6 +147,11 @@ class DecodingLayers:
             is_last = layer is self._layers[-1]
             hidden = layer(hidden, slots, cache, selection if is_last else None)
         return hidden
+
+    def _are_few(self, hidden: Tensor, selection: TokenSelection | None) -> bool:
+        batch, length, dim = hidden.shape
+        kept = batch * length if selection is None else batch
+        return are_few(batch * length, max(batch * length * dim, kept * self._hidden_size))
 
 
 class TokenSelection:

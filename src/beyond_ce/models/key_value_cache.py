@@ -6,6 +6,8 @@ values, E head size.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -66,9 +68,8 @@ class CacheSlots:
     Attributes:
         aligned: whether all rows have the same positions.
         width: number of cache positions in use after the forward, over all rows.
-        rows, positions: long [B, 1] and [B, T], the tokens' indices into the cache.
+        positions: long [B, T], the tokens' second index into the cache; `rows` is the first.
         rotations: [B, T, 1, 1, E / 2, 2], the rotary angles of the positions.
-        complex_rotations: the same as complex numbers [B, T, 1, 1, E / 2].
     """
 
     def __init__(self, starts: list[int], length: int, rotary: Rotary) -> None:
@@ -78,13 +79,25 @@ class CacheSlots:
         self.aligned = min(starts) == max(starts)
         self.width = max(starts) + length
         device = rotary.table.device
-        self.rows = torch.arange(len(starts), device=device)[:, None]
-        steps = torch.arange(length, device=device)
-        self.positions = torch.tensor(starts, device=device)[:, None] + steps
+        self.positions = torch.tensor(starts, device=device)[:, None]
+        if length > 1:
+            self.positions = self.positions + torch.arange(length, device=device)
         # Tokens beyond the context will be rejected (see `Decoder.prefill`): any rotation will do.
-        self.rotations = rotary.at(self.positions.clamp(max=rotary.length - 1))[:, :, None]
-        self.complex_rotations = torch.view_as_complex(self.rotations)
+        known = self.positions
+        if self.width > rotary.length:
+            known = known.clamp(max=rotary.length - 1)
+        self.rotations = rotary.at(known)[:, :, None]
         self._mask: Tensor | None = None
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Long [B, 1], the tokens' first index into the cache."""
+        return torch.arange(len(self.starts), device=self.positions.device)[:, None]
+
+    @cached_property
+    def complex_rotations(self) -> Tensor:
+        """`rotations` as complex numbers [B, T, 1, 1, E / 2]."""
+        return torch.view_as_complex(self.rotations)
 
     def select(self, indices: list[int]) -> CacheSlots:
         """The slots of one token per row, given by its index among the T."""

@@ -2,7 +2,7 @@
 
 Multiplying a few rows by a matrix should take no longer than reading the matrix. On CPUs the
 kernels behind `F.linear` take up to several times as long. Ours, in `cpu_kernels`, do not for up to
-8 rows. For more, and where ours cannot be compiled, oneDNN's are the fastest, if the matrix is
+4 rows. For more, and where ours cannot be compiled, oneDNN's are the fastest, if the matrix is
 in their own layout; torch includes them for compiled models.
 """
 
@@ -60,9 +60,9 @@ class PackedLinear:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[B, T, D] to [B, T, sum of M_i]."""
-        batch, length, size = hidden.shape
+        batch, length, _ = hidden.shape
         count = batch * length
-        if self.kernels is not None and are_few(count, size):
+        if self.kernels is not None and are_few(count, hidden.numel()):
             return _joined([self.kernels.linear(hidden, weight) for weight in self.weights])
         if self.packed is None:
             if self.kernels is None:
