@@ -20,6 +20,7 @@ from beyond_ce.errors import UsageError
 from beyond_ce.runs import claim as module
 from beyond_ce.runs.claim import claim, is_claimed, remove_remains
 from beyond_ce.runs.identity import run_folder
+from beyond_ce.runs.preparation import prepare
 from beyond_ce.runs.store import is_done
 
 
@@ -128,7 +129,8 @@ def test_who_has_lost_it_ends_at_once(tmp_path: Path) -> None:
 def test_of_many_processes_one_trains(
     smoke_config: Callable[..., DictConfig], tmp_path: Path, count: int
 ) -> None:
-    config = smoke_config("trainer.max_steps=60", "trainer.log_every=1")
+    config = smoke_config("trainer.max_steps=20", "trainer.log_every=1")
+    prepare(config)
     outcomes = tmp_path / "outcomes"
     outcomes.mkdir()
     context = multiprocessing.get_context("forkserver")
@@ -146,4 +148,4 @@ def test_of_many_processes_one_trains(
     assert set(texts) <= others and sum(texts.values()) == count - 1
     assert is_done(folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    assert sum('"train/loss"' in line for line in lines) == 60
+    assert sum('"train/loss"' in line for line in lines) == 20
