@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.store import is_done
 
 ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
 
 pytestmark = pytest.mark.slurm
 
@@ -132,3 +134,37 @@ def test_a_run_on_two_devices_has_a_task_for_each(
     assert ours.keys() == alone.keys()
     for name, value in ours.items():
         assert float(value) == pytest.approx(float(alone[name]), abs=1e-4, nan_ok=True), name
+
+
+@pytest.mark.slow
+def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(
+    cluster: dict[str, str],
+    smoke_config: Callable[..., DictConfig],
+    smoke_overrides: list[str],
+    tmp_path: Path,
+) -> None:
+    """SLURM counts limits in minutes, and looks every half a minute which of them are near: the
+    signal comes 15 to 45 seconds after the start."""
+    steps = ["trainer.max_steps=160", "trainer.checkpoint_every=1000", "trainer.log_every=1"]
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=15"]
+    command = [sys.executable, "scripts/train.py", "-m", "hydra/launcher=slurm", *JOB, *limit]
+    sweep = subprocess.Popen(
+        [
+            *(*command, *smoke_overrides, *steps, "logger._target_=slow_logger.SlowLogger"),
+            f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        ],
+        cwd=ROOT,
+        env={**cluster, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    config = smoke_config(*steps)
+    local = config.copy()
+    local.results_dir = str(tmp_path / "local")
+    alone = run(local)
+    _, errors = sweep.communicate(timeout=900)
+    assert sweep.returncode == 0, errors
+    (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.err")
+    assert re.search(r"Caught signal SIGUSR2.*timed-out", log.read_text())
+    check_same_run(run_folder(config), alone)
