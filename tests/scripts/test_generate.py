@@ -111,6 +111,15 @@ def test_samples_follow_the_seed(decoder_run: Path, script: Generate) -> None:
     assert script(*settings, "--seed", 2)[0] != first
 
 
+def test_weights_in_bfloat16(decoder_run: Path, tmp_path: Path, script: Generate) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("".join(f"What is {i}?\n" for i in range(200)), encoding="utf-8")
+    draw = (decoder_run, "--prompts", file, "--temperature", 3, "--max-new-tokens", 20)
+    exact = script(*draw)[0]
+    assert script(*draw, "--dtype", "float32")[0] == exact
+    assert script(*draw, "--dtype", "bfloat16")[0] != exact
+
+
 def test_colours_are_all_that_colour_adds(decoder_run: Path, script: Generate) -> None:
     plain, _ = script(decoder_run, QUESTION, "--max-new-tokens", 12)
     coloured, _ = script(decoder_run, QUESTION, "--max-new-tokens", 12, "--colour")
