@@ -27,14 +27,17 @@ from torch import Tensor
 
 from beyond_ce.errors import one_line
 
-_MOST_TOKENS = 4  # as in cpu_kernels.cpp
+_MOST_TOKENS = 4
 _CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
+_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
+    f"-DMOST_TOKENS={_MOST_TOKENS}",
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _TYPES = (
     (torch.float32, torch.float32),
