@@ -31,7 +31,7 @@ def run_on(ranks: int, config: DictConfig, strategy: str, fates: Fates | None = 
     config.trainer.update({"accelerator": "cpu", "devices": ranks})
     config.trainer.strategy = strategy if ranks > 1 else "auto"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranks"])
+    context.set_forkserver_preload(["beyond_ce.runs.experiment"])
     port = _free_port()
     started = [
         context.Process(target=_rank, args=(config, rank, ranks, port, dict(fates or {})))
