@@ -14,7 +14,7 @@ import sentencepiece
 import torch
 from omegaconf import DictConfig
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from beyond_ce.checkpoints import Checkpoint, write_checkpoint
@@ -102,17 +102,26 @@ def test_a_checkpoint_names_more_tokens_that_end_a_text(
         load(checkpoint)
 
 
-def test_a_tokenizer_of_transformers(checkpoint: Path) -> None:
+@pytest.mark.parametrize("puts_start", [True, False])
+def test_texts_start_as_the_tokenizer_of_transformers_has_it(
+    checkpoint: Path, puts_start: bool
+) -> None:
     alphabet = {token: i for i, token in enumerate(pre_tokenizers.ByteLevel.alphabet())}
     plain = FastTokenizer(models.BPE(vocab=alphabet, merges=[]))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.decoder = decoders.ByteLevel()
     special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(checkpoint)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, **special)
+    if puts_start:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+        )
+    tokenizer.save_pretrained(checkpoint)
     loaded = load(checkpoint)
     assert isinstance(loaded.tokenizer, PretrainedTokenizer)
-    assert loaded.start == [loaded.tokenizer.bos_id]
-    assert loaded.tokenizer.decode(loaded.encode([TEXT])[0][1:]) == TEXT
+    assert loaded.start == ([loaded.tokenizer.bos_id] if puts_start else [])
+    assert loaded.encode([TEXT]) == [tokenizer(TEXT).input_ids]
+    assert loaded.tokenizer.decode(loaded.encode([TEXT])[0][len(loaded.start) :]) == TEXT
 
 
 def test_a_run_and_what_it_converts_to(
