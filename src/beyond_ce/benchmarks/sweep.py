@@ -53,7 +53,7 @@ def main(args: list[str]) -> dict[str, Any]:
             *(f"results_dir={folder}/results", f"cache_dir={folder}/cache"),
         ]
         start = time.perf_counter()
-        made = subprocess.run(command, capture_output=True, text=True)
+        made = subprocess.run(command, capture_output=True, encoding="utf-8")
         wall = time.perf_counter() - start
         if made.returncode:
             raise RunError(f"{options.table} was not made: {made.stderr.strip()[-500:]}")

@@ -176,7 +176,7 @@ def _compiled() -> Path:
     if compiler is None:
         raise FileNotFoundError("no C++ compiler found, install g++")
     version = subprocess.run(
-        [compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
+        [compiler, "--version"], check=True, capture_output=True, encoding="utf-8", timeout=60
     ).stdout
     made_from = (_SOURCE.read_text(encoding="utf-8"), version, *_FLAGS, _processor())
     key = hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:16]
@@ -191,7 +191,7 @@ def _compiled() -> Path:
         done = subprocess.run(
             [compiler, *_FLAGS, str(_SOURCE), "-o", str(new)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=600,
         )
         if done.returncode:

@@ -104,6 +104,7 @@ def test_a_panel_per_k_over_the_temperature(contests, tmp_path):
     for ax, k in ((first, 1), (second, 10)):
         assert [line.get_label() for line in ax.lines] == ["n = 4", "n = 1"]
         assert len(ax.collections) == 2
+        assert ax.get_ylim()[0] == 0
         for line in ax.lines:
             assert list(line.get_xdata()) == [0.2, 1, 1.4]
             assert list(line.get_ydata()) == pytest.approx([0.2 * k, 1 * k, 1.4 * k])

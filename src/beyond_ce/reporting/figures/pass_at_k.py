@@ -97,6 +97,7 @@ def pass_at_k_over_temperature(table: Table, frame: pd.DataFrame) -> Figure:
             ax.set_title(f"pass@{k}")
             ax.set_xlabel("temperature")
             ax.set_ylabel("% of the problems")
+            ax.set_ylim(0, max(1.0, ax.get_ylim()[1]))
         if axes[0, 0].get_legend_handles_labels()[0]:
             axes[0, 0].legend(fontsize=8)
     return figure
