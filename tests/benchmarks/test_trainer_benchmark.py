@@ -18,6 +18,7 @@ def figures() -> dict:
     return main(["--steps", "3", "--repeats", "2", "--batch-size", "8", "--threads", "1"])
 
 
+@pytest.mark.slow
 def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     for key in ("samples_per_s", "padding", "validation_loss"):
         assert figures[key].keys() == TRAINERS
@@ -30,6 +31,7 @@ def test_reports_every_trainer_and_what_it_ran_on(figures: dict) -> None:
     assert figures.keys() >= {"versions", "hardware", "commit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", ["ratio", "cpu_ratio"])
 def test_ratio_lies_within_its_range(figures: dict, ratio: str) -> None:
     for name, (low, high) in figures[f"{ratio}_range"].items():
@@ -45,11 +47,13 @@ def test_ratios_are_medians_of_the_repeats() -> None:
     }
 
 
+@pytest.mark.slow
 def test_both_models_have_the_same_loss_before_training(figures: dict) -> None:
     loss = figures["first_batch_loss"]
     assert loss["ours"] == pytest.approx(loss["seq2seq_trainer"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_all_trainers_learn_alike(figures: dict) -> None:
     first = figures["first_batch_loss"]["ours"]
     final = figures["validation_loss"]
@@ -57,6 +61,7 @@ def test_all_trainers_learn_alike(figures: dict) -> None:
     assert max(final.values()) - min(final.values()) < 0.5
 
 
+@pytest.mark.slow
 def test_grouping_by_length_pads_less(figures: dict) -> None:
     assert figures["padding"]["ours"] < figures["padding"]["seq2seq_trainer"]
 

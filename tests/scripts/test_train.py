@@ -225,7 +225,9 @@ def has_begun(folder: Path) -> bool:
     return (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_no_job_outlives_its_sweep_and_all_save_first(
     smoke_overrides: list[str],
     smoke_config: Callable[..., DictConfig],

@@ -80,6 +80,7 @@ def test_two_ranks_go_on_where_one_stopped_and_compute_the_same(
     assert not list(tmp_path.glob("*.log"))
 
 
+@pytest.mark.slow
 def test_two_ranks_of_a_multi_token_model_compute_the_same(
     smoke_overrides: list[str], smoke_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

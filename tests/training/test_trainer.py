@@ -427,6 +427,7 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         Trainer(**{**SETTINGS, "accumulate": 3})
 
 
+@pytest.mark.slow
 def test_compiled_training_gives_the_same_result(tmp_path: Path) -> None:
     (tmp_path / "eager").mkdir()
     eager, *_ = fit(tmp_path / "eager", dropout=0.0, max_steps=2)

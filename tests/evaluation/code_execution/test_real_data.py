@@ -61,6 +61,7 @@ def without_bodies(source: str) -> str:
     return ast.unparse(tree)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
 def test_mbpp() -> None:
     problems = rows("mbpp/mbpp.jsonl.gz")
