@@ -19,6 +19,7 @@ from same_runs import check_same_run, metrics
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.store import is_done
+from beyond_ce.storage.untrusted import PLUGINS_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -154,7 +155,9 @@ def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(
             f"hydra.sweep.dir={tmp_path / 'sweep'}",
         ],
         cwd=ROOT,
-        env={**cluster, "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])},
+        env=cluster
+        | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
+        | {PLUGINS_VARIABLE: "slow_logger"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
