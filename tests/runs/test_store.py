@@ -27,6 +27,7 @@ from beyond_ce.runs.store import (
     write_atomically,
     write_report,
 )
+from beyond_ce.storage.untrusted import PLUGINS_VARIABLE
 
 Compose = Callable[..., DictConfig]
 
@@ -175,6 +176,19 @@ def test_another_config_is_refused_and_kept(smoke_config: Compose, text: str) ->
     ):
         pass
     assert (folder / "config.yaml").read_text() == text
+
+
+def test_a_run_with_a_plugin_is_reopened_where_the_plugin_is_trusted(
+    smoke_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = smoke_config("logger._target_=elsewhere.Logger")
+    with open_run(config):
+        pass
+    with pytest.raises(UsageError, match=PLUGINS_VARIABLE), open_run(config):
+        pass
+    monkeypatch.setenv(PLUGINS_VARIABLE, "elsewhere")
+    with open_run(config):
+        pass
 
 
 @pytest.fixture

@@ -128,14 +128,17 @@ def _check_config(folder: Path, config: DictConfig) -> None:
     """Compare the folder's config.yaml with `config`; write it if there is none."""
     path = folder / "config.yaml"
     if path.exists():
+        same, reason = False, "the folder was edited or moved here"
         try:
             same = definition(read_config(folder)) == definition(config)
+        except RunError as error:  # says what it refuses, such as the class of a plugin
+            reason = one_line(error)
         except Exception:
-            same = False
+            pass
         if not same:
             raise UsageError(
-                f"{path} is not the config of this run: the folder was edited or moved here; "
-                "delete it or choose another results_dir"
+                f"{path} is not the config of this run: {reason}; delete the folder or choose "
+                "another results_dir"
             )
     else:
         write_atomically(path, OmegaConf.to_yaml(config, resolve=True))
