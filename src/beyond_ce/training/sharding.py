@@ -42,6 +42,13 @@ class Sharded(FSDPStrategy):
             )
         return super().setup_module(module)
 
+    def setup_module_and_optimizers(
+        self, module: nn.Module, optimizers: list[Optimizer], scheduler: Any = None
+    ) -> tuple[nn.Module, list[Optimizer], Any]:
+        for optimizer in optimizers:
+            check_shardable(optimizer)
+        return super().setup_module_and_optimizers(module, optimizers, scheduler)
+
     def save_checkpoint(
         self,
         path: str | Path,

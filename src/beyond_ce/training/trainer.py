@@ -218,11 +218,8 @@ class Trainer:
         """Set up what `fit` was given, and resume from `last.ckpt` if it exists."""
         fabric = self.fabric
         compiled = cast(Objective, torch.compile(objective)) if self.compile else objective
-        # Before the module is set up: FSDP's pieces of matrices are flat, and would not be decayed.
-        optimizer = make_optimizer(objective)
-        if isinstance(fabric.strategy, FSDPStrategy):
-            sharding.check_shardable(optimizer)
-        module, optimizer = fabric.setup(compiled, optimizer)
+        # The optimizer is made first: FSDP's pieces of matrices are flat, and would not be decayed.
+        module, optimizer = fabric.setup(compiled, make_optimizer(objective))
         scheduler = make_scheduler(optimizer, max_steps=self.max_steps)
         state = {"module": module, "optimizer": optimizer, "scheduler": scheduler}
         progress = self._resume(folder / "last.ckpt", state)
