@@ -151,14 +151,7 @@ class AnswerEvaluator(Evaluator):
             num_beams=self.num_beams,
             batch_size=self.batch_size,
         )
-        return pd.DataFrame(
-            {
-                "prompt": list(examples["prompt"]),
-                "answer": list(examples["answer"]),
-                "task": list(examples["task"]),
-                "prediction": answers,
-            }
-        )
+        return _with_predictions(examples, answers)
 
     def written(
         self, subject: Subject, examples: datasets.Dataset, prompts: list[list[int]]
@@ -180,21 +173,20 @@ class AnswerEvaluator(Evaluator):
             num_beams=self.num_beams,
             batch_size=self.batch_size,
         ).tokens
-        return pd.DataFrame(
-            {
-                "prompt": list(examples["prompt"]),
-                "answer": list(examples["answer"]),
-                "task": list(examples["task"]),
-                "prediction": [subject.tokenizer.decode(row) for row in rows],
-                "finished": [row[-1:] == [subject.tokenizer.eos_id] for row in rows],
-            }
-        )
+        texts = [subject.tokenizer.decode(row) for row in rows]
+        ended = [row[-1:] == [subject.tokenizer.eos_id] for row in rows]
+        return _with_predictions(examples, texts).assign(finished=ended)
 
     def longest(self, tokenizer: Tokenizer, examples: datasets.Dataset) -> int:
         """`max_new_tokens`, or what stands for None with these examples."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
         return _ROOM + 1 + max(map(len, tokenizer.encode(list(examples["answer"]))))
+
+
+def _with_predictions(examples: datasets.Dataset, texts: list[str]) -> pd.DataFrame:
+    columns = {name: list(examples[name]) for name in ("prompt", "answer", "task")}
+    return pd.DataFrame({**columns, "prediction": texts})
 
 
 def subsample(examples: datasets.Dataset, most: int | None) -> datasets.Dataset:

@@ -16,11 +16,7 @@ import torch
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation.decoding_peers import PEERS, is_there
 from beyond_ce.evaluation.evaluator import shared_start
-from beyond_ce.evaluation.self_speculation import (
-    SelfSpeculation,
-    Tokens,
-    differences,
-)
+from beyond_ce.evaluation.self_speculation import SelfSpeculation, Tokens, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.base import LanguageModel
