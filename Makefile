@@ -70,7 +70,7 @@ report: $(READY) ## Write results/report/index.html: claims, tables, figures and
 	$(BIN)/python scripts/make_report.py $(ARGS)
 
 bench: $(READY) ## Run every benchmark
-	@for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || exit 1; done
+	@code=0; for target in $$(ls src/beyond_ce/benchmarks | sed -n 's/^\([a-z].*\)\.py$$/\1/p'); do $(BIN)/python scripts/benchmark.py $$target $(ARGS) || code=1; done; exit $$code
 
 clean: ## Remove caches (keeps .venv and results)
 	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis outputs multirun
