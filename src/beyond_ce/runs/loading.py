@@ -35,9 +35,9 @@ class Loaded:
 def load(folder: Path, checkpoint: str = "last", tokenizer: Path | None = None) -> Loaded:
     """The model in a run's folder, or in a checkpoint's of any layout (see `read_checkpoint`).
 
-    Texts start as they do for a checkpoint from elsewhere: in Meta's layout with the tokenizer's
-    beginning-of-sequence token, in transformers' with what its tokenizer puts there, if anything.
-    Models trained here see none.
+    For a checkpoint in Meta's layout, texts start with the tokenizer's beginning-of-sequence token;
+    in transformers' layout, with what its tokenizer puts there, if anything; for models trained
+    here, with nothing.
 
     The releases have one `tokenizer.model` beside the folders of their models; it is found there.
 
