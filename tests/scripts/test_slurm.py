@@ -39,6 +39,13 @@ def ask(cluster: dict[str, str], *command: str) -> str:
     return asked.stdout
 
 
+def run_here(config: DictConfig, tmp_path: Path) -> Path:
+    """The same run in this process, in results of its own."""
+    local = config.copy()
+    local.results_dir = str(tmp_path / "local")
+    return run(local)
+
+
 def processes_of(task: int) -> list[psutil.Process]:
     """The working processes of a task of the array, without the one that starts them."""
     found = []
@@ -105,9 +112,7 @@ def test_an_array_with_jobs_requeued_killed_and_wrong(
     folders = {job: run_folder(config) for job, config in configs.items()}
     assert {job for job, folder in folders.items() if is_done(folder)} == set(JOBS) - {wrong}
     for job in set(JOBS) - {wrong}:
-        local = configs[job].copy()
-        local.results_dir = str(tmp_path / "local")
-        check_same_run(folders[job], run(local))
+        check_same_run(folders[job], run_here(configs[job], tmp_path))
 
 
 @pytest.mark.slow
@@ -129,9 +134,7 @@ def test_a_run_on_two_devices_has_a_task_for_each(
     )
     assert done.returncode == 0, done.stderr
     config = smoke_config(*steps)
-    local = config.copy()
-    local.results_dir = str(tmp_path / "local")
-    ours, alone = (metrics(folder) for folder in (run_folder(config), run(local)))
+    ours, alone = (metrics(folder) for folder in (run_folder(config), run_here(config, tmp_path)))
     assert ours.keys() == alone.keys()
     for name, value in ours.items():
         assert float(value) == pytest.approx(float(alone[name]), abs=1e-4, nan_ok=True), name
@@ -163,9 +166,7 @@ def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(
         text=True,
     )
     config = smoke_config(*steps)
-    local = config.copy()
-    local.results_dir = str(tmp_path / "local")
-    alone = run(local)
+    alone = run_here(config, tmp_path)
     _, errors = sweep.communicate(timeout=900)
     assert sweep.returncode == 0, errors
     (log,) = (tmp_path / "sweep" / ".submitit").glob("*/*_log.err")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Mapping
 
 import torch
 from omegaconf import DictConfig
+from real_slurm import free_ports
 
 from beyond_ce.errors import Stopped
 from beyond_ce.runs import experiment
@@ -32,7 +32,7 @@ def run_on(ranks: int, config: DictConfig, strategy: str, fates: Fates | None = 
     config.trainer.strategy = strategy if ranks > 1 else "auto"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["beyond_ce.runs.experiment"])
-    port = _free_port()
+    (port,) = free_ports(1)
     started = [
         context.Process(target=_rank, args=(config, rank, ranks, port, dict(fates or {})))
         for rank in range(ranks)
@@ -66,9 +66,3 @@ def _rank(config: DictConfig, rank: int, ranks: int, port: int, fates: Fates) ->
         experiment.run(config)
     except Stopped:
         raise SystemExit(STOPPED) from None
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

@@ -79,7 +79,7 @@ def slurm() -> Iterator[Path]:
         (folder / "munge.key").write_bytes(os.urandom(1024))
         (folder / "munge.key").chmod(0o400)
         conf = folder / "slurm.conf"
-        conf.write_text(CONF.format(folder=folder, ports=_free_ports(2), cpus=CPUS))
+        conf.write_text(CONF.format(folder=folder, ports=free_ports(2), cpus=CPUS))
         munge = {name: folder / f"munge.{name}" for name in ("socket", "pid", "log", "seed")}
         daemons.append(
             _start(
@@ -139,7 +139,7 @@ def _ask(conf: Path, *command: str) -> str:
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30).stdout
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
