@@ -29,6 +29,7 @@ def main() -> None:
     )
     from beyond_ce.reproduction.plan import AUTO, Plan, argument_parser, plans
     from beyond_ce.reproduction.stages import MAX_SEEDS, second_stage
+    from beyond_ce.reproduction.workers import preload
     from beyond_ce.reproduction.write import write
 
     parser = argument_parser(__doc__)
@@ -55,6 +56,8 @@ def main() -> None:
         raise UsageError(f"--max-seeds is for --seeds {AUTO}, which runs as many as are needed")
     if args.detach and (args.launcher != "slurm" or args.seeds == AUTO):
         raise UsageError("--detach is for --launcher slurm, and not for --seeds auto, which waits")
+    if args.launcher == "local":
+        preload()
     todo = plans(args)
     for plan in todo:
         check_configs(plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import os
 import select
@@ -65,10 +66,15 @@ def command(config: str | None = None) -> Callable[[Main], Callable[[], None]]:
                 sys.stdout.reconfigure(errors="replace")
             sweep = config is not None and is_sweep()
             jobs = stopping_jobs() if sweep else nullcontext()
-            with _ending_with_the_reader(), one_line_errors(), _failures_at_the_end(), jobs:
-                if config is not None:
-                    check_overrides(sys.argv[1:])
-                run()
+            try:
+                with _ending_with_the_reader(), one_line_errors(), _failures_at_the_end(), jobs:
+                    if config is not None:
+                        check_overrides(sys.argv[1:])
+                    run()
+            finally:
+                # Python's last garbage collection would take more than a second to look through
+                # all that torch and transformers have loaded.
+                gc.freeze()
 
         return decorated
 

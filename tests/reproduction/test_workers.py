@@ -30,6 +30,10 @@ def unlucky(folder):
         (folder / "tried").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
+def imported(folder):
+    import sys
+    (folder / "imported").write_text(str("beyond_ce.runs.experiment" in sys.modules))
+
 def endless(folder):
     def stop(number, frame):
         (folder / "saved").touch()
@@ -86,6 +90,18 @@ def test_a_killed_process_is_tried_once_more(stand_in, tmp_path):
     errors = {}
     run_tasks(tasks, 1, on_done=lambda task, error: errors.update({task.log.stem: error}))
     assert errors == {"killed": "its process died twice", "unlucky": None, "note": None}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_workers_find_imported_what_runs_need(stand_in, tmp_path, early):
+    program = (
+        "import stand_in\nfrom pathlib import Path\n"
+        "from beyond_ce.reproduction.workers import Task, preload, run_tasks\n"
+        f"{'preload()' if early else ''}\nfolder = Path({str(tmp_path)!r})\n"
+        "run_tasks([Task(stand_in.imported, folder, folder / 'log')], 1, on_done=print)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "imported").read_text() == str(early)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

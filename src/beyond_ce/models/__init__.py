@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from beyond_ce.models.base import DecodingState, LanguageModel
-from beyond_ce.models.causal_lm import CausalLM
 from beyond_ce.models.decoder import Decoder
 from beyond_ce.models.evaluation_mode import evaluating
-from beyond_ce.models.t5 import T5
-from beyond_ce.models.xval import XVal
 
 if TYPE_CHECKING:
     from beyond_ce.checkpoints import load_decoder, load_llama_checkpoint
+    from beyond_ce.models.causal_lm import CausalLM
+    from beyond_ce.models.t5 import T5
+    from beyond_ce.models.xval import XVal
 else:
+    _CLASSES = {"CausalLM": "causal_lm", "T5": "t5", "XVal": "xval"}
 
     def __getattr__(name: str) -> object:
-        """Lazy imports of `load_decoder` and `load_llama_checkpoint`, which users expect here.
+        """Imports at the first use.
 
-        `beyond_ce.checkpoints` imports this package, because it builds models. We import it only
-        when one of the two functions is used, to avoid a cycle.
+        The classes need transformers, which takes longer to import than torch. And
+        `beyond_ce.checkpoints` imports this package, because it builds models.
         """
+        if name in _CLASSES:
+            return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
         if name in ("load_decoder", "load_llama_checkpoint"):
             from beyond_ce import checkpoints
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
 from beyond_ce.batches.batch import pad, token_mask
 from beyond_ce.models.decoder_state import DecoderState
 
 if TYPE_CHECKING:
+    from transformers.cache_utils import DynamicCache
+
     from beyond_ce.models.causal_lm import CausalLM
     from beyond_ce.models.decoder import Decoder
 

@@ -1,6 +1,6 @@
 """Runs functions in parallel processes that stop cleanly; one that dies does not end the others.
 
-Kept free of heavy imports: every worker process imports this module first.
+Kept free of heavy imports, to start the import of all others early.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 from beyond_ce.errors import RunError, UsageError, one_line, report_fault
 from beyond_ce.processes.sweeps import handling
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,20 @@ def print_error(error: Exception) -> None:
         report_fault(error)
 
 
+def preload() -> None:
+    """Begin to import what runs need, beside what this process goes on with.
+
+    Workers are forked from a process that imports and does nothing else: one that has computed or
+    used a GPU cannot be forked. Without this call each worker imports for itself.
+    """
+    if _METHOD == "forkserver":
+        multiprocessing.set_forkserver_preload(["beyond_ce.reproduction.preloaded"])
+        forkserver.ensure_running()
+
+
 @contextlib.contextmanager
 def _pool(size: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(_METHOD)
     dealt = context.SimpleQueue()
     for index in range(size):
         dealt.put(gpus[index % len(gpus)] if gpus else None)

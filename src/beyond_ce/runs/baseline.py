@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig
@@ -12,13 +13,15 @@ from beyond_ce.configuration import build
 from beyond_ce.data.numbers import last_number, number_value, plain
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import NumberAnswers
-from beyond_ce.evaluation.baselines import Baseline
 from beyond_ce.evaluation.evaluator import subsample
 from beyond_ce.runs.inputs import record_inputs
 from beyond_ce.runs.report import now, report_head
 from beyond_ce.runs.scoring import save_scores
 from beyond_ce.runs.store import open_run, write_report
 from beyond_ce.training.records import peak_memory_mb
+
+if TYPE_CHECKING:
+    from beyond_ce.evaluation.baselines import Baseline  # imports scikit-learn
 
 
 def run_baseline(config: DictConfig) -> Path:
