@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -26,6 +27,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # Under nohup it is ignored, here and in what tests start: many stop a run with it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what is there for good, modules and thousands of tests, out of garbage collection."""
+    gc.collect()
+    gc.freeze()
+
 
 # The same examples every time, so that a test fails for what changed and not by chance.
 # `make test ARGS=--hypothesis-profile=random` looks for new ones.
