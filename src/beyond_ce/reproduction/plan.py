@@ -14,7 +14,7 @@ from beyond_ce.configuration import CONF_DIR, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.scales import table_at
 from beyond_ce.reporting.tables import Job, Reports, Table, jobs, load_table, read_reports
-from beyond_ce.runs.identity import kept_folder, run_folder
+from beyond_ce.runs.identity import kept_folder_of, run_folder
 from beyond_ce.runs.inputs import Memo, check_same_inputs, is_finished
 from beyond_ce.runs.start import at_seed, lacks_source, source_overrides
 from beyond_ce.runs.store import is_done
@@ -37,20 +37,25 @@ class Plan:
     command: str
     own_seeds: bool = False
     _memo: Memo = field(default_factory=dict, repr=False, compare=False)
+    _folders: dict[Job, Path] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def results(self) -> Path:
         return Path(next(iter(self.configs.values())).results_dir)
 
     def folder(self, job: Job) -> Path:
-        return run_folder(self.configs[job])
+        if job not in self._folders:  # a hash takes some milliseconds, and is asked for often
+            self._folders[job] = run_folder(self.configs[job])
+        return self._folders[job]
 
     def report_folder(self, job: Job) -> Path:
         """Where to read a job's report and predictions: its run's folder, if it has ended here,
         or else among the kept ones."""
         own = self.folder(job)
         ended = (own / "report.json").exists() or is_done(own)
-        return own if ended else kept_folder(self.configs[job])
+        return own if ended else kept_folder_of(own)
 
     def any_done(self) -> bool:
         return any(self.is_finished(job) for job in self.configs)

@@ -115,7 +115,12 @@ def kept_folder(config: DictConfig) -> Path:
 
     It is not the run's own folder, so that repeating a run leaves a checkout as it was.
     """
-    return Path(config.results_dir) / "reports" / run_hash(config)
+    return kept_folder_of(run_folder(config))
+
+
+def kept_folder_of(folder: Path) -> Path:
+    """`kept_folder` of the run in `folder`."""
+    return folder.parents[1] / "reports" / folder.name
 
 
 def reconfigure(config: DictConfig, overrides: Iterable[str], group: str) -> DictConfig:
