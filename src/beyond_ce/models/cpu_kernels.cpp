@@ -14,7 +14,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
+#include <new>
 
 namespace {
 
@@ -23,11 +23,25 @@ constexpr int LANES = 16;
 #else
 constexpr int LANES = 8;
 #endif
+constexpr size_t LINE = 64;     // bytes of a line of the cache
 constexpr int SUMS = 2;         // of a product, added to in turns, as adding takes several cycles
 constexpr int FAR = 8192;       // bytes: what later products read is fetched this early
 
 struct BFloat16 {
     uint16_t bits;
+};
+
+// Memory in whole lines of the cache: a vector across two of them takes twice as long to load.
+class Floats {
+   public:
+    explicit Floats(long count)
+        : from_((float*)::operator new[](count * sizeof(float), std::align_val_t(LINE))) {}
+    ~Floats() { ::operator delete[](from_, std::align_val_t(LINE)); }
+    Floats(const Floats&) = delete;
+    float* get() const { return from_; }
+
+   private:
+    float* const from_;
 };
 
 // Vectors as in GCC and clang, and the same at any address.
@@ -65,17 +79,24 @@ inline void put(BFloat16* to, float x) {  // rounds to nearest, ties to even
     to->bits = std::isnan(x) ? 0x7fc0 : (word + 0x7fff + ((word >> 16) & 1)) >> 16;
 }
 
-inline float total(Vector x) {
-    typedef float Half __attribute__((vector_size(2 * LANES)));
-    Half halves[2];
+typedef float Four __attribute__((vector_size(16)));
+typedef float Eight __attribute__((vector_size(32)));
+
+inline float total(Four x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+
+inline float total(Eight x) {
+    Four halves[2];
     std::memcpy(halves, &x, sizeof x);
-    const Half half = halves[0] + halves[1];
-    float sums[LANES / 2];
-    std::memcpy(sums, &half, sizeof half);
-    for (int rest = LANES / 4; rest; rest /= 2)
-        for (int i = 0; i < rest; i++) sums[i] += sums[i + rest];
-    return sums[0];
+    return total(halves[0] + halves[1]);
 }
+
+#ifdef __AVX512F__
+inline float total(Vector x) {
+    Eight halves[2];
+    std::memcpy(halves, &x, sizeof x);
+    return total(halves[0] + halves[1]);
+}
+#endif
 
 // exp of numbers up to 0, with a relative error of 2e-7; those below -87 count as -87.
 inline Vector exponential(Vector x) {
@@ -98,7 +119,8 @@ inline void dots(const W* row, const float* tokens, long size, float* out) {
     for (; i + SUMS * LANES <= size; i += SUMS * LANES)
         for (int s = 0; s < SUMS; s++) {
             const W* const from = row + i + s * LANES;
-            if (AHEAD) __builtin_prefetch((const char*)from + AHEAD, 0, 0);
+            if (AHEAD && s * LANES * sizeof(W) % LINE == 0)
+                __builtin_prefetch((const char*)from + AHEAD, 0, 0);
             const Vector weights = load(from);
             for (int n = 0; n < N; n++)
                 sums[n][s] += weights * load(tokens + n * size + i + s * LANES);
@@ -227,8 +249,7 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
     const long dim = layers->dim, size = layers->head_size, hidden_size = layers->hidden_size;
     const long heads = layers->heads, groups = layers->groups, all = heads + 2 * groups;
     const long longest = padded(*std::max_element(positions, positions + count) + 1);
-    const std::unique_ptr<float[]> memory(
-        new float[count * (2 * dim + (all + heads) * size + hidden_size)]);
+    const Floats memory(count * (2 * dim + (all + heads) * size + hidden_size));
     float* const state = memory.get();  // [N, D], and likewise:
     float* const qkv = state + count * dim;
     float* const mixed = qkv + count * all * size;
@@ -238,7 +259,7 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
 
 #pragma omp parallel num_threads(threads)
     {
-        const std::unique_ptr<float[]> own(new float[count * dim + longest]);
+        const Floats own(count * dim + longest);
         float *const normed = own.get(), *const scores = normed + count * dim;
         for (long l = 0; l < number; l++) {
             const Layer& layer = layers[l];
@@ -308,9 +329,9 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
 template <class W, class A>
 void run_linear(const W* matrix, long rows, long size, const A* tokens, long count, A* out,
                 int threads) {
-    const std::unique_ptr<float[]> floats(new float[count * size]);
-    for (long i = 0; i < count * size; i++) floats[i] = get(tokens + i);
-    const float* const from = floats.get();
+    const Floats memory(count * size);
+    float* const from = memory.get();
+    for (long i = 0; i < count * size; i++) from[i] = get(tokens + i);
 #pragma omp parallel num_threads(threads)
     multiply<1>({matrix}, rows, from, count, size,
                 [=](long row, long n, const float* y) { put(out + n * rows + row, *y); });
