@@ -27,20 +27,20 @@ TYPES = [
 ]
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
 
-needs_kernels = pytest.mark.skipif(
-    cpu_kernels.kernels(torch.float32, torch.float32) is None, reason="no C++ compiler"
-)
+KERNELS = cpu_kernels.kernels(torch.float32, torch.float32)
+MOST = 1 if KERNELS is None else KERNELS.most_tokens[torch.float32]
+
+needs_kernels = pytest.mark.skipif(KERNELS is None, reason="no C++ compiler")
 
 
 def kernels() -> cpu_kernels.Kernels:
-    found = cpu_kernels.kernels(torch.float32, torch.float32)
-    assert found is not None
-    return found
+    assert KERNELS is not None
+    return KERNELS
 
 
 @needs_kernels
 @pytest.mark.parametrize("types", TYPES)
-@given(st.integers(1, 70), st.integers(1, 200), st.integers(1, 4), st.integers(0, 99))
+@given(st.integers(1, 70), st.integers(1, 200), st.integers(1, MOST), st.integers(0, 99))
 def test_linear(types, rows, size, tokens, seed) -> None:
     """Every element's error is within rounding of the sum of its terms' magnitudes."""
     draw = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def test_linear(types, rows, size, tokens, seed) -> None:
 
 
 @needs_kernels
-@given(st.integers(1, 40), st.integers(1, 100), st.integers(2, 4))
+@given(st.integers(1, 40), st.integers(1, 100), st.integers(1, MOST))
 def test_tokens_do_not_depend_on_each_other(rows, size, tokens) -> None:
     matrix, hidden = torch.randn(rows, size), torch.randn(1, tokens, size)
     together = kernels().linear(hidden, matrix)
@@ -161,11 +161,12 @@ def test_rows_of_different_lengths_and_chosen_tokens() -> None:
 def test_several_heads_give_the_very_text_of_one(dtype) -> None:
     """Not only up to rounding: a verified token's logits are those of a token alone."""
     torch.manual_seed(0)
-    head = partial(MultiTokenHead, n=4, block=TransformerBlocks, unembedding=SharedUnembedding)
-    model = Decoder(40, 0, 1, head, 32, 6, 4, 64).eval().to(dtype)
+    most = kernels().most_tokens[dtype]
+    head = partial(MultiTokenHead, n=most, block=TransformerBlocks, unembedding=SharedUnembedding)
+    model = Decoder(40, 0, 1, head, 32, most + 2, 4, 64).eval().to(dtype)
     prompts = [[5, 6, 7], [8]]
     greedy = generate(model, prompts, 50, batch_size=1).tokens
-    for heads in (2, 3, 4):
+    for heads in range(2, most + 1):
         assert generate(model, prompts, 50, heads=heads, batch_size=1).tokens == greedy
 
 
@@ -179,8 +180,8 @@ def test_they_are_what_decoding_uses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = cpu_kernels.Kernels.layers
     monkeypatch.setattr(cpu_kernels.Kernels, "layers", layers)
-    generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5, 6]], 4)
-    assert called == [1, 1, 1]  # reading the prompt of five tokens is left to torch
+    generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5, 6] * 2], 4)
+    assert called == [1, 1, 1]  # reading the prompt of ten tokens is left to torch
     called.clear()
     generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5]], 2)
     assert called == [4, 1]
@@ -189,10 +190,15 @@ def test_they_are_what_decoding_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not called
 
 
+@needs_kernels
 def test_few_tokens() -> None:
-    assert cpu_kernels.are_few(1, 10**6)
-    assert cpu_kernels.are_few(4, 4 * 2048) and not cpu_kernels.are_few(5, 5)
-    assert not cpu_kernels.are_few(4, 4 * 4096) and cpu_kernels.are_few(2, 2 * 4096)
+    for dtype in (torch.float32, torch.bfloat16):
+        few = partial(kernels().are_few, dtype)
+        assert few(1, 10**6)
+        assert few(4, 4 * 2048) and not few(9, 9)
+        assert not few(4, 4 * 4096) and few(2, 2 * 4096)
+    assert not kernels().are_few(torch.bfloat16, 5, 5)
+    assert kernels().are_few(torch.float32, MOST, 5)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 // A forward for one token takes as long as reading its matrices from memory, if all else is small.
 // So the layers are one parallel region, each of whose threads reads one piece of every matrix from
 // beginning to end, once for all tokens. Matrices and caches are float or bfloat16, the rest float.
-// A token's results depend neither on the other tokens nor on the number of threads. MOST_TOKENS is
-// given to the compiler.
+// A token's results depend neither on the other tokens nor on the number of threads.
 //
 // Shapes: N tokens, M of them with an output, D hidden size, H attention heads, G heads of keys and
 // values, E head size, F feed-forward size, B sequences, T tokens of each, K positions in the
@@ -23,6 +22,7 @@ constexpr int LANES = 16;
 #else
 constexpr int LANES = 8;
 #endif
+constexpr int MOST_TOKENS = LANES / 2;  // whose sums of a product fit into the registers
 constexpr size_t LINE = 64;     // bytes of a line of the cache
 constexpr int SUMS = 2;         // of a product, added to in turns, as adding takes several cycles
 constexpr int FAR = 8192;       // bytes: what later products read is fetched this early
@@ -338,6 +338,8 @@ void run_linear(const W* matrix, long rows, long size, const A* tokens, long cou
 }
 
 }  // namespace
+
+extern "C" int most_tokens() { return MOST_TOKENS; }
 
 // By the types of matrices and of activations.
 #define KERNELS(NAME, W, A)                                                                       \

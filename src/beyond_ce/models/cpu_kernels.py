@@ -27,17 +27,13 @@ from torch import Tensor
 
 from beyond_ce.errors import one_line
 
-_MOST_TOKENS = 4
 _CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
 
 _SOURCE = Path(__file__).with_suffix(".cpp")
-_FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
-    f"-DMOST_TOKENS={_MOST_TOKENS}",
-)
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 _COMPILERS = ("c++", "g++", "clang++")
 _TYPES = (
     (torch.float32, torch.float32),
@@ -65,6 +61,10 @@ class Kernels:
 
     Their tensors are on the CPU; matrices, cache, positions and rotations are contiguous. Results
     have no gradient.
+
+    Attributes:
+        most_tokens: by the matrices' dtype, how many tokens at a time are worth it; float32 takes
+            no more at all.
     """
 
     def __init__(self, library: Path) -> None:
@@ -81,6 +81,20 @@ class Kernels:
                 *(whole, whole, whole, place, place, place, whole, ctypes.c_int),
             )
             linear.restype = layers.restype = None
+        most = functions.most_tokens()
+        # A bfloat16 matrix is read in half the time, so that arithmetic takes longer earlier.
+        self.most_tokens = {torch.float32: most, torch.bfloat16: min(most, 4)}
+
+    def are_few(self, dtype: torch.dtype, tokens: int, elements: int) -> bool:
+        """Whether these kernels are the fastest for so many tokens, of so many elements together.
+
+        With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in
+        the processor's cache, and oneDNN is faster.
+
+        Args:
+            dtype: of the matrices.
+        """
+        return tokens == 1 or (tokens <= self.most_tokens[dtype] and elements <= _CACHED)
 
     def linear(self, tokens: Tensor, matrix: Tensor) -> Tensor:
         """[.., D] times [M, D] to [.., M]."""
@@ -134,15 +148,6 @@ class Kernels:
             torch.get_num_threads(),
         )
         return out
-
-
-def are_few(tokens: int, elements: int) -> bool:
-    """Whether the kernels are the fastest for so many tokens, of so many elements together.
-
-    With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in the
-    processor's cache, and oneDNN is faster.
-    """
-    return tokens == 1 or (tokens <= _MOST_TOKENS and elements <= _CACHED)
 
 
 def kernels(weights: torch.dtype, activations: torch.dtype) -> Kernels | None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 
-from beyond_ce.models.cpu_kernels import Layer, are_few
+from beyond_ce.models.cpu_kernels import Kernels, Layer
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.heads.recurrent import RecurrentBlock
 from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
@@ -123,6 +123,7 @@ class DecodingLayers:
             structures = [layer.for_kernels() for layer in self._layers]
             self._for_kernels = (Layer * len(structures))(*structures)
             self._hidden_size = structures[0].hidden_size
+            self._dtype = self._layers[0].qkv.weights[0].dtype
 
     def __call__(
         self,
@@ -132,11 +133,11 @@ class DecodingLayers:
         selection: TokenSelection | None = None,
     ) -> Tensor:
         """[B, T, D] to [B, T, D], or to [B, 1, D] for one selected token per row."""
-        if self._kernels is not None and self._are_few(hidden, selection):
+        if self._kernels is not None and self._are_few(self._kernels, hidden, selection):
             first = self._layers[0]
             return self._kernels.layers(
                 self._for_kernels,
-                first.qkv.weights[0].dtype,
+                self._dtype,
                 hidden,
                 [cache.storage(hidden, first.heads[1], first.head_dim) for cache in caches],
                 slots.positions,
@@ -148,10 +149,11 @@ class DecodingLayers:
             hidden = layer(hidden, slots, cache, selection if is_last else None)
         return hidden
 
-    def _are_few(self, hidden: Tensor, selection: TokenSelection | None) -> bool:
+    def _are_few(self, kernels: Kernels, hidden: Tensor, selection: TokenSelection | None) -> bool:
         batch, length, dim = hidden.shape
         kept = batch * length if selection is None else batch
-        return are_few(batch * length, max(batch * length * dim, kept * self._hidden_size))
+        elements = max(batch * length * dim, kept * self._hidden_size)
+        return kernels.are_few(self._dtype, batch * length, elements)
 
 
 class TokenSelection:

@@ -2,8 +2,8 @@
 
 Multiplying a few rows by a matrix should take no longer than reading the matrix. On CPUs the
 kernels behind `F.linear` take up to several times as long. Ours, in `cpu_kernels`, do not for up to
-4 rows. For more, and where ours cannot be compiled, oneDNN's are the fastest, if the matrix is
-in their own layout; torch includes them for compiled models.
+8 rows in float32 and 4 in bfloat16. For more, and where ours cannot be compiled, oneDNN's are the
+fastest, if the matrix is in their own layout; torch includes them for compiled models.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from beyond_ce.models import cpu_kernels
-from beyond_ce.models.cpu_kernels import Kernels, are_few
+from beyond_ce.models.cpu_kernels import Kernels
 
 FULL_TILE = 4
 """oneDNN multiplies this many rows faster than one or two, so we repeat one or two to get it."""
@@ -62,7 +62,9 @@ class PackedLinear:
         """[B, T, D] to [B, T, sum of M_i]."""
         batch, length, _ = hidden.shape
         count = batch * length
-        if self.kernels is not None and are_few(count, hidden.numel()):
+        if self.kernels is not None and self.kernels.are_few(
+            self.weights[0].dtype, count, hidden.numel()
+        ):
             return _joined([self.kernels.linear(hidden, weight) for weight in self.weights])
         if self.packed is None:
             if self.kernels is None:

@@ -37,9 +37,7 @@ class Plan:
     command: str
     own_seeds: bool = False
     _memo: Memo = field(default_factory=dict, repr=False, compare=False)
-    _folders: dict[Job, Path] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _folders: dict[Job, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def results(self) -> Path:
