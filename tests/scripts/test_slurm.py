@@ -31,7 +31,7 @@ JOB = [
     *("hydra.launcher.mem_gb=1", "hydra.launcher.timeout_min=10"),
 ]
 JOBS = [(loss, seed) for loss in ("ce", "ntl_was") for seed in range(3)]  # in the array's order
-STEPS = 250
+STEPS = 400
 
 
 def ask(cluster: dict[str, str], *command: str) -> str:
