@@ -54,6 +54,7 @@ class DecoderState(DecodingState):
         paths = chain.from_iterable(head.path(draft) for draft in range(1, heads))
         self._draft_path = [offset for offset in dict.fromkeys(paths) if offset not in self._path]
         self._sources = {head.source(offset) for offset in self._draft_path}
+        self._all_from_trunk = self._sources == {None} and len(self._draft_path) == heads - 1
         self._recurrent: RecurrentDrafts | None = None
         if isinstance(head, RecurrentMultiTokenHead) and heads > 1:
             self._recurrent = RecurrentDrafts(model, self._weights, rows, capacity, heads)
@@ -96,6 +97,9 @@ class DecoderState(DecodingState):
         if self._recurrent is not None:
             return self._recurrent.look_ahead(self._slots, indices, following)
         selection = TokenSelection(self._slots, indices)
+        if self._all_from_trunk and (drafts := self._weights.linear_drafts(self._draft_path)):
+            later = drafts(selection(self._states[None]))
+            return self._weights.draft_logits(self._head.output(later))
         selected = {offset: selection(state) for offset, state in self._states.items() if offset}
         for offset in self._draft_path:
             block = self._weights.block(offset, low_precision=True)

@@ -169,15 +169,22 @@ class TokenSelection:
 
     def __init__(self, slots: CacheSlots, indices: list[int]) -> None:
         self.indices = indices
-        self.slots = slots.select(indices)
-        self._length = slots.length
-        self._index = slots.rows[:, 0], torch.tensor(indices, device=slots.rows.device)
+        self._all = slots
+
+    @cached_property
+    def slots(self) -> CacheSlots:
+        return self._all.select(self.indices)
 
     @cached_property
     def places(self) -> Tensor:
         """Long [B], indices into the B T tokens."""
         rows, indices = self._index
-        return rows * self._length + indices
+        return rows * self._all.length + indices
+
+    @cached_property
+    def _index(self) -> tuple[Tensor, Tensor]:
+        rows = self._all.rows[:, 0]
+        return rows, torch.tensor(self.indices, device=rows.device)
 
     def __call__(self, values: Tensor) -> Tensor:
         """[B, T, ..] to [B, 1, ..]."""
@@ -201,6 +208,8 @@ class DecodingWeights:
         self._head, self._vocab_size = model.head, model.vocab_size
         self._blocks: dict[tuple[int, bool], Block] = {}
         self._unembeddings: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
+        self._matrices: dict[tuple[int, bool], PackedLinear] = {}  # by the matrix's id
+        self._linear_drafts: dict[tuple[int, ...], Callable[[Tensor], Tensor] | None] = {}
 
     def block(self, offset: int, low_precision: bool = False) -> Block:
         """The block of the head at `offset`."""
@@ -214,6 +223,20 @@ class DecodingWeights:
         """Logits [B, T, V] of the next token from its head's features [B, T, D]."""
         return self._unembedding(0, low_precision=False)(features)
 
+    def linear_drafts(self, offsets: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
+        """Maps the trunk's states [B, 1, D] to those of several heads [B, m, D] in one product;
+        None unless their blocks are linear."""
+        key = tuple(offsets)
+        if key not in self._linear_drafts:
+            head, made = self._head, None
+            blocks = [head.blocks[i] for i in offsets] if isinstance(head, MultiTokenHead) else []
+            if blocks and all(isinstance(block, nn.Linear) for block in blocks):
+                weights = [cast(nn.Linear, block).weight for block in blocks]
+                product = PackedLinear(torch.cat(weights), low_precision=True)
+                made = partial(_split_heads, product, len(blocks))
+            self._linear_drafts[key] = made
+        return self._linear_drafts[key]
+
     def draft_logits(self, features: Tensor, first: int = 1) -> Tensor:
         """Logits [B, m, V] of m heads from their features [B, m, D].
 
@@ -222,23 +245,31 @@ class DecodingWeights:
         """
         # Heads that share a matrix share a product.
         offsets = range(first, first + features.shape[1])
-        products = len({id(self._head.unembedding(offset)) for offset in offsets})
-        parts = zip(offsets, features.chunk(products, dim=1), strict=False)
-        logits = [self._unembedding(i, low_precision=True)(part) for i, part in parts]
-        return torch.cat(logits, dim=1)
+        unembeddings = [self._unembedding(offset, low_precision=True) for offset in offsets]
+        if all(unembedding is unembeddings[0] for unembedding in unembeddings):
+            return unembeddings[0](features)
+        parts = zip(unembeddings, features.unbind(dim=1), strict=True)
+        return torch.cat([unembedding(part[:, None]) for unembedding, part in parts], dim=1)
 
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
         """Maps a head's features to logits, without padded columns."""
-        head, size = self._head, self._vocab_size
-        matrix = head.unembedding(offset)
-        key = offset if matrix is None else id(matrix), low_precision
-        if key not in self._unembeddings:
-            self._unembeddings[key] = (
-                (lambda features: head.logits(features, offset)[..., :size])
-                if matrix is None
-                else PackedLinear(matrix[:size], low_precision=low_precision)
-            )
-        return self._unembeddings[key]
+        if (offset, low_precision) not in self._unembeddings:
+            head, size = self._head, self._vocab_size
+            matrix = head.unembedding(offset)
+            if matrix is None:
+                made = lambda features: head.logits(features, offset)[..., :size]  # noqa: E731
+            else:
+                key = id(matrix), low_precision
+                if key not in self._matrices:
+                    self._matrices[key] = PackedLinear(matrix[:size], low_precision=low_precision)
+                made = self._matrices[key]
+            self._unembeddings[offset, low_precision] = made
+        return self._unembeddings[offset, low_precision]
+
+
+def _split_heads(product: PackedLinear, heads: int, hidden: Tensor) -> Tensor:
+    """The product [B, 1, m D] as [B, m, D]."""
+    return product(hidden).unflatten(-1, (heads, -1)).squeeze(1)
 
 
 _CACHED: WeakKeyDictionary[Decoder, tuple[Versions, DecodingWeights]] = WeakKeyDictionary()
