@@ -92,7 +92,9 @@ def test_runs_of_other_models_are_refused(
     other = run(smoke_config("trainer.max_steps=2"))
     with pytest.raises(UsageError, match="has trained a T5: only decoders can be converted"):
         convert(other, tmp_path / "target", "hf")
-    with pytest.raises(UsageError, match="has no best checkpoint yet"):
+    with pytest.raises(
+        UsageError, match="has lost its best checkpoint: delete the folder and run again"
+    ):
         (other / "best.ckpt").unlink()
         convert(other, tmp_path / "target", "hf", checkpoint="best")
     (other / "last.ckpt").write_bytes(b"PK")

@@ -101,7 +101,12 @@ def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
     with pytest.raises(RunError, match="cannot load checkpoint"):
         score_again(folder, "last", [], [])
     (folder / "last.ckpt").unlink()
-    with pytest.raises(UsageError, match="has no last checkpoint yet"):
+    with pytest.raises(
+        UsageError, match="has lost its last checkpoint: delete the folder and run again"
+    ):
+        score_again(folder, "last", [], [])
+    (folder / "DONE").unlink()
+    with pytest.raises(UsageError, match="has no last checkpoint yet: train longer"):
         score_again(folder, "last", [], [])
 
 

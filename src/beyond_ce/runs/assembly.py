@@ -15,7 +15,7 @@ from beyond_ce.losses import Loss
 from beyond_ce.models import Decoder, LanguageModel
 from beyond_ce.processes.ranks import make_fabric
 from beyond_ce.runs.compatibility import check_parts
-from beyond_ce.runs.store import RUN_AGAIN, check_file, read_config
+from beyond_ce.runs.store import RUN_AGAIN, check_file, is_done, read_config
 from beyond_ce.tokenizers import Tokenizer
 from beyond_ce.training import load_checkpoint
 from beyond_ce.training.objective import Objective
@@ -100,6 +100,8 @@ def load_run(folder: Path, checkpoint: str) -> tuple[LanguageModel, Tokenizer, i
         raise UsageError(f"{folder} has a baseline and no model: give the folder of another run")
     path = folder / f"{checkpoint}.ckpt"
     if not path.exists():
+        if is_done(folder):
+            raise UsageError(f"{folder} has lost its {checkpoint} checkpoint: {RUN_AGAIN}")
         raise UsageError(f"{folder} has no {checkpoint} checkpoint yet: train longer")
     tokenizer = Tokenizer.load(folder / "tokenizer")
     model, step = load_model(config, tokenizer, path)
