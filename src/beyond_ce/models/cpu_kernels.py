@@ -63,8 +63,8 @@ class Kernels:
     have no gradient.
 
     Attributes:
-        most_tokens: by the matrices' dtype, how many tokens at a time are worth it; float32 takes
-            no more at all.
+        most_tokens: by the matrices' dtype, how many tokens at a time are worth it. The functions
+            take no more than those of float32.
     """
 
     def __init__(self, library: Path) -> None:

@@ -254,17 +254,19 @@ class DecodingWeights:
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
         """Maps a head's features to logits, without padded columns."""
         if (offset, low_precision) not in self._unembeddings:
-            head, size = self._head, self._vocab_size
-            matrix = head.unembedding(offset)
-            if matrix is None:
-                made = lambda features: head.logits(features, offset)[..., :size]  # noqa: E731
-            else:
-                key = id(matrix), low_precision
-                if key not in self._matrices:
-                    self._matrices[key] = PackedLinear(matrix[:size], low_precision=low_precision)
-                made = self._matrices[key]
+            made = self._make_unembedding(offset, low_precision)
             self._unembeddings[offset, low_precision] = made
         return self._unembeddings[offset, low_precision]
+
+    def _make_unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
+        head, size = self._head, self._vocab_size
+        matrix = head.unembedding(offset)
+        if matrix is None:
+            return lambda features: head.logits(features, offset)[..., :size]
+        key = id(matrix), low_precision
+        if key not in self._matrices:
+            self._matrices[key] = PackedLinear(matrix[:size], low_precision=low_precision)
+        return self._matrices[key]
 
 
 def _split_heads(product: PackedLinear, heads: int, hidden: Tensor) -> Tensor:
