@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from beyond_ce.reporting.figures.style import LINES, curve, style
+from beyond_ce.reporting.figures.style import LINES, curve, style, within_percent
 from beyond_ce.reporting.tables import Table
 
 _METRIC = r"accuracy@(in_domain|out_of_domain)/m=(\d+)"
@@ -44,6 +44,7 @@ def accuracy_by_operations(table: Table, frame: pd.DataFrame) -> Figure:
             ax.set_title(panel)
             _finish(ax, found)
         axes[0][0].set_ylabel("right answers, %")
+        within_percent(axes[0][0], found)
     return figure
 
 

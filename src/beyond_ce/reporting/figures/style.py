@@ -104,3 +104,10 @@ def curve(
     if len(cells):
         ax.plot(cells[over], value, "o-", color=color, markersize=4, label=label)
         ax.fill_between(cells[over], low, high, color=color, alpha=0.15, lw=0)
+
+
+def within_percent(ax: Axes, cells: pd.DataFrame) -> None:
+    """Ends the axis of percentages at 0, and at 100 if an interval goes beyond."""
+    top = cells[["mean", "ci_high"]].max().max()
+    if top > 0:
+        ax.set_ylim(0, min(100, 1.08 * top))
