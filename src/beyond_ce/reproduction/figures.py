@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,11 +33,11 @@ from beyond_ce.reproduction.write import SCALES, reports_behind
 from beyond_ce.storage.reading import refusing_damage
 from beyond_ce.storage.writing import replacing
 
-PICTURES = {
+PICTURES: dict[str, tuple[str, Callable[[Table, pd.DataFrame], Figure]]] = {
     "ntl-map": ("ntl-map", contrast_plot),
     "mtp-fig3": ("mtp-s7", contrast_plot),
     "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
-    "mtp-fig5": ("mtp-fig5", dot_plot),
+    "mtp-fig5": ("mtp-fig5", partial(dot_plot, metrics=["choices/acc"])),
     "mtp-fig6": ("mtp-fig6", dot_plot),
     "mtp-figs12": ("mtp-figs12", dot_plot),
     "mtp-figs13": ("mtp-figs13", pass_at_k_over_temperature),

@@ -45,8 +45,7 @@ def dot_plot(
 
     Args:
         frame: results/tables/<scale>/<id>.csv, as `numbers.tabulate` makes it.
-        metrics: names of the table's columns or checks; None for the columns that are better
-            higher or lower.
+        metrics: names of the table's columns or checks; None for all of its columns.
         by_loss: rows that differ only in the loss share a line; the colour tells them apart.
     """
     panels = [
@@ -91,8 +90,8 @@ def dot_plot(
 
 
 def _columns(part: Part, metrics: Sequence[str] | None) -> list[Column]:
-    if metrics is None:  # one without a better direction is no result, such as what guessing gets
-        return [column for column in part.columns if column.better]
+    if metrics is None:
+        return part.columns
     return [column for column in part.metrics if column.metric in metrics]
 
 
