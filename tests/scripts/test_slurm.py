@@ -15,6 +15,7 @@ import pytest
 from omegaconf import DictConfig
 from real_slurm import wait_until
 from same_runs import check_same_run, metrics
+from waiting_loggers import HELD_AT, HELD_BY
 
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
@@ -31,7 +32,13 @@ JOB = [
     *("hydra.launcher.mem_gb=1", "hydra.launcher.timeout_min=10"),
 ]
 JOBS = [(loss, seed) for loss in ("ce", "ntl_was") for seed in range(3)]  # in the array's order
-STEPS = 400
+STEPS = 80
+PLUGIN = {
+    "PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path]),
+    PLUGINS_VARIABLE: "waiting_loggers",
+}
+SLOW = "logger._target_=waiting_loggers.SlowLogger"
+HELD = "logger._target_=waiting_loggers.HeldLogger"
 
 
 def ask(cluster: dict[str, str], *command: str) -> str:
@@ -79,24 +86,27 @@ def test_an_array_with_jobs_requeued_killed_and_wrong(
         return len(records.read_text().splitlines()) if records.exists() else 0
 
     command = [sys.executable, "scripts/train.py", "-m", "hydra/launcher=slurm", *JOB]
+    held = tmp_path / "held"  # no run ends before two of them have met their fate
+    held.touch()
     sweep = subprocess.Popen(
         [
             *(*command, *smoke_overrides, *steps, "loss=ce,ntl_was", "seed=0,1,2"),
-            *(f"dataset.path={path}", f"hydra.sweep.dir={tmp_path / 'sweep'}"),
+            *(f"dataset.path={path}", f"hydra.sweep.dir={tmp_path / 'sweep'}", HELD),
         ],
         cwd=ROOT,
-        env=cluster,
+        env=cluster | PLUGIN | {HELD_BY: str(held)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     requeued, killed = JOBS[0], JOBS[1]
-    wait_until(lambda: lines(killed) > 30, 120, "the second run trains")
+    wait_until(lambda: lines(killed) >= HELD_AT - 10, 120, "the second run trains")
     (process,) = processes_of(1)
     process.send_signal(signal.SIGKILL)
-    wait_until(lambda: lines(requeued) > 30, 120, "the first run trains")
+    wait_until(lambda: lines(requeued) >= HELD_AT - 10, 120, "the first run trains")
     array = ask(cluster, "squeue", "--noheader", "--format=%F").split()[0]
     ask(cluster, "scontrol", "requeue", f"{array}_0")
+    held.unlink()
     output, errors = sweep.communicate(timeout=400)
     assert sweep.returncode == 2, errors
     assert f"SLURM jobs {array}_0 .. {array}_5" in output
@@ -154,13 +164,11 @@ def test_a_job_at_its_time_limit_saves_is_requeued_and_resumes(
     command = [sys.executable, "scripts/train.py", "-m", "hydra/launcher=slurm", *JOB, *limit]
     sweep = subprocess.Popen(
         [
-            *(*command, *smoke_overrides, *steps, "logger._target_=slow_logger.SlowLogger"),
+            *(*command, *smoke_overrides, *steps, SLOW),
             f"hydra.sweep.dir={tmp_path / 'sweep'}",
         ],
         cwd=ROOT,
-        env=cluster
-        | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])}
-        | {PLUGINS_VARIABLE: "slow_logger"},
+        env=cluster | PLUGIN,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
