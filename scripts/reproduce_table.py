@@ -26,6 +26,7 @@ def main() -> None:
         prepare_once,
         run_local,
         run_slurm,
+        train_beforehand,
     )
     from beyond_ce.reproduction.plan import AUTO, Plan, argument_parser, plans
     from beyond_ce.reproduction.stages import MAX_SEEDS, second_stage
@@ -34,7 +35,10 @@ def main() -> None:
 
     parser = argument_parser(__doc__)
     parser.add_argument(
-        "--jobs", type=int, help="runs at a time; default: as many as fit the cores"
+        "--jobs",
+        type=int,
+        help="runs at a time, in training only if their scores are times; default: as many as fit "
+        "the cores",
     )
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local")
     parser.add_argument(
@@ -66,7 +70,7 @@ def main() -> None:
     overrides = [name for name in args.names if "=" in name]
 
     from beyond_ce.reproduction.measurement import measure
-    from beyond_ce.runs.experiment import run
+    from beyond_ce.runs.experiment import run, train
     from beyond_ce.runs.preparation import prepare
     from beyond_ce.storage.writing import check_writable
 
@@ -83,7 +87,11 @@ def main() -> None:
         for runs in everything:
             if not failed:  # what starts from runs that failed would only fail as well
                 prepare_once(runs, prepare)
-                failed = run_local(runs, run, args.jobs or default_jobs(runs))
+                if runs.table.alone:
+                    failed = train_beforehand(runs, train, args.jobs)
+            if not failed:
+                jobs = None if runs.table.alone else args.jobs
+                failed = run_local(runs, run, jobs or default_jobs(runs))
         return failed
 
     for plan in todo:

@@ -19,7 +19,8 @@ def run(config):
     folder = run_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder.parents[1] / "calls", "a") as calls:
-        calls.write(f"{config.loss} {config.seed} {config.trainer.progress}\\n")
+        trainer = config.trainer
+        calls.write(f"{config.loss} {config.seed} {trainer.progress} {trainer.num_threads}\\n")
     if config.loss == "broken":
         raise RuntimeError("first line\\nsecond line")
     report = {

@@ -1,8 +1,10 @@
 """What is missing is run: here in processes, or as a SLURM array."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from joblib import cpu_count
 
 from beyond_ce.errors import UsageError
 from beyond_ce.reproduction.launch import (
@@ -11,6 +13,7 @@ from beyond_ce.reproduction.launch import (
     run_local,
     run_slurm,
     slurm_parameters,
+    train_beforehand,
 )
 from beyond_ce.runs.state import job_of, state_of
 
@@ -25,11 +28,27 @@ def test_runs_what_is_missing_once_and_reports_what_failed(make_plan, run, calls
     assert "failed: broken 1, seed 0" in capfd.readouterr().out
     # Rows 0 and 2 are the same run; the workers' own bars are off.
     assert sorted(calls()) == sorted(
-        [loss, seed, "False"] for loss in ("ce", "broken") for seed in "01"
+        [loss, seed, "False", "1"] for loss in ("ce", "broken") for seed in "01"
     )
     assert {job.row for job in plan.missing().values()} == {"broken 1"}
     assert run_local(make_plan("ce"), run, max_jobs=2) == []
     assert len(calls()) == 4
+
+
+def test_what_is_scored_alone_is_trained_together(make_plan, run, calls):
+    """As many at a time as there are cores, one thread each; what is not trained is left out."""
+    plan = make_plan("ce", "untrained", "mse")
+    for job, config in plan.configs.items():
+        config.trainer.num_threads = 2
+        config.trainer.max_steps = 0 if job.row == "untrained 1" else 5
+    plan = replace(plan, table=replace(plan.table, alone=True))
+    assert default_jobs(plan) == 1
+    assert train_beforehand(plan, run, max_jobs=2) == []
+    threads = str(max(1, cpu_count() // 2))
+    assert sorted(calls()) == [["ce", "0", "False", threads], ["mse", "0", "False", threads]]
+    assert train_beforehand(plan, run) == []  # of the one run that is missing
+    assert run_local(plan, run, max_jobs=1) == []
+    assert calls()[2:] == [["untrained", "0", "False", "2"]]
 
 
 def test_slurm_gets_the_launchers_settings():

@@ -16,10 +16,11 @@ import psutil
 import pytest
 import torch
 from omegaconf import DictConfig
+from same_runs import check_same_run
 
 from beyond_ce.command_line import one_line_errors
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.runs.experiment import run
+from beyond_ce.runs.experiment import run, train
 from beyond_ce.runs.identity import run_folder
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
@@ -38,6 +39,19 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def report_metrics(folder: Path) -> dict[str, float]:
     return json.loads((folder / "report.json").read_text())["metrics"]
+
+
+def test_trained_first_and_scored_later_is_one_run(
+    smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    config = smoke_config("trainer.log_every=1")
+    folder = train(config)
+    assert not (folder / "DONE").exists() and not (folder / "report.json").exists()
+    trained = (folder / "metrics.jsonl").read_bytes()
+    assert run(config) == folder
+    assert (folder / "metrics.jsonl").read_bytes() == trained  # not one step more
+    config.results_dir = str(tmp_path / "at_once")
+    check_same_run(folder, run(config))
 
 
 def test_a_run_leaves_everything_that_its_numbers_need(

@@ -116,7 +116,7 @@ class Table(Part):
         breakdown: metrics that are written for each task of a split as well.
         measure: scale -> what to instantiate and call with the rows' configs and the seeds, for a
             table that is measured instead of trained; see `measurement.measure`.
-        alone: run one at a time, because the runs measure time.
+        alone: score the runs one at a time, because their scores are times.
     """
 
     id: str

@@ -40,7 +40,16 @@ from beyond_ce.training.records import read_records
 from beyond_ce.training.session import Batches
 
 
-def run(config: DictConfig) -> Path:
+def train(config: DictConfig) -> Path:
+    """Train what `config` describes to the end; `run` then goes on with the scores.
+
+    Raises:
+        UsageError, RunError: as `run`.
+    """
+    return run(config, scored=False)
+
+
+def run(config: DictConfig, scored: bool = True) -> Path:
     """Train and evaluate what `config` describes; returns the run's folder.
 
     A finished run is skipped, an interrupted one continues where it stopped; both only if what it
@@ -79,6 +88,9 @@ def run(config: DictConfig) -> Path:
             parts.logger.start(folder, OmegaConf.to_container(config, resolve=True))
         preparation_s = time.perf_counter() - start
         result = _train(config, trainer, parts, folder)
+        if not scored:
+            parts.logger.finish({})
+            return folder
         start = time.perf_counter()
         with trainer.fabric.rank_zero_first():  # a barrier without a time-out for the others
             if primary:
