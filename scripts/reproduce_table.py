@@ -87,10 +87,10 @@ def main() -> None:
         for runs in everything:
             if not failed:  # what starts from runs that failed would only fail as well
                 prepare_once(runs, prepare)
+                jobs = args.jobs
                 if runs.table.alone:
-                    failed = train_beforehand(runs, train, args.jobs)
-            if not failed:
-                jobs = None if runs.table.alone else args.jobs
+                    train_beforehand(runs, train, args.jobs)
+                    jobs = None
                 failed = run_local(runs, run, jobs or default_jobs(runs))
         return failed
 

@@ -72,12 +72,11 @@ def default_jobs(plan: Plan) -> int:
     return max(1, _cores() // (config.trainer.num_threads or _cores()))
 
 
-def train_beforehand(plan: Plan, train: Run, max_jobs: int | None = None) -> list[str]:
+def train_beforehand(plan: Plan, train: Run, max_jobs: int | None = None) -> None:
     """Trains the missing runs of a table that measures time, as many at a time as there are cores
-    or GPUs; `run_local` then scores one after the other. Returns one line per failed run.
+    or GPUs, as their training is not timed.
 
-    Their training is not timed, and several at a time with a thread each are faster than one after
-    the other with all threads.
+    `run_local` then scores one after the other, and tries again what failed here.
     """
     missing = {}
     for folder, job in plan.missing().items():
@@ -85,10 +84,10 @@ def train_beforehand(plan: Plan, train: Run, max_jobs: int | None = None) -> lis
         if "baseline" not in config and config.trainer.max_steps and _devices(config) == 1:
             missing[folder] = job
     if len(missing) < 2:
-        return []
+        return
     gpus = _gpus(plan.configs[next(iter(missing.values()))])
     jobs = min(max_jobs or len(gpus) or _cores(), len(missing))
-    return _run_in_processes(plan, missing, train, jobs, max(1, _cores() // jobs), "training")
+    _run_in_processes(plan, missing, train, jobs, max(1, _cores() // jobs), "training")
 
 
 def run_local(plan: Plan, run: Run, max_jobs: int) -> list[str]:
