@@ -106,6 +106,7 @@ def test_an_array_with_jobs_requeued_killed_and_wrong(
     wait_until(lambda: lines(requeued) >= HELD_AT - 10, 120, "the first run trains")
     array = ask(cluster, "squeue", "--noheader", "--format=%F").split()[0]
     ask(cluster, "scontrol", "requeue", f"{array}_0")
+    wait_until(lambda: not processes_of(0), 60, "the first run's process is killed")
     held.unlink()
     output, errors = sweep.communicate(timeout=400)
     assert sweep.returncode == 2, errors

@@ -26,8 +26,9 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A requeued job waits until the credential of its former start has expired: 120 seconds otherwise.
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+# A requeued job waits until the credential of its former start has expired: 120
+# seconds, unless this says 5 or more.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
