@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -153,6 +154,17 @@ def test_each_job_of_a_sweep_has_the_keys_of_its_choice(
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2, done.stderr
     assert all("trainer.max_steps=true: give a whole number" in line for line in failed)
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    own = tmp_path / "optimizer" / "own.yaml"
+    own.parent.mkdir()
+    for time, rate in enumerate((0.5, 0.25), start=1):
+        own.write_text(f"_target_: torch.optim.SGD\nlr: {rate}\n")
+        os.utime(own, (time, time))  # two writes at once may not differ in their time
+        config = compose([f"hydra.searchpath=[file://{tmp_path}]", "optimizer=own"])
+        config.optimizer.lr += 1  # what one composition returns is not what the next one gets
+        assert config.optimizer.lr == 1 + rate
 
 
 @cache
