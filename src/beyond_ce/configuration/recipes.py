@@ -33,6 +33,7 @@ _WITHOUT_SETTINGS = {"experiment", "scale", "hydra"}
 _OF_THE_CHOICE = ("optimizer.lr", "tokenizer.model")
 
 _loaded: dict[tuple[Any, ...], DictConfig] = {}
+# Pickled, because unpickling makes each composition its own copy in a fifth of the time of copying.
 _parsed: dict[tuple[tuple[str, int], ...], bytes] = {}
 
 
@@ -46,7 +47,7 @@ class Repository(ConfigRepository):
         name = f"{config_path.removesuffix('.yaml')}.yaml"
         files = (Path(f"{source.path}/{name}") for source in self.sources)
         found = tuple((str(f), f.stat().st_mtime_ns) for f in files if f.is_file())
-        if not found:  # Hydra's own, of which it keeps some as classes
+        if not found:  # Hydra's own; the classes of some are imported anew and cannot be pickled
             return super().load_config(config_path)
         if found not in _parsed:
             _parsed[found] = pickle.dumps(super().load_config(config_path))
