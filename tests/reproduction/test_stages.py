@@ -151,6 +151,22 @@ def test_later_seeds_are_found_by_their_reports_and_asked_for_seeds_stay(plan):
     assert with_later_seeds(asked) == asked
 
 
+def test_a_first_stage_that_was_run_again_lacks_nothing_of_a_second_that_was_not(plan):
+    first_stage(plan)
+    report(plan, "A", 3, 1.0)
+    (job,) = set(with_later_seeds(plan).configs) - set(plan.configs)
+    own = with_later_seeds(plan).folder(job)
+    kept = plan.results / "reports" / own.name
+    kept.parent.mkdir()
+    own.rename(kept)
+    assert "second stage" in write(plan)["md"].read_text()
+    page = write(plan, only_done=True)["md"].read_text()
+    assert "- Runs: 9, seeds [0, 1, 2];" in page and "missing" not in page.lower()
+    assert f"`{COMMAND}`" in page
+    kept.rename(own)  # run here after all
+    assert "second stage" in write(plan, only_done=True)["md"].read_text()
+
+
 def test_a_table_has_the_interval_of_both_stages(plan):
     first_stage(plan, spread=0.2)
     for seed, value in ((3, 1.0), (4, 3.0)):

@@ -21,10 +21,13 @@ from beyond_ce.runs.start import at_seed
 MAX_SEEDS = 20
 
 
-def with_later_seeds(plan: Plan) -> Plan:
+def with_later_seeds(plan: Plan, only_done: bool = False) -> Plan:
     """The plan and the seeds after the table's own whose reports exist; seeds follow without a gap.
 
     A plan of seeds that the user asked for stays as it is.
+
+    Args:
+        only_done: only runs that ended here count, and no kept reports.
     """
     if not plan.own_seeds:
         return plan
@@ -34,9 +37,10 @@ def with_later_seeds(plan: Plan) -> Plan:
         configs = _at_seeds(plan, {row: [seed] for row in _rows(plan)})
         candidates = replace(plan, configs=configs)
         reports = read_reports(list(candidates.configs), candidates.report_folder)
-        if not reports:
+        known = [job for job in reports if not only_done or candidates.is_finished(job)]
+        if not known:
             break
-        found |= {job: candidates.configs[job] for job in reports}
+        found |= {job: candidates.configs[job] for job in known}
         seed += 1
     return _extended(plan, found) if found else plan
 

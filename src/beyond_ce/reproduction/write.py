@@ -33,9 +33,10 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
 
     Args:
         only_done: leave out runs that did not end here, such as those that failed when they were
-            repeated, instead of taking their kept reports.
+            repeated, instead of taking their kept reports. A second stage that has only these is no
+            part of the table, rather than missing from it.
     """
-    plan = with_later_seeds(plan)
+    plan = with_later_seeds(plan, only_done)
     finished = [job for job in plan.configs if plan.is_finished(job)]
     reports = plan.reports(finished if only_done else list(plan.configs))
     if not reports:
