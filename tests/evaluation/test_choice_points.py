@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 
 import datasets
 import numpy as np
 import pytest
 import torch
 from small_decoders import byte_decoder
-from torch import Tensor
 from torch.nn import functional as F
 
 from beyond_ce.analysis.choice_points import terms
@@ -18,16 +16,15 @@ from beyond_ce.data.languages import Structure
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import LikelyChoicePoints, MarkedChoicePoints, Subject
 from beyond_ce.evaluation.choice_points import KINDS, kinds_of_terms
-from beyond_ce.models import Decoder
 from beyond_ce.tokenizers import ByteTokenizer
 
 TEXT = "Aqwe01Brty10Aqwe11Aqwe00"
 STRUCTURE = {"choices": [0, 6, 12, 18], "free": [4, 5, 10, 11, 16, 17, 22, 23]}
 
 
-def documents(*texts: str) -> datasets.Dataset:
-    rows = [{"text": t, "task": "x", "structure": json.dumps(STRUCTURE)} for t in texts or [TEXT]]
-    return datasets.Dataset.from_list(rows)
+def documents(text: str = TEXT) -> datasets.Dataset:
+    columns = {"text": [text], "task": ["x"], "structure": [json.dumps(STRUCTURE)]}
+    return datasets.Dataset.from_dict(columns)
 
 
 def kind_by_hand(position: int, target: int) -> str:
@@ -45,63 +42,38 @@ def test_every_term_has_its_kind(n: int) -> None:
             assert KINDS[kinds[t, i]] == kind_by_hand(t, t + 1 + i)
 
 
-def sums_by_hand(model: Decoder, text: str, context: int) -> tuple[dict[str, Tensor], Counter[str]]:
-    """The loss of every kind in the first window, one term at a time, and the number of terms."""
-    ids = list(text.encode())
-    logits = model.logits(torch.tensor([ids[:context]]))[0].double()
-    sums = {kind: torch.zeros((), dtype=torch.float64) for kind in KINDS}
-    counts: Counter[str] = Counter()
-    for t in range(context):
-        for i in range(model.head.n):
-            kind = kind_by_hand(t, t + 1 + i)
-            sums[kind] = sums[kind] + F.cross_entropy(logits[t, i], torch.tensor(ids[t + 1 + i]))
-            counts[kind] += 1
-    return sums, counts
-
-
-def norm_by_hand(model: Decoder, loss: Tensor) -> float:
-    heads = {id(weight) for weight in model.head.parameters()}
-    trunk = [weight for weight in model.parameters() if id(weight) not in heads]
-    gradient = torch.autograd.grad(loss, trunk, retain_graph=True, materialize_grads=True)
-    return math.sqrt(sum(float(g.double().pow(2).sum()) for g in gradient))
-
-
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_losses_and_gradients_are_divided_without_a_rest(n: int) -> None:
     """Against the same sums, one term at a time, on one window."""
     model, context = byte_decoder(n), 20
     evaluator = MarkedChoicePoints(batch_size=2, context=context, windows=5)
     result = evaluator(Subject(model, ByteTokenizer(), "cpu"), documents())
-    sums, counts = sums_by_hand(model, TEXT, context)
-    norms = {kind: norm_by_hand(model, loss) for kind, loss in sums.items()}
+    ids = list(TEXT.encode())
+    logits = model.logits(torch.tensor([ids[:context]]))[0].double()
+    sums = {kind: torch.zeros((), dtype=torch.float64) for kind in KINDS}
+    counts = dict.fromkeys(KINDS, 0)
+    for t in range(context):
+        for i in range(n):
+            kind = kind_by_hand(t, t + 1 + i)
+            sums[kind] = sums[kind] + F.cross_entropy(logits[t, i], torch.tensor(ids[t + 1 + i]))
+            counts[kind] += 1
+    heads = {id(weight) for weight in model.head.parameters()}
+    trunk = [weight for weight in model.parameters() if id(weight) not in heads]
+    norms = {}
+    for kind, loss in sums.items():
+        gradient = torch.autograd.grad(loss, trunk, retain_graph=True, materialize_grads=True)
+        norms[kind] = math.sqrt(sum(float(g.double().pow(2).sum()) for g in gradient))
     total = float(sum(loss.detach() for loss in sums.values()))
     metrics = result.metrics
     for kind in KINDS:
         share = float(sums[kind].detach()) / total
         assert metrics[f"loss_share@{kind}"] == pytest.approx(share, rel=1e-5)
         share = norms[kind] / sum(norms.values())
-        assert metrics[f"step_gradient_share@{kind}"] == pytest.approx(share, rel=1e-4)
+        assert metrics[f"gradient_share@{kind}"] == pytest.approx(share, rel=1e-4)
         assert result.predictions[f"terms_{kind}"].sum() == counts[kind]
     # Of the places 1 to 20, three are choices and six are free.
     assert metrics["terms_per_choice"] == counts["choice"] / 3
     assert metrics["loss_per_free"] == pytest.approx(float(sums["free"].detach()) / 6, rel=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_gradient_is_that_of_a_batch(batch_size: int) -> None:
-    model, context = byte_decoder(2), 20
-    evaluator = MarkedChoicePoints(batch_size=batch_size, context=context, windows=2)
-    texts = [TEXT, "Brty11Aqwe01Brty00Brty10"]
-    metrics = evaluator(Subject(model, ByteTokenizer(), "cpu"), documents(*texts)).metrics
-    windows = [sums_by_hand(model, text, context)[0] for text in texts]
-    norms = {}
-    for kind in KINDS:
-        losses = [window[kind] for window in windows]
-        batches = losses if batch_size == 1 else [losses[0] + losses[1]]
-        norms[kind] = sum(norm_by_hand(model, loss) for loss in batches)
-    for kind in KINDS:
-        share = norms[kind] / sum(norms.values())
-        assert metrics[f"step_gradient_share@{kind}"] == pytest.approx(share, rel=1e-4)
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -117,8 +89,8 @@ def test_terms_are_those_of_the_papers_argument(n: int, tmp_path: object) -> Non
     # The first window of a document lacks the terms that its first letters would have had.
     assert metrics["terms_per_choice"] == pytest.approx(terms(n, 8), rel=0.06)
     assert metrics["terms_per_free"] == pytest.approx(terms(n, 1), rel=0.06)
-    for part in ("loss", "step_gradient"):
-        assert sum(metrics[f"{part}_share@{kind}"] for kind in KINDS) == pytest.approx(1)
+    shares = [metrics[f"{part}_share@{kind}"] for part in ("loss", "gradient") for kind in KINDS]
+    assert sum(shares) == pytest.approx(2)
 
 
 def test_likely_choice_points_have_the_highest_entropy() -> None:

@@ -63,15 +63,14 @@ class ChoicePoints(Evaluator):
     - `loss_per_choice` and `loss_per_free`: their summed cross-entropy in nats;
     - `terms_ratio` and `loss_ratio`: those of a choice point over those of a free token;
     - `loss_share@choice`, `@free`, `@settled`: share of the whole loss;
-    - `step_gradient_share@choice` and so on: norm of this part's gradient with respect to the
-      trunk's parameters in a batch, mean over batches, as a share of the sum of the three. Over all
-      windows together the gradients of a trained model cancel, and what is left of them is chance.
+    - `gradient_share@choice` and so on: norm of this part's gradient with respect to the trunk's
+      parameters, as a share of the sum of the three norms.
 
     What does not occur is left out. Documents are cut into windows, so that each has n tokens more
     than the `context` positions at which it is scored.
 
     Args:
-        batch_size: windows of a gradient; best the same as in a step of training.
+        batch_size: windows read together; changes speed and memory only.
         context: positions of a window.
         windows: how many to score, spread evenly over the documents.
     """
@@ -119,7 +118,7 @@ class ChoicePoints(Evaluator):
                 metrics[f"terms_per_{name}"] = float(terms[:, kind].sum() / count)
                 metrics[f"loss_per_{name}"] = float(losses[:, kind].sum() / count)
             metrics[f"loss_share@{name}"] = float(losses[:, kind].sum() / losses.sum())
-            metrics[f"step_gradient_share@{name}"] = gradients[kind] / sum(gradients)
+            metrics[f"gradient_share@{name}"] = gradients[kind] / sum(gradients)
         for name in ("terms", "loss"):
             if f"{name}_per_free" in metrics:
                 ratio = metrics[f"{name}_per_choice"] / metrics[f"{name}_per_free"]
@@ -148,11 +147,11 @@ class ChoicePoints(Evaluator):
     def _losses(
         self, subject: Subject, windows: Sequence[Window], kinds: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], list[float]]:
-        """The summed loss of each window and kind [windows, kinds], and for each kind the norms of
-        the trunk's gradients in all batches, added up."""
+        """The summed loss of each window and kind [windows, kinds], and for each kind the norm of
+        the trunk's gradient over all windows together."""
         model, device, n = subject.model.to(subject.device), subject.device, kinds.shape[-1]
         weights = _trunk_weights(model)
-        norms = [0.0] * len(KINDS)
+        gradients = [[torch.zeros_like(weight) for weight in weights] for _ in KINDS]
         sums = []
         with evaluating(model), torch.inference_mode(False), torch.enable_grad():
             for part in self._batches(windows):
@@ -163,12 +162,13 @@ class ChoicePoints(Evaluator):
                 )
                 own = torch.tensor(kinds[part], device=device)
                 parts = [losses.where(own == kind, 0).sum((1, 2)) for kind in range(len(KINDS))]
-                for kind, loss in enumerate(parts):
-                    gradient = torch.autograd.grad(
+                for gradient, loss in zip(gradients, parts, strict=True):
+                    more = torch.autograd.grad(
                         loss.sum(), weights, retain_graph=True, materialize_grads=True
                     )
-                    norms[kind] += float(torch.stack([g.norm() for g in gradient]).norm())
+                    torch._foreach_add_(gradient, more)
                 sums.append(torch.stack(parts, 1).detach().double().cpu())
+        norms = [float(torch.stack([g.norm() for g in own]).norm()) for own in gradients]
         return torch.cat(sums).numpy(), norms
 
     def _batches(self, windows: Sequence[Window]) -> Iterator[slice]:
