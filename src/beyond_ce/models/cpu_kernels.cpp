@@ -15,6 +15,10 @@
 #include <cstring>
 #include <new>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 namespace {
 
 #ifdef __AVX512F__
@@ -71,6 +75,18 @@ inline Vector load_some(const W* from, long count) {
     for (int i = 0; i < LANES && i < count; i++) x[i] = get(from + i);
     return x;
 }
+
+#if defined(__AVX512BW__) && defined(__AVX512VL__)  // in one operation
+inline uint16_t first_lanes(long count) { return (1u << std::min<long>(count, LANES)) - 1; }
+
+inline Vector load_some(const float* from, long count) {
+    return (Vector)_mm512_maskz_loadu_ps(first_lanes(count), from);
+}
+inline Vector load_some(const BFloat16* from, long count) {
+    const __m256i halves = _mm256_maskz_loadu_epi16(first_lanes(count), from);
+    return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
+}
+#endif
 
 inline void put(float* to, float x) { *to = x; }
 inline void put(BFloat16* to, float x) {  // rounds to nearest, ties to even
@@ -149,15 +165,24 @@ inline void multiply_exactly(const W* const (&matrices)[P], long rows, const flo
     }
 }
 
-// Multiplies P matrices [rows, size] with tokens [count, size] on all threads of a region, which do
-// not wait for each other, and calls take(row, token, products).
 template <int P, int N = MOST_TOKENS, class W, class Take>
-inline void multiply(const W* const (&matrices)[P], long rows, const float* tokens, long count,
-                     long size, Take take) {
+inline void multiply_few(const W* const (&matrices)[P], long rows, const float* tokens, long count,
+                         long size, Take take) {
     if (count == N)
         multiply_exactly<N>(matrices, rows, tokens, size, take);
     else if constexpr (N > 1)
-        multiply<P, N - 1>(matrices, rows, tokens, count, size, take);
+        multiply_few<P, N - 1>(matrices, rows, tokens, count, size, take);
+}
+
+// Multiplies P matrices [rows, size] with tokens [count, size] on all threads of a region, which do
+// not wait for each other, and calls take(row, token, products).
+template <int P, class W, class Take>
+inline void multiply(const W* const (&matrices)[P], long rows, const float* tokens, long count,
+                     long size, Take take) {
+    for (long first = 0; first < count; first += MOST_TOKENS)
+        multiply_few<P>(matrices, rows, tokens + first * size,
+                        std::min<long>(count - first, MOST_TOKENS), size,
+                        [=](long row, long n, const float* y) { take(row, first + n, y); });
 }
 
 template <class A>
@@ -194,10 +219,11 @@ void mix(const float* weights, const A* rows, long count, long size, float* out)
     for (; i + 4 * LANES <= size; i += 4 * LANES)
         mix_columns<4>(weights, rows + i, count, size, out + i);
     for (; i + LANES <= size; i += LANES) mix_columns<1>(weights, rows + i, count, size, out + i);
-    for (; i < size; i++) {
-        out[i] = 0;
-        for (long row = 0; row < count; row++) out[i] += weights[row] * get(rows + row * size + i);
-    }
+    if (i == size) return;
+    Vector sums = {};
+    for (long row = 0; row < count; row++)
+        sums += weights[row] * load_some(rows + row * size + i, size - i);
+    std::memcpy(out + i, &sums, (size - i) * sizeof(float));
 }
 
 inline long padded(long count) { return (count + LANES - 1) / LANES * LANES; }

@@ -28,6 +28,8 @@ from torch import Tensor
 from beyond_ce.errors import one_line
 
 _CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
+_SMALL = 2**17  # elements of a matrix that fit the second-level cache of many a processor
+_SOME = 32  # tokens: with more, arithmetic takes longer than the calls that these kernels save
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
@@ -63,8 +65,8 @@ class Kernels:
     have no gradient.
 
     Attributes:
-        most_tokens: by the matrices' dtype, how many tokens at a time are worth it. The functions
-            take no more than those of float32.
+        most_tokens: by the matrices' dtype, how many tokens at a time are worth it, however large
+            the matrices are. The functions take any number.
     """
 
     def __init__(self, library: Path) -> None:
@@ -85,16 +87,24 @@ class Kernels:
         # A bfloat16 matrix is read in half the time, so that arithmetic takes longer earlier.
         self.most_tokens = {torch.float32: most, torch.bfloat16: min(most, 4)}
 
-    def are_few(self, dtype: torch.dtype, tokens: int, elements: int) -> bool:
-        """Whether these kernels are the fastest for so many tokens, of so many elements together.
+    def are_few(
+        self, dtype: torch.dtype, tokens: int, elements: int, weights: int, calls: int
+    ) -> bool:
+        """Whether these kernels are the fastest for so many tokens.
 
         With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in
-        the processor's cache, and oneDNN is faster.
+        the processor's cache, and oneDNN is faster. Only if the matrices are small, calling torch
+        takes longer than that for some more tokens.
 
         Args:
             dtype: of the matrices.
+            elements: of all tokens together.
+            weights: elements of all matrices together.
+            calls: operations of torch that would do the same.
         """
-        return tokens == 1 or (tokens <= self.most_tokens[dtype] and elements <= _CACHED)
+        few = tokens <= self.most_tokens[dtype] and elements <= _CACHED
+        some = tokens <= _SOME and weights <= calls * _SMALL
+        return tokens == 1 or few or some
 
     def linear(self, tokens: Tensor, matrix: Tensor) -> Tensor:
         """[.., D] times [M, D] to [.., M]."""

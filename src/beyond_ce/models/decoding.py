@@ -39,7 +39,13 @@ class DecodingLayer:
     Args:
         layer: the layer to take the weights from.
         low_precision: see `PackedLinear`.
+
+    Attributes:
+        calls: about how many operations of torch a forward calls.
+        elements: of all matrices together.
     """
+
+    calls = 16
 
     def __init__(self, layer: DecoderLayer, low_precision: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward
@@ -55,6 +61,8 @@ class DecodingLayer:
         self.wo = pack(attention.wo.weight)
         self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
         self.w2 = pack(feed_forward.w2.weight)
+        products = (self.qkv, self.wo, self.w13, self.w2)
+        self.elements = sum(product.elements for product in products)
 
     def for_kernels(self) -> Layer:
         """Its sizes and the addresses of its weights."""
@@ -123,6 +131,7 @@ class DecodingLayers:
             structures = [layer.for_kernels() for layer in self._layers]
             self._for_kernels = (Layer * len(structures))(*structures)
             self._hidden_size = structures[0].hidden_size
+            self._weights = self._layers[0].elements
             self._dtype = self._layers[0].qkv.weights[0].dtype
 
     def __call__(
@@ -153,7 +162,9 @@ class DecodingLayers:
         batch, length, dim = hidden.shape
         kept = batch * length if selection is None else batch
         elements = max(batch * length * dim, kept * self._hidden_size)
-        return kernels.are_few(self._dtype, batch * length, elements)
+        return kernels.are_few(
+            self._dtype, batch * length, elements, self._weights, DecodingLayer.calls
+        )
 
 
 class TokenSelection:

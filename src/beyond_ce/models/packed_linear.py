@@ -2,8 +2,9 @@
 
 Multiplying a few rows by a matrix should take no longer than reading the matrix. On CPUs the
 kernels behind `F.linear` take up to several times as long. Ours, in `cpu_kernels`, do not for up to
-8 rows in float32 and 4 in bfloat16. For more, and where ours cannot be compiled, oneDNN's are the
-fastest, if the matrix is in their own layout; torch includes them for compiled models.
+8 rows in float32 and 4 in bfloat16, or for more if the matrix is small. Otherwise, and where ours
+cannot be compiled, oneDNN's are the fastest, if the matrix is in their own layout; torch includes
+them for compiled models.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ class PackedLinear:
             time, with a relative error of about 1/200. Without kernels of our own, only large ones.
 
     Attributes:
+        elements: of all matrices together.
         kernels: our own for `weights`, or None.
     """
 
     def __init__(self, *weights: Tensor, low_precision: bool = False) -> None:
         self.weights = weights
+        self.elements = sum(weight.numel() for weight in weights)
         self.packed: Tensor | None = None
         self.kernels: Kernels | None = None
         if weights[0].device.type != "cpu" or torch.is_autocast_enabled("cpu"):
@@ -63,7 +66,7 @@ class PackedLinear:
         batch, length, _ = hidden.shape
         count = batch * length
         if self.kernels is not None and self.kernels.are_few(
-            self.weights[0].dtype, count, hidden.numel()
+            self.weights[0].dtype, count, hidden.numel(), self.elements, calls=1
         ):
             return _joined([self.kernels.linear(hidden, weight) for weight in self.weights])
         if self.packed is None:
