@@ -28,8 +28,9 @@ from torch import Tensor
 from beyond_ce.errors import one_line
 
 _CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
-_SMALL = 2**17  # elements of a matrix that fit the second-level cache of many a processor
-_SOME = 32  # tokens: with more, arithmetic takes longer than the calls that these kernels save
+# Measured on two cores: so many tokens are faster here than with torch's operations, if there are
+# at most so many weights to each of those.
+_SOME, _SMALL = 32, 2**17
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
