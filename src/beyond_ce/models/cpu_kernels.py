@@ -94,8 +94,8 @@ class Kernels:
         """Whether these kernels are the fastest for so many tokens.
 
         With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in
-        the processor's cache, and oneDNN is faster. Only if the matrices are small, calling torch
-        takes longer than that for some more tokens.
+        the processor's cache, and oneDNN is faster. Some more are few as well if the matrices are
+        so small that calling torch's operations takes longer than the arithmetic.
 
         Args:
             dtype: of the matrices.

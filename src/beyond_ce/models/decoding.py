@@ -61,8 +61,8 @@ class DecodingLayer:
         self.wo = pack(attention.wo.weight)
         self.w13 = pack(feed_forward.w1.weight, feed_forward.w3.weight)
         self.w2 = pack(feed_forward.w2.weight)
-        products = (self.qkv, self.wo, self.w13, self.w2)
-        self.elements = sum(product.elements for product in products)
+        self._products = (self.qkv, self.wo, self.w13, self.w2)
+        self.elements = sum(product.elements for product in self._products)
 
     def for_kernels(self) -> Layer:
         """Its sizes and the addresses of its weights."""
@@ -74,8 +74,7 @@ class DecodingLayer:
             vectors["bias"] = self.bias
         self._vectors = {name: vector.detach().float() for name, vector in vectors.items()}
         names = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
-        products = (self.qkv, self.wo, self.w13, self.w2)
-        matrices = [matrix for product in products for matrix in product.weights]
+        matrices = [matrix for product in self._products for matrix in product.weights]
         count, groups = self.heads
         return Layer(
             dim=matrices[0].shape[1],
