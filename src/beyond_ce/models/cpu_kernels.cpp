@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <type_traits>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -71,8 +72,9 @@ inline float get(const BFloat16* from) {
 // Up to LANES elements, and zeros.
 template <class W>
 inline Vector load_some(const W* from, long count) {
+    if (count >= LANES) return load(from);
     Vector x = {};
-    for (int i = 0; i < LANES && i < count; i++) x[i] = get(from + i);
+    for (int i = 0; i < count; i++) x[i] = get(from + i);
     return x;
 }
 
@@ -114,6 +116,34 @@ inline float total(Vector x) {
 }
 #endif
 
+#ifdef __AVX512F__
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#else
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#endif
+
+inline Vector add_neighbours(Vector x, Vector y) {
+#ifdef __clang__
+    return __builtin_shufflevector(x, y, EVEN) + __builtin_shufflevector(x, y, ODD);
+#else
+    return __builtin_shuffle(x, y, Integers{EVEN}) + __builtin_shuffle(x, y, Integers{ODD});
+#endif
+}
+
+// The totals of LANES vectors.
+template <int N = LANES>
+inline Vector totals(const Vector (&x)[N]) {
+    if constexpr (N == 1) {
+        return x[0];
+    } else {
+        Vector pairs[N / 2];
+        for (int n = 0; n < N / 2; n++) pairs[n] = add_neighbours(x[2 * n], x[2 * n + 1]);
+        return totals<N / 2>(pairs);
+    }
+}
+
 // exp of numbers up to 0, with a relative error of 2e-7; those below -87 count as -87.
 inline Vector exponential(Vector x) {
     const Vector least = Vector{} - 87;
@@ -146,6 +176,52 @@ inline void dots(const W* row, const float* tokens, long size, float* out) {
         const Vector weights = load_some(row + i, size - i);
         for (int n = 0; n < N; n++)
             out[n] += total(weights * load_some(tokens + n * size + i, size - i));
+    }
+}
+
+// Goes through `size` columns by up to four vectors: calls take(number of vectors, first column,
+// columns), with constants for four whole vectors.
+template <class Take>
+inline void by_columns(long size, Take take) {
+    long first = 0;
+    for (; first + 4 * LANES <= size; first += 4 * LANES)
+        take(std::integral_constant<int, 4>(), first, std::integral_constant<long, 4 * LANES>());
+    const long rest = size - first;
+    if (rest > 3 * LANES)
+        take(std::integral_constant<int, 4>(), first, rest);
+    else if (rest > 2 * LANES)
+        take(std::integral_constant<int, 3>(), first, rest);
+    else if (rest > LANES)
+        take(std::integral_constant<int, 2>(), first, rest);
+    else if (rest > 0)
+        take(std::integral_constant<int, 1>(), first, rest);
+}
+
+// The vector at column i * LANES of `columns`, which fill all of VECTORS but the last.
+template <int VECTORS, class A, class Columns>
+inline Vector column(const A* from, int i, Columns columns) {
+    if (i + 1 < VECTORS || !std::is_same<Columns, long>::value) return load(from + i * LANES);
+    return load_some(from + i * LANES, columns - i * LANES);
+}
+
+// The products of a query with `count` keys, LANES at a time, all of `size` elements.
+// Apart from its caller, for which GCC has no registers left if this is a part of it.
+template <class A>
+[[gnu::noinline]] void products_with_keys(const float* query, const A* keys, long count, long size,
+                                          float* out) {
+    for (long key = 0; key < count; key += LANES) {
+        Vector sums[LANES] = {};
+        by_columns(size, [&](auto vectors, long first, auto columns) {
+            const A* const from = keys + key * size + first;
+            Vector parts[vectors];
+            for (int i = 0; i < vectors; i++) parts[i] = column<vectors>(query + first, i, columns);
+#pragma GCC unroll 16
+            for (int n = 0; n < LANES; n++)
+                for (int i = 0; i < vectors; i++)
+                    sums[n] += parts[i] * column<vectors>(from + n * size, i, columns);
+        });
+        const Vector products = totals(sums);
+        std::memcpy(out + key, &products, sizeof products);
     }
 }
 
@@ -204,26 +280,26 @@ void rotate(float* x, const float* rotations, long size) {
 }
 
 // out[size] = sum over `count` rows of weights[row] * rows[row], [count, size].
-template <int VECTORS, class A>
-inline void mix_columns(const float* weights, const A* rows, long count, long size, float* out) {
-    Vector sums[VECTORS] = {};
-    for (long row = 0; row < count; row++)
-        for (int i = 0; i < VECTORS; i++)
-            sums[i] += weights[row] * load(rows + row * size + i * LANES);
-    std::memcpy(out, sums, sizeof sums);
-}
-
 template <class A>
 void mix(const float* weights, const A* rows, long count, long size, float* out) {
-    long i = 0;
-    for (; i + 4 * LANES <= size; i += 4 * LANES)
-        mix_columns<4>(weights, rows + i, count, size, out + i);
-    for (; i + LANES <= size; i += LANES) mix_columns<1>(weights, rows + i, count, size, out + i);
-    if (i == size) return;
-    Vector sums = {};
-    for (long row = 0; row < count; row++)
-        sums += weights[row] * load_some(rows + row * size + i, size - i);
-    std::memcpy(out + i, &sums, (size - i) * sizeof(float));
+    by_columns(size, [=](auto vectors, long first, auto columns) {
+        constexpr int TURNS = 4 / vectors;  // sums of a column, as adding takes several cycles
+        Vector sums[TURNS][vectors] = {};
+        const A* const from = rows + first;
+        long row = 0;
+        for (; row + TURNS <= count; row += TURNS)
+#pragma GCC unroll 4
+            for (int turn = 0; turn < TURNS; turn++)
+                for (int i = 0; i < vectors; i++)
+                    sums[turn][i] += weights[row + turn] *
+                                     column<vectors>(from + (row + turn) * size, i, columns);
+        for (; row < count; row++)
+            for (int i = 0; i < vectors; i++)
+                sums[0][i] += weights[row] * column<vectors>(from + row * size, i, columns);
+        for (int turn = 1; turn < TURNS; turn++)
+            for (int i = 0; i < vectors; i++) sums[0][i] += sums[turn][i];
+        std::memcpy(out + first, sums[0], columns * sizeof(float));
+    });
 }
 
 inline long padded(long count) { return (count + LANES - 1) / LANES * LANES; }
@@ -235,10 +311,13 @@ void attend(const float* query, const A* keys, const A* values, long count, long
     const float scale = 1 / std::sqrt(float(size));
     Vector largest = Vector{} - INFINITY, sums = {};
     const long end = padded(count);
-    for (long i = 0; i < end; i++) {
-        if (i < count) dots<1>(keys + i * size, query, size, scores + i);
-        scores[i] = i < count ? scores[i] * scale : -INFINITY;
-    }
+    // Adding up within vectors takes as long as a few products, and many hide it.
+    const long together = size < 4 * LANES ? count / LANES * LANES : 0;
+    products_with_keys(query, keys, together, size, scores);
+    long key = together;
+    for (; key < count; key++) dots<1>(keys + key * size, query, size, scores + key);
+    for (; key < end; key++) scores[key] = -INFINITY;
+    for (long i = 0; i < count; i++) scores[i] *= scale;
     for (long i = 0; i < end; i += LANES) {
         const Vector x = load(scores + i);
         largest = x > largest ? x : largest;
