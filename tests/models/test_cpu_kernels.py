@@ -63,6 +63,17 @@ def test_tokens_do_not_depend_on_each_other(rows, size, tokens) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("types", TYPES)
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 100), st.integers(1, 2 * MOST))
+def test_matrices_that_each_multiply_their_own_tokens(types, number, rows, size, tokens) -> None:
+    matrices = torch.randn(number, rows, size).to(types[0]).unbind()
+    hidden = torch.randn(tokens, number, size).to(types[1])
+    together = kernels().linear(hidden, *matrices)
+    alone = [kernels().linear(hidden[:, i], matrix) for i, matrix in enumerate(matrices)]
+    assert torch.equal(together, torch.stack(alone, dim=1))
+
+
+@needs_kernels
 def test_numbers_that_are_not_finite_and_matrices_in_parts() -> None:
     matrix = torch.randn(6, 64)[:, ::2]
     hidden = torch.randn(1, 2, 32)

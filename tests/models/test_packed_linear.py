@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from beyond_ce.models import cpu_kernels, packed_linear
-from beyond_ce.models.packed_linear import PackedLinear
+from beyond_ce.models.packed_linear import PackedLinear, each_its_own
 
 SIZES = [(300, 500), (500,), (8, 4)]  # of matrices on one input: large, large, small
 
@@ -13,6 +15,10 @@ SIZES = [(300, 500), (500,), (8, 4)]  # of matrices on one input: large, large, 
 def matrices(sizes: tuple[int, ...], dim: int, dtype: torch.dtype) -> list[torch.nn.Parameter]:
     draw = torch.Generator().manual_seed(0)
     return [torch.nn.Parameter(torch.randn(size, dim, generator=draw).to(dtype)) for size in sizes]
+
+
+def maps_of(weights: list[torch.nn.Parameter]) -> list[partial[torch.Tensor]]:
+    return [partial(F.linear, weight=weight) for weight in weights]
 
 
 def product(weights: list[torch.nn.Parameter], hidden: torch.Tensor) -> torch.Tensor:
@@ -31,6 +37,21 @@ def test_equals_linear(dtype, sizes, rows) -> None:
     found = PackedLinear(*weights)(hidden)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), product(weights, hidden), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 8, 40])
+@torch.no_grad()
+def test_each_row_through_its_own_map(dtype, rows) -> None:
+    weights = matrices((300, 300, 300), 64, dtype)
+    hidden = torch.randn(rows, 3, 64, generator=torch.Generator().manual_seed(1)).to(dtype)
+    maps = [PackedLinear(weight) for weight in weights]
+    expected = torch.stack([map_(hidden[:, i]) for i, map_ in enumerate(maps_of(weights))], dim=1)
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.3}[dtype]
+    for some in (maps, [maps[0], *maps_of(weights)[1:]]):
+        found = each_its_own(some, hidden)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@
 //
 // Shapes: N tokens, M of them with an output, D hidden size, H attention heads, G heads of keys and
 // values, E head size, F feed-forward size, B sequences, T tokens of each, K positions in the
-// cache.
+// cache, P matrices that each multiply their own tokens.
 
 #include <algorithm>
 #include <cmath>
@@ -432,14 +432,20 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
 }
 
 template <class W, class A>
-void run_linear(const W* matrix, long rows, long size, const A* tokens, long count, A* out,
-                int threads) {
-    const Floats memory(count * size);
-    float* const from = memory.get();
-    for (long i = 0; i < count * size; i++) from[i] = get(tokens + i);
+void run_linear(const W* const* matrices, long number, long rows, long size, const A* tokens,
+                long count, A* out, int threads) {
+    const Floats memory(number * count * size);
+    float* const from = memory.get();  // [P, N, D]
+    for (long p = 0; p < number; p++)
+        for (long n = 0; n < count; n++)
+            for (long i = 0; i < size; i++)
+                from[(p * count + n) * size + i] = get(tokens + (n * number + p) * size + i);
 #pragma omp parallel num_threads(threads)
-    multiply<1>({matrix}, rows, from, count, size,
-                [=](long row, long n, const float* y) { put(out + n * rows + row, *y); });
+    for (long p = 0; p < number; p++)
+        multiply<1>({matrices[p]}, rows, from + p * count * size, count, size,
+                    [=](long row, long n, const float* y) {
+                        put(out + (n * number + p) * rows + row, *y);
+                    });
 }
 
 }  // namespace
@@ -455,9 +461,9 @@ extern "C" int most_tokens() { return MOST_TOKENS; }
         run_layers<W, A>(layers, number, hidden, out, caches, capacity, count, length, positions, \
                          rotations, chosen, chosen_count, threads);                               \
     }                                                                                             \
-    extern "C" void linear_##NAME(const W* matrix, long rows, long size, const A* tokens,         \
-                                  long count, A* out, int threads) {                              \
-        run_linear(matrix, rows, size, tokens, count, out, threads);                              \
+    extern "C" void linear_##NAME(const W* const* matrices, long number, long rows, long size,    \
+                                  const A* tokens, long count, A* out, int threads) {             \
+        run_linear(matrices, number, rows, size, tokens, count, out, threads);                    \
     }
 KERNELS(float32_float32, float, float)
 KERNELS(bfloat16_float32, BFloat16, float)

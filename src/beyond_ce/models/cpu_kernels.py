@@ -77,7 +77,9 @@ class Kernels:
         for types in _TYPES:
             name = "_".join(str(dtype).removeprefix("torch.") for dtype in types)
             self._linear[types] = linear = getattr(functions, f"linear_{name}")
-            linear.argtypes = (place, whole, whole, place, whole, place, ctypes.c_int)
+            linear.argtypes = (
+                *(ctypes.POINTER(place), whole, whole, whole, place, whole, place, ctypes.c_int),
+            )
             self._layers[types] = layers = getattr(functions, f"layers_{name}")
             layers.argtypes = (
                 *(ctypes.POINTER(Layer), whole, place, place, ctypes.POINTER(place)),
@@ -107,15 +109,18 @@ class Kernels:
         some = tokens <= _SOME and weights <= calls * _SMALL
         return tokens == 1 or few or some
 
-    def linear(self, tokens: Tensor, matrix: Tensor) -> Tensor:
-        """[.., D] times [M, D] to [.., M]."""
+    def linear(self, tokens: Tensor, *matrices: Tensor) -> Tensor:
+        """[.., D] times [M, D] to [.., M], or [.., P, D] times P of these to [.., P, M]."""
         tokens = tokens.contiguous()
-        out = tokens.new_empty(*tokens.shape[:-1], matrix.shape[0])
-        self._linear[matrix.dtype, tokens.dtype](
-            matrix.data_ptr(),
-            *matrix.shape,
+        number, (rows, size) = len(matrices), matrices[0].shape
+        out = tokens.new_empty(*tokens.shape[:-1], rows)
+        self._linear[matrices[0].dtype, tokens.dtype](
+            (ctypes.c_void_p * number)(*(matrix.data_ptr() for matrix in matrices)),
+            number,
+            rows,
+            size,
             tokens.data_ptr(),
-            tokens.numel() // matrix.shape[1],
+            tokens.numel() // (number * size),
             out.data_ptr(),
             torch.get_num_threads(),
         )

@@ -25,7 +25,7 @@ from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.models.heads.recurrent import RecurrentBlock
 from beyond_ce.models.key_value_cache import CacheSlots, KeyValueCache
 from beyond_ce.models.layers import DecoderLayer, rotate
-from beyond_ce.models.packed_linear import PackedLinear
+from beyond_ce.models.packed_linear import PackedLinear, each_its_own
 
 if TYPE_CHECKING:
     from beyond_ce.models.decoder import Decoder
@@ -258,8 +258,7 @@ class DecodingWeights:
         unembeddings = [self._unembedding(offset, low_precision=True) for offset in offsets]
         if all(unembedding is unembeddings[0] for unembedding in unembeddings):
             return unembeddings[0](features)
-        parts = zip(unembeddings, features.unbind(dim=1), strict=True)
-        return torch.cat([unembedding(part[:, None]) for unembedding, part in parts], dim=1)
+        return each_its_own(unembeddings, features)
 
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
         """Maps a head's features to logits, without padded columns."""

@@ -9,6 +9,7 @@ them for compiled models.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -82,6 +83,21 @@ class PackedLinear:
             rows = torch.cat((rows, rows))
         product: Tensor = _MULTIPLY(rows, self.packed, None, "none", [], "")
         return product[:count].unflatten(0, (batch, length)).type_as(hidden)
+
+
+def each_its_own(products: Sequence[Callable[[Tensor], Tensor]], hidden: Tensor) -> Tensor:
+    """[B, P, D] to [B, P, M]: each of P rows through its own of P maps from D to M."""
+    packed = [product for product in products if isinstance(product, PackedLinear)]
+    kernels = packed[0].kernels if len(packed) == len(products) else None
+    if kernels is not None:
+        matrices = [matrix for product in packed for matrix in product.weights]
+        elements = sum(product.elements for product in packed)
+        if kernels.are_few(
+            *(matrices[0].dtype, hidden.shape[0], hidden.numel(), elements), calls=len(packed)
+        ):
+            return kernels.linear(hidden, *matrices)
+    parts = zip(products, hidden.unbind(dim=1), strict=True)
+    return torch.cat([product(part[:, None]) for product, part in parts], dim=1)
 
 
 def _joined(products: list[Tensor]) -> Tensor:
