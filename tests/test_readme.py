@@ -164,10 +164,12 @@ def test_the_verdicts_are_those_of_the_claims() -> None:
 
 def test_the_sizes_are_those_of_the_trained_models() -> None:
     reports = [json.loads(p.read_text()) for p in (ROOT / "results/reports").glob("*/report.json")]
-    runs = [r for r in reports if r["scale"] == "cpu" and r["steps"] >= 100]
-    heads_only = [r for r in runs if r["config"]["model"].get("pretrained")]
-    trained = [r["parameters"] for r in runs if r not in heads_only]
-    assert min(r["parameters"] for r in heads_only) > 134.5e6 and "of 135 M" in RESULTS
+    trained, heads_only = [], []
+    for r in reports:
+        if r["scale"] == "cpu" and r["steps"] >= 100:
+            pretrained_model = r["config"]["model"].get("pretrained")
+            (heads_only if pretrained_model else trained).append(r["parameters"])
+    assert min(heads_only) > 134.5e6 and "of 135 M" in RESULTS
     assert f"{min(trained) / 1e6:.2f} to {max(trained) / 1e6:.1f} M parameters" in RESULTS
 
 

@@ -197,7 +197,8 @@ inline void by_columns(long size, Take take) {
         take(std::integral_constant<int, 1>(), first, rest);
 }
 
-// The vector at column i * LANES of `columns`, which fill all of VECTORS but the last.
+// The vector at column i * LANES of `columns`, which fill all of VECTORS but the last, or, where
+// their number is a constant, all.
 template <int VECTORS, class A, class Columns>
 inline Vector column(const A* from, int i, Columns columns) {
     if (i + 1 < VECTORS || !std::is_same<Columns, long>::value) return load(from + i * LANES);
