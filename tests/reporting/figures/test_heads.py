@@ -38,7 +38,7 @@ def test_settings_are_the_numbers_of_a_label():
     ("table_id", "x", "lines", "places"),
     [
         ("mtp-s2", "k", [], [1, 2, 3, 4]),
-        ("mtp-s3", "k", ["n = 4", "n = 8", "n = 16"], [1, 2, 4]),
+        ("mtp-s3", "k", ["n = 8", "n = 16"], [1, 2, 4, 8]),
         ("mtp-decoding", "k", ["batch = 1", "batch = 8"], [1, 2, 3, 4]),
         ("mtp-figs10", "batch", [f"k = {k}" for k in (1, 2, 3, 4)], [1, 2, 4, 8, 16]),
     ],
