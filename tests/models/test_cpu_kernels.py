@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 
 from beyond_ce.generation import generate
-from beyond_ce.models import Decoder, cpu_kernels
+from beyond_ce.models import Decoder, cpu_kernels, decoding
 from beyond_ce.models.decoder_state import DecoderState
 from beyond_ce.models.decoding import TokenSelection
 from beyond_ce.models.heads import LMHead, MultiTokenHead, SharedUnembedding, TransformerBlocks
@@ -139,6 +140,59 @@ def test_layers(dtype, model, pieces) -> None:
     expected = model.double().logits(text)[:, :, 0]
     error = (torch.cat(found, dim=1).double() - expected).abs().max()
     assert error <= {torch.float32: 2e-5, torch.bfloat16: 3e-2}[dtype] * expected.abs().max()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(max_examples=40)
+@given(
+    groups=st.integers(1, 3),
+    share=st.integers(1, 3),
+    size=st.integers(1, 70),
+    length=st.integers(1, 4),
+    lasts=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_attention(dtype, groups, share, size, length, lasts, seed) -> None:
+    """Of several tokens in rows of different lengths, as the definition has it; what comes after a
+    token's position is never looked at."""
+    torch.manual_seed(seed)
+    positions = torch.tensor(lasts)[:, None] + torch.arange(length)
+    cache = torch.randn(len(lasts), 2, groups, 45, size).to(dtype)
+    queries = torch.randn(len(lasts), length, groups * share, size).to(dtype)
+    for row, last in enumerate(positions[:, -1].tolist()):
+        cache[row, :, :, last + 1 :] = torch.nan
+    found = kernels().attention(queries, cache, positions)
+    assert found.dtype == dtype and found.shape == queries.shape
+    for row, token, head in product(range(len(lasts)), range(length), range(groups * share)):
+        count = int(positions[row, token]) + 1
+        keys, values = cache[row, :, head // share, :count].double()
+        scores = keys @ queries[row, token, head].double() / size**0.5
+        expected = scores.softmax(0) @ values
+        tolerance = {torch.float32: 2e-6, torch.bfloat16: 1e-2}[dtype]
+        torch.testing.assert_close(
+            found[row, token, head].double(), expected, rtol=tolerance, atol=tolerance
+        )
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_attend_with_it(dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where oneDNN multiplies, after the prompts, for a few new tokens of each sequence."""
+    called = []
+
+    def attention(self: object, queries: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        called.append(queries.shape[:2])
+        return original(self, queries, *rest)  # type: ignore[arg-type]
+
+    original = cpu_kernels.Kernels.attention
+    monkeypatch.setattr(cpu_kernels.Kernels, "attention", attention)
+    model = decoder(8, 4, 2, 32, False, 0, layers=1).to(dtype)
+    prompts = [[2 + i % 20, 3, 4, *([5] * (i % 3))] for i in range(40)]
+    found = generate(model, prompts, 4).tokens
+    assert called == [(40, 1)] * 3
+    monkeypatch.setattr(decoding, "_FEW_QUERIES", 0)
+    assert dtype is torch.bfloat16 or generate(model, prompts, 4).tokens == found
 
 
 @needs_kernels

@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 import torch
-from choices import classes
+from choices import choices, classes
 
+from beyond_ce.configuration import build, compose
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
 from beyond_ce.models.decoding import decoding_weights
@@ -134,3 +135,32 @@ def test_drafts_are_what_the_heads_say(block, unembedding) -> None:
         torch.testing.assert_close(state.logits(features)[row], expected[first:, 0])
         torch.testing.assert_close(drafts[0][row], expected[first - 1, 1:])
         torch.testing.assert_close(drafts[1][row], expected[first + place, 1:])
+
+
+@pytest.mark.parametrize("head", choices("head", MultiTokenHead))
+def test_only_tokens_of_the_draft_vocabulary_are_drafted(head: str) -> None:
+    """The logits are those of the whole vocabulary, without the others; the text stays greedy."""
+
+    def model_of(draft_vocabulary: int | None) -> Decoder:
+        torch.manual_seed(0)
+        override = f"+head.draft_vocabulary={'null' if draft_vocabulary is None else 9}"
+        made = build(compose([f"head={head}", "head.n=3", override]).head, "head")
+        sizes = {"dim": 16, "num_layers": 4, "num_heads": 2, "max_length": 64, "multiple_of": 8}
+        return Decoder(VOCAB, PAD, EOS, made, **sizes).double().eval()
+
+    labels = torch.tensor([[5, 5, 7, 11, 11, 11, 13, -100], [2, 3, 17, 19, 23, 39, 39, -100]])
+    model = model_of(9)
+    model.head.count(labels)
+    ids = [5, 11, 39, 2, 3, 7, 13, 17, 19]  # those seen more than once, then in their order
+    found = model.head.draft_ids(VOCAB)
+    assert found is not None and found.tolist() == sorted(ids)
+    states = [m.prefill(PROMPTS, 8, heads=3)[0] for m in (model, model_of(None))]
+    some, everything = (state.look_ahead([2, 0], [9, 9]) for state in states)
+    torch.testing.assert_close(some[:, 0], everything[:, 0, found])
+    if head != "multi_token_recurrent":  # whose later drafts follow the first
+        torch.testing.assert_close(some, everything[..., found])
+    assert torch.equal(states[0].drafts([2, 0], [9, 9]), found[some.argmax(-1)])
+    greedy, drafted = (generate(model, PROMPTS, 20, heads=k) for k in (1, 3))
+    assert greedy.tokens == drafted.tokens
+    assert model_of(None).head.draft_ids(VOCAB) is None
+    assert model.head.draft_ids(9) is None, "of a smaller vocabulary, all tokens"

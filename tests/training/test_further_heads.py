@@ -102,6 +102,23 @@ def test_head_1_stays_bit_for_bit(head: str, precision: str | None) -> None:
     assert not any(torch.equal(*pair) for pair in pairs)
 
 
+def test_labels_of_training_are_counted_for_drafts() -> None:
+    step = make("multi_token_linear", "+head.draft_vocabulary=4")
+    head, batch = step.model.head, batch_of(step.model)
+    assert isinstance(head, MultiTokenHead) and head.token_counts is not None
+    step.train()
+    for _ in range(2):
+        step(batch)[0].backward()
+    labels = batch.labels[batch.labels >= 0]
+    assert torch.equal(head.token_counts, 2 * torch.bincount(labels, minlength=VOCAB))
+    step.eval()
+    with torch.no_grad():
+        step(batch)
+    assert head.token_counts.sum() == 2 * len(labels), "validation is not counted"
+    assert "model.head.token_counts" in step.state_dict()
+    assert not any("token_counts" in name for name in make("multi_token").state_dict())
+
+
 def test_the_trunk_keeps_no_graph_and_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     step = make("multi_token")
     calls: list[bool] = []

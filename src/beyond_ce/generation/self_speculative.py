@@ -77,7 +77,7 @@ def decode_self_speculatively(
         drafts: list[list[int]] = [[] for _ in active]
         if (count := min(heads, max(missing)) - 1) > 0:
             following = [new[row][-1] for row in active]
-            drafts = state.look_ahead(places, following)[:, :count].argmax(dim=-1).tolist()
+            drafts = state.drafts(places, following)[:, :count].tolist()
         kept = [i for i, row in enumerate(active) if missing[row]]
         if len(kept) < len(active):
             state.select(torch.tensor(kept, device=logits.device))

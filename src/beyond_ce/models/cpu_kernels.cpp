@@ -1,4 +1,5 @@
-// Decoding a few tokens at a time on a CPU: a product with a matrix, and all layers of a decoder.
+// Decoding a few tokens at a time on a CPU: a product with a matrix, attention to a cache, and all
+// layers of a decoder.
 //
 // A forward for one token takes as long as reading its matrices from memory, if all else is small.
 // So the layers are one parallel region, each of whose threads reads one piece of every matrix from
@@ -305,6 +306,12 @@ void mix(const float* weights, const A* rows, long count, long size, float* out)
 
 inline long padded(long count) { return (count + LANES - 1) / LANES * LANES; }
 
+// Where the keys, [K, E], or from `head` + G on the values are, in a cache [B, 2, G, K, E].
+template <class A>
+inline A* part(A* cache, long row, long head, long groups, long capacity, long size) {
+    return cache + (row * 2 * groups + head) * capacity * size;
+}
+
 // What `query` [size] attends to among `count` keys and values [count, size].
 template <class A>
 void attend(const float* query, const A* keys, const A* values, long count, long size,
@@ -393,16 +400,17 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
                 const long n = i / all, head = i % all;
                 if (head < heads + groups) rotate(qkv + i * size, rotations + n * size, size);
                 if (head < heads) continue;
-                const long part = n / length * 2 * groups + head - heads;  // of [B, 2, G]
-                A* const to = caches[l] + (part * capacity + positions[n]) * size;
+                A* const to =
+                    part(caches[l], n / length, head - heads, groups, capacity, size) +
+                    positions[n] * size;
                 for (long e = 0; e < size; e++) put(to + e, qkv[i * size + e]);
             }
 
 #pragma omp for schedule(static)
             for (long i = 0; i < kept * heads; i++) {
                 const long n = source(i / heads), head = i % heads;
-                const long part = n / length * 2 * groups + head / (heads / groups);
-                const A* const keys = caches[l] + part * capacity * size;
+                const A* const keys = part(caches[l], n / length, head / (heads / groups), groups,
+                                           capacity, size);
                 attend(qkv + (n * all + head) * size, keys, keys + groups * capacity * size,
                        positions[n] + 1, size, scores, mixed + i * size);
             }
@@ -432,6 +440,29 @@ void run_layers(const Layer* layers, long number, const A* hidden, A* out, A* co
     for (long i = 0; i < (chosen ? chosen_count : count) * dim; i++) put(out + i, state[i]);
 }
 
+template <class A>
+void run_attention(const A* queries, const A* cache, A* out, long capacity, long count,
+                   long length, long heads, long groups, long size, const int64_t* positions,
+                   int threads) {
+    const long longest = padded(*std::max_element(positions, positions + count) + 1);
+#pragma omp parallel num_threads(threads)
+    {
+        const Floats own(longest + 2 * size);
+        float *const scores = own.get(), *const query = scores + longest;
+        float* const mixed = query + size;
+#pragma omp for schedule(static)
+        for (long i = 0; i < count * heads; i++) {
+            const long n = i / heads, head = i % heads;
+            for (long e = 0; e < size; e++) query[e] = get(queries + i * size + e);
+            const A* const keys =
+                part(cache, n / length, head / (heads / groups), groups, capacity, size);
+            attend(query, keys, keys + groups * capacity * size, positions[n] + 1, size, scores,
+                   mixed);
+            for (long e = 0; e < size; e++) put(out + i * size + e, mixed[e]);
+        }
+    }
+}
+
 template <class W, class A>
 void run_linear(const W* const* matrices, long number, long rows, long size, const A* tokens,
                 long count, A* out, int threads) {
@@ -452,6 +483,17 @@ void run_linear(const W* const* matrices, long number, long rows, long size, con
 }  // namespace
 
 extern "C" int most_tokens() { return MOST_TOKENS; }
+
+// By the type of activations.
+#define ATTENTION(NAME, A)                                                                        \
+    extern "C" void attention_##NAME(const A* queries, const A* cache, A* out, long capacity,     \
+                                     long count, long length, long heads, long groups, long size, \
+                                     const int64_t* positions, int threads) {                     \
+        run_attention(queries, cache, out, capacity, count, length, heads, groups, size,          \
+                      positions, threads);                                                        \
+    }
+ATTENTION(float32, float)
+ATTENTION(bfloat16, BFloat16)
 
 // By the types of matrices and of activations.
 #define KERNELS(NAME, W, A)                                                                       \

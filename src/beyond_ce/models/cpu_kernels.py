@@ -73,7 +73,12 @@ class Kernels:
     def __init__(self, library: Path) -> None:
         functions = ctypes.CDLL(str(library))
         whole, place = ctypes.c_long, ctypes.c_void_p
-        self._linear, self._layers = {}, {}
+        self._linear, self._layers, self._attention = {}, {}, {}
+        for dtype in (torch.float32, torch.bfloat16):
+            name = str(dtype).removeprefix("torch.")
+            self._attention[dtype] = attention = getattr(functions, f"attention_{name}")
+            attention.argtypes = (*(place,) * 3, *(whole,) * 6, place, ctypes.c_int)
+            attention.restype = None
         for types in _TYPES:
             name = "_".join(str(dtype).removeprefix("torch.") for dtype in types)
             self._linear[types] = linear = getattr(functions, f"linear_{name}")
@@ -122,6 +127,32 @@ class Kernels:
             tokens.data_ptr(),
             tokens.numel() // (number * size),
             out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out
+
+    def attention(self, queries: Tensor, cache: Tensor, positions: Tensor) -> Tensor:
+        """What each token attends to, up to its own position in the cache.
+
+        Args:
+            queries: [B, T, H, E].
+            cache: [B, 2, G, K, E], of the same type.
+            positions: long [B, T], where in the cache the tokens are.
+        """
+        queries, positions = queries.contiguous(), positions.contiguous()
+        batch, length, heads, size = queries.shape
+        out = torch.empty_like(queries)
+        self._attention[queries.dtype](
+            queries.data_ptr(),
+            cache.data_ptr(),
+            out.data_ptr(),
+            cache.shape[3],
+            batch * length,
+            length,
+            heads,
+            cache.shape[2],
+            size,
+            positions.data_ptr(),
             torch.get_num_threads(),
         )
         return out

@@ -83,9 +83,14 @@ class DecoderState(DecodingState):
             hidden = self._states[offset] = block(hidden, self._slots, self._blocks[offset])
         return self._head.output(hidden)
 
+    def drafts(self, indices: list[int], following: list[int]) -> Tensor:
+        """The tokens, long [B, k - 1], that heads 2 to k find most probable (see `look_ahead`)."""
+        return self._weights.drafted(self.look_ahead(indices, following))
+
     @torch.no_grad()
     def look_ahead(self, indices: list[int], following: list[int]) -> Tensor:
-        """Draft logits [B, k - 1, V] of heads 2 to k, in low precision, after one token per row.
+        """Draft logits [B, k - 1, V] of heads 2 to k, in low precision, after one token per row;
+        of the head's draft vocabulary, if it has one.
 
         Each block caches the keys and values of all T tokens, but computes its output only for the
         selected token, unless another head starts from its states.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Versions = list[tuple[StorageWeakRef, int]]
 
+_FEW_QUERIES = 4
+"""With so many new tokens per sequence, our kernel of attention is faster than torch's on a CPU."""
+
 
 class DecodingLayer:
     """A `DecoderLayer` that continues from a cache.
@@ -106,7 +109,17 @@ class DecodingLayer:
         queries = qkv[:, :, :count]
         if selection is not None:
             queries, hidden, slots = selection(queries), selection(hidden), selection.slots
+        hidden = hidden + self.wo(self._attend(queries, slots, cache).flatten(-2))
+        gate, value = self.w13(self.ffn_norm(hidden)).chunk(2, dim=-1)
+        return hidden + self.w2(F.silu(gate).mul_(value))
+
+    def _attend(self, queries: Tensor, slots: CacheSlots, cache: KeyValueCache) -> Tensor:
+        """Queries [B, T, H, E] to what they attend to in the cache."""
+        kernels = self.qkv.kernels
+        if kernels is not None and slots.length <= _FEW_QUERIES and not slots.causal:
+            return kernels.attention(queries, cache.keys_values, slots.positions)
         keys, values = cache.read(slots.width)
+        count, groups = self.heads
         mixed = F.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys,
@@ -115,9 +128,7 @@ class DecodingLayer:
             is_causal=slots.causal,
             enable_gqa=count != groups,
         )
-        hidden = hidden + self.wo(mixed.transpose(1, 2).flatten(-2))
-        gate, value = self.w13(self.ffn_norm(hidden)).chunk(2, dim=-1)
-        return hidden + self.w2(F.silu(gate).mul_(value))
+        return mixed.transpose(1, 2)
 
 
 class DecodingLayers:
@@ -216,6 +227,10 @@ class DecodingWeights:
     def __init__(self, model: Decoder) -> None:
         self.layers = DecodingLayers(cast(Iterable[DecoderLayer], model.layers))
         self._head, self._vocab_size = model.head, model.vocab_size
+        # The tokens to draft, by their column in `draft_logits`; None for all of the vocabulary.
+        self._draft_ids: Tensor | None = None
+        if isinstance(model.head, MultiTokenHead):
+            self._draft_ids = model.head.draft_ids(model.vocab_size)
         self._blocks: dict[tuple[int, bool], Block] = {}
         self._unembeddings: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
         self._matrices: dict[tuple[int, bool], PackedLinear] = {}  # by the matrix's id
@@ -248,7 +263,7 @@ class DecodingWeights:
         return self._linear_drafts[key]
 
     def draft_logits(self, features: Tensor, first: int = 1) -> Tensor:
-        """Logits [B, m, V] of m heads from their features [B, m, D].
+        """Logits [B, m, V] of m heads from their features [B, m, D], of the tokens to draft only.
 
         Args:
             first: the offset of the first of them.
@@ -260,8 +275,14 @@ class DecodingWeights:
             return unembeddings[0](features)
         return each_its_own(unembeddings, features)
 
+    def drafted(self, logits: Tensor) -> Tensor:
+        """The most probable tokens, long [B, m], of `draft_logits` [B, m, V]."""
+        columns = logits.argmax(dim=-1)
+        return columns if self._draft_ids is None else self._draft_ids[columns]
+
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
-        """Maps a head's features to logits, without padded columns."""
+        """Maps a head's features to logits, without padded columns and, for drafts in low
+        precision, without those of tokens that are none."""
         if (offset, low_precision) not in self._unembeddings:
             made = self._make_unembedding(offset, low_precision)
             self._unembeddings[offset, low_precision] = made
@@ -274,7 +295,9 @@ class DecodingWeights:
             return lambda features: head.logits(features, offset)[..., :size]
         key = id(matrix), low_precision
         if key not in self._matrices:
-            self._matrices[key] = PackedLinear(matrix[:size], low_precision=low_precision)
+            drafts_only = low_precision and self._draft_ids is not None
+            rows = matrix[self._draft_ids] if drafts_only else matrix[:size]
+            self._matrices[key] = PackedLinear(rows, low_precision=low_precision)
         return self._matrices[key]
 
 

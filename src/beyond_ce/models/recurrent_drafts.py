@@ -78,7 +78,7 @@ class RecurrentDrafts:
                 selected = block(joined, window, cache, selection)
             features = self._model.head.output(selected)
             drafts.append(self._weights.draft_logits(features, offset))
-            self._tokens[rows, last + 1 + offset] = drafts[-1][:, 0].argmax(-1)
+            self._tokens[rows, last + 1 + offset] = self._weights.drafted(drafts[-1])[:, 0]
         return torch.cat(drafts, dim=1)
 
     def select(self, rows: Tensor) -> None:

@@ -67,6 +67,8 @@ class Objective(nn.Module):
             batch: from the model's `make_batch` or `packed_batch`.
             counts: denominators to use instead of the batch's own (see `counts`).
         """
+        if self.training:
+            self.model.head.count(batch.labels)
         hidden = self.hidden(batch)
         if self.model.head.n == 1:
             features = self.model.head.features(hidden)

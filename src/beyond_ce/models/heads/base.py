@@ -75,6 +75,10 @@ class Head(nn.Module, ABC):
             state = self.advance(state, step)
         return self.output(state)
 
+    def count(self, labels: Tensor) -> None:
+        """Called with the labels, long [B, T], of every batch in training, for a head whose
+        decoding depends on how frequent tokens are."""
+
     def share(self, unembedding: nn.Parameter) -> None:
         """Replaces the head's unembedding by the model's [V, D], for tied embeddings and pretrained
         weights. Heads without an unembedding ignore it."""

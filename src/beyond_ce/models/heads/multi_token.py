@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.base import Head
 from beyond_ce.settings import (
+    NO_LIMIT,
     WEIGHT,
     Rule,
     each,
@@ -58,16 +59,25 @@ class MultiTokenHead(Head):
         extra_layers: layers added to the trunk. With 0 the number of parameters does not depend on
             n; n - 1 makes up for all layers that heads 2 to n take.
         loss_weights: weight of each head in the total loss; null for ones.
+        draft_vocabulary: in decoding, heads 2 to n guess among so many tokens only, the most
+            frequent ones in training: an unembedding of fewer rows is read sooner, and what is
+            accepted is head 1's to say (FR-Spec, Zhao et al., 2025, arXiv 2502.14856). Their losses
+            and logits are over all tokens, whatever this is. None for all; this setting is not in
+            `conf/`: add it, such as `+head.draft_vocabulary=8192`.
 
     Raises:
         UsageError: a number is out of range.
     """
+
+    token_counts: Tensor | None
+    """How often each token was a label in training, [V]; None where `draft_vocabulary` is."""
 
     @takes(
         "head",
         n=whole(1, 1000),
         extra_layers=whole(0, 1000),
         loss_weights=LOSS_WEIGHTS,
+        draft_vocabulary=NO_LIMIT,
     )
     def __init__(
         self,
@@ -78,6 +88,7 @@ class MultiTokenHead(Head):
         unembedding: Callable[..., Unembedding],
         extra_layers: int = 0,
         loss_weights: Sequence[float] | None = None,
+        draft_vocabulary: int | None = None,
     ) -> None:
         super().__init__()
         weights = [1.0] * n if loss_weights is None else [float(weight) for weight in loss_weights]
@@ -91,6 +102,9 @@ class MultiTokenHead(Head):
         self.blocks = block(n=n, dim=dim)
         self.norm: nn.Module = nn.Identity()
         self.unembeddings = unembedding(n=n, dim=dim, vocab_size=vocab_size)
+        self.draft_vocabulary = draft_vocabulary
+        counts = None if draft_vocabulary is None else torch.zeros(vocab_size, dtype=torch.long)
+        self.register_buffer("token_counts", counts)
 
     def take_layers(self, layers: nn.ModuleList, norm: nn.Module) -> nn.Module:
         """Moves the final norm, and the last trunk layers if the blocks are layers, into the head.
@@ -111,6 +125,24 @@ class MultiTokenHead(Head):
         for offset in self.path(0):
             own |= set(map(id, self.blocks[offset].parameters()))
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+    @torch.no_grad()
+    def count(self, labels: Tensor) -> None:
+        if self.token_counts is not None:
+            known = labels[labels >= 0]
+            self.token_counts.index_add_(0, known, torch.ones_like(known))
+
+    def draft_ids(self, vocab_size: int) -> Tensor | None:
+        """The tokens to draft, in ascending order; None for all.
+
+        Args:
+            vocab_size: tokens to choose from, without padded columns.
+        """
+        counts, size = self.token_counts, self.draft_vocabulary
+        if counts is None or size is None or size >= vocab_size:
+            return None
+        order = counts[:vocab_size].argsort(descending=True, stable=True)
+        return order[:size].sort().values
 
     def source(self, offset: int) -> int | None:
         return None

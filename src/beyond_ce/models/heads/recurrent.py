@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from beyond_ce.errors import UsageError
 from beyond_ce.models.heads.multi_token import LOSS_WEIGHTS, Blocks, MultiTokenHead, Unembedding
 from beyond_ce.models.layers import DecoderLayer
-from beyond_ce.settings import number, takes, whole
+from beyond_ce.settings import NO_LIMIT, number, takes, whole
 
 
 class RecurrentMultiTokenHead(MultiTokenHead):
@@ -44,6 +44,7 @@ class RecurrentMultiTokenHead(MultiTokenHead):
         decay: the losses of heads 2, 3, .. have weights in the ratio 1, `decay`, `decay`^2, .. that
             sum to 1; that of head 1 has weight 1. FastMTP uses 0.6.
         loss_weights: weight of each head in the total loss, instead of those by `decay`.
+        draft_vocabulary: as for `MultiTokenHead`.
 
     Raises:
         UsageError: a number is out of range.
@@ -59,6 +60,7 @@ class RecurrentMultiTokenHead(MultiTokenHead):
         extra_layers=whole(0, 1000),
         decay=number(above=0, high=1),
         loss_weights=LOSS_WEIGHTS,
+        draft_vocabulary=NO_LIMIT,
     )
     def __init__(
         self,
@@ -69,6 +71,7 @@ class RecurrentMultiTokenHead(MultiTokenHead):
         extra_layers: int = 0,
         decay: float = 0.6,
         loss_weights: Sequence[float] | None = None,
+        draft_vocabulary: int | None = None,
     ) -> None:
         powers = [decay**i for i in range(n - 1)]
         weights = [1.0, *(power / sum(powers) for power in powers)]
@@ -80,6 +83,7 @@ class RecurrentMultiTokenHead(MultiTokenHead):
             unembedding,
             extra_layers,
             weights if loss_weights is None else loss_weights,
+            draft_vocabulary,
         )
 
     def source(self, offset: int) -> int | None:

@@ -79,7 +79,7 @@ def forward(model: Decoder, prompts: list[list[int]], k: int) -> Step:
         state.logits(state.read(tokens)).max(dim=-1)[1].tolist()
         if k > 1:
             places, following = [k // 2] * len(prompts), [0] * len(prompts)
-            state.look_ahead(places, following).max(dim=-1)[1].tolist()
+            state.drafts(places, following).tolist()
 
     return step
 
