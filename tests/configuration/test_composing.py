@@ -21,6 +21,7 @@ ARITHMETIC = (
 MANDATORY = {
     "tokenizer=pretrained": "tokenizer.model=gpt2",
     "dataset=hub_corpus": "dataset.hub=roneneldan/TinyStories",
+    "dataset=own_text": "dataset.writer.model=my-model",
     "start=run": "start.experiment=ntl/arithmetic/cpu",
     "start=checkpoint": "start.path=my-run",
     "model=decoder_pretrained": "model.pretrained=my-model",

@@ -33,6 +33,7 @@ NEEDED = {
     "model=decoder_pretrained": ["model.pretrained=my-model"],
     "tokenizer=pretrained": ["tokenizer.model=name"],
     "dataset=hub_corpus": ["dataset.hub=name"],
+    "dataset=own_text": ["dataset.writer.model=name"],
 }
 
 

@@ -13,7 +13,8 @@ from beyond_ce.configuration import build, compose
 from beyond_ce.data import PackedData
 
 NAMES = choices("dataset")
-NEEDED = {"hub_corpus": ["dataset.hub=a/b"], "text_files": [f"dataset.path={__file__}"]}
+NEEDED = {"hub_corpus": ["dataset.hub=a/b"], "text_files": [f"dataset.path={__file__}"],
+          "own_text": ["dataset.writer.model=a/b"]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

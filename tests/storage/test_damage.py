@@ -668,7 +668,7 @@ def test_every_data_set_is_above() -> None:
     without_files = {"multiplication", "python_docs", "python_source", "sums", "continuations"}
     without_files |= {"code_tasks", "contest_tasks", "expressions", "polynomials", "agreement"}
     without_files |= {"markov_chain", "choice_language", "generated_stories"}
-    mixed = {"mixed_text", "tinystories_with_books"}  # of the corpora above
+    mixed = {"mixed_text", "tinystories_with_books", "own_text"}  # of the corpora above
     names = {path.stem for path in (CONF_DIR / "dataset").glob("*.yaml")}
     bases = {re.sub("_(100k|all|packed)$", "", name) for name in names}
     assert bases == damaged | as_hub_corpus | as_arithmetic | without_files | mixed

@@ -14,6 +14,7 @@ from beyond_ce.data.mathematics import Mathematics
 from beyond_ce.data.mixed_text import MixedText
 from beyond_ce.data.multiplication import Multiplication
 from beyond_ce.data.multirc import MultiRC
+from beyond_ce.data.own_text import OwnText
 from beyond_ce.data.packed_answers import PackedAnswers
 from beyond_ce.data.polynomials import Polynomials
 from beyond_ce.data.programs.apps import APPS
@@ -57,6 +58,7 @@ __all__ = [
     "MixedText",
     "MultiRC",
     "Multiplication",
+    "OwnText",
     "PackedAnswers",
     "PackedData",
     "PackedPrograms",

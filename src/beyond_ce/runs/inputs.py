@@ -76,7 +76,7 @@ def current_inputs(config: DictConfig, memo: Memo | None = None) -> Inputs:
         for setting, name in _sources(plain, ""):
             key = f"{setting}={name}"
             if key not in memo:
-                memo[key] = _named_input(setting, name, Path(config.cache_dir))
+                memo[key] = named_input(setting, name, Path(config.cache_dir))
             found |= memo[key]
     return found
 
@@ -130,7 +130,7 @@ def _sources(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield name, str(value)
 
 
-def _named_input(key: str, name: str, cache_dir: Path) -> Inputs:
+def named_input(key: str, name: str, cache_dir: Path) -> Inputs:
     """The input that a setting names: a file, a folder, or what is on the hub."""
     from beyond_ce.runs.loading import find_tokenizer  # slow to import, and seldom needed
 
