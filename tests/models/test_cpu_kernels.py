@@ -188,9 +188,9 @@ def test_batches_attend_with_it(dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     original = cpu_kernels.Kernels.attention
     monkeypatch.setattr(cpu_kernels.Kernels, "attention", attention)
     model = decoder(8, 4, 2, 32, False, 0, layers=1).to(dtype)
-    prompts = [[2 + i % 20, 3, 4, *([5] * (i % 3))] for i in range(40)]
+    prompts = [[2 + i % 20, 3, 4, *([5] * (i % 3))] for i in range(70)]
     found = generate(model, prompts, 4).tokens
-    assert called == [(40, 1)] * 3
+    assert called == [(70, 1)] * 3
     monkeypatch.setattr(decoding, "_FEW_QUERIES", 0)
     assert dtype is torch.bfloat16 or generate(model, prompts, 4).tokens == found
 
@@ -248,8 +248,8 @@ def test_they_are_what_decoding_uses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = cpu_kernels.Kernels.layers
     monkeypatch.setattr(cpu_kernels.Kernels, "layers", layers)
-    generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5, 6] * 7], 4)
-    assert called == [1, 1, 1]  # reading the prompt of 35 tokens is left to torch
+    generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5, 6] * 7, [3, 4, 5, 6, 2] * 7], 4)
+    assert called == [1, 1, 1]  # reading the prompts, 70 tokens, is left to torch
     called.clear()
     generate(decoder(6, 4, 2, 7, False, 0), [[2, 3, 4, 5]], 2)
     assert called == [4, 1]
@@ -261,16 +261,17 @@ def test_they_are_what_decoding_uses(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_kernels
 def test_few_tokens() -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        few = partial(kernels().are_few, dtype, weights=10**7, calls=16)
+        few = partial(kernels().are_few, dtype, weights=10**9, calls=16)
         assert few(1, 10**6)
         assert few(4, 4 * 2048) and not few(9, 9)
         assert not few(4, 4 * 4096) and few(2, 2 * 4096)
-        small = partial(kernels().are_few, dtype, 32, 32 * 4096)
-        assert small(weights=2**17, calls=1) and small(weights=2**21, calls=16)
-        assert not small(weights=2**17 + 1, calls=1) and not small(weights=2**21 + 1, calls=16)
-        assert not kernels().are_few(dtype, 33, 33, weights=1, calls=16)
-    assert not kernels().are_few(torch.bfloat16, 5, 5, weights=10**7, calls=16)
-    assert kernels().are_few(torch.float32, MOST, 5, weights=10**7, calls=16)
+        some = partial(kernels().are_few, dtype, elements=10**6)
+        most = cpu_kernels._PRODUCTS[dtype] * torch.get_num_threads()
+        assert some(32, weights=most // 32, calls=1) and some(32, weights=most, calls=32)
+        assert not some(32, weights=most // 32 + 1, calls=1)
+        assert not some(33, weights=most, calls=32) and not some(65, weights=1, calls=32)
+    assert not kernels().are_few(torch.bfloat16, 5, 5, weights=10**9, calls=16)
+    assert kernels().are_few(torch.float32, MOST, 5, weights=10**9, calls=16)
 
 
 @pytest.fixture

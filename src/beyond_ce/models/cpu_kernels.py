@@ -28,9 +28,10 @@ from torch import Tensor
 from beyond_ce.errors import one_line
 
 _CACHED = 2**13  # elements: in float32, most of the first-level cache of many a processor
-# Measured on two cores: so many tokens are faster here than with torch's operations, if there are
-# at most so many weights to each of those.
-_SOME, _SMALL = 32, 2**17
+# Measured on two cores: of up to so many tokens, so many products with weights take a thread as
+# much longer here than in oneDNN as calling an operation of torch takes.
+_SOME = 64
+_PRODUCTS = {torch.float32: 1_500_000, torch.bfloat16: 750_000}
 
 SWITCH = "BEYOND_CE_KERNELS"
 """Environment variable: 0 for torch's kernels only."""
@@ -101,8 +102,8 @@ class Kernels:
         """Whether these kernels are the fastest for so many tokens.
 
         With more, arithmetic takes longer than reading the matrices, or the tokens do not stay in
-        the processor's cache, and oneDNN is faster. Some more are few as well if the matrices are
-        so small that calling torch's operations takes longer than the arithmetic.
+        the processor's cache, and oneDNN is faster. Some more are few as well if calling torch's
+        operations takes longer than the arithmetic.
 
         Args:
             dtype: of the matrices.
@@ -111,7 +112,8 @@ class Kernels:
             calls: operations of torch that would do the same.
         """
         few = tokens <= self.most_tokens[dtype] and elements <= _CACHED
-        some = tokens <= _SOME and weights <= calls * _SMALL
+        worth = calls * torch.get_num_threads() * _PRODUCTS[dtype]
+        some = tokens <= _SOME and tokens * weights <= worth
         return tokens == 1 or few or some
 
     def linear(self, tokens: Tensor, *matrices: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class DecodingLayer:
         elements: of all matrices together.
     """
 
-    calls = 16
+    calls = 32
 
     def __init__(self, layer: DecoderLayer, low_precision: bool) -> None:
         attention, feed_forward = layer.attention, layer.feed_forward

@@ -55,12 +55,12 @@ class RecurrentDrafts:
             slots: of the T tokens added last.
         """
         starts = [max(0, start - self._again) for start in slots.starts]
-        before = max(start - first for start, first in zip(slots.starts, starts, strict=True))
-        window = CacheSlots(starts, before + slots.length, slots.rotary)
         places = [
             start + index - first
             for start, index, first in zip(slots.starts, indices, starts, strict=True)
         ]
+        # Tokens after the last accepted one of all rows were rejected, and need no drafts.
+        window = CacheSlots(starts, max(places) + 1, slots.rotary)
         selection = TokenSelection(window, places)
         rows = slots.rows[:, 0]
         last = selection.slots.positions[:, 0]
