@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from real_models import real_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from beyond_ce.checkpoints import PretrainedDecoder, load_decoder
 from beyond_ce.configuration import compose
-from beyond_ce.errors import UsageError
+from beyond_ce.errors import RunError, UsageError
 from beyond_ce.evaluation.self_speculation import differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.heads import LMHead
+from beyond_ce.models.heads import LMHead, MultiTokenHead
 from beyond_ce.runs.conversion import convert
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.loading import load
@@ -58,7 +59,8 @@ def overrides(source: Path, tmp_path: Path, head: str) -> list[str]:
         *("model=decoder_pretrained", f"model.pretrained={source}", *tokenizer),
         *("dataset=text_files", f"dataset.path={texts}", "dataset.sequence_length=32"),
         *("dataset.test_share=0.3", "dataset.validation_share=0.2"),
-        *(f"head={head}", *HEADS[head], "loss=ce", "optimizer.lr=3e-3"),
+        *(f"head={head}", *HEADS[head], "+head.draft_vocabulary=60"),
+        *("loss=ce", "optimizer.lr=3e-3"),
         *("trainer.max_steps=6", "trainer.batch_size=2", "trainer.progress=false"),
         *("evaluator=held_out", "evaluator.context=32", "evaluator.batch_size=4"),
         *(f"results_dir={tmp_path}", f"cache_dir={tmp_path}/cache", "trainer.accelerator=cpu"),
@@ -72,7 +74,9 @@ def test_head_1_is_the_sources_and_all_heads_decode(
     folder = run(compose([*overrides(source, tmp_path, head), "objective=further_heads"]))
     loaded, original = load(folder), load_decoder(source, torch.float32)
     model = loaded.model
-    assert isinstance(model, Decoder) and model.head.n == 4
+    assert isinstance(model, Decoder) and isinstance(model.head, MultiTokenHead)
+    assert model.head.n == 4 and model.head.token_counts is not None
+    assert model.head.token_counts.sum() > 0
     plain = model.next_token_model()
     weights = dict(original.named_parameters())
     assert dict(plain.named_parameters()).keys() == weights.keys()
@@ -90,7 +94,18 @@ def test_head_1_is_the_sources_and_all_heads_decode(
     convert(folder, tmp_path / "native", "native", tell=lambda line: None)
     with torch.no_grad():
         expected = model.logits(tokens)
-        assert torch.equal(load_decoder(tmp_path / "native").logits(tokens), expected)
+        native = load_decoder(tmp_path / "native")
+        assert torch.equal(native.logits(tokens), expected)
+        half = load_decoder(tmp_path / "native", torch.bfloat16)
+        for other in (native, half):
+            assert isinstance(other.head, MultiTokenHead) and other.head.token_counts is not None
+            assert torch.equal(other.head.token_counts, model.head.token_counts)
+        file = tmp_path / "native" / "model.safetensors"
+        kept = load_file(file)
+        del kept["head.token_counts"]
+        save_file(kept, file)
+        with pytest.raises(RunError, match=r"has no head\.token_counts of shape"):
+            load_decoder(tmp_path / "native")
         convert(folder, tmp_path / "hf", "hf", tell=lambda line: None)
         peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", trust_remote_code=False)
         torch.testing.assert_close(peer(tokens).logits, expected[:, :, 0], rtol=1e-4, atol=1e-4)

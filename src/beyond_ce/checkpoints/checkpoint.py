@@ -112,6 +112,12 @@ def _builds_decoders(target: str) -> bool:
     return target in own_targets() and target.startswith((DECODER, f"{_HEADS}."))
 
 
+def counts(model: Decoder) -> dict[str, Tensor]:
+    """By name, what a model keeps beside its parameters (see `MultiTokenHead.token_counts`)."""
+    kept = model.state_dict()
+    return {name: value for name, value in model.named_buffers() if name in kept}
+
+
 def load_weights(
     model: Decoder,
     parameters: Mapping[str, Tensor],
@@ -132,6 +138,15 @@ def load_weights(
     Raises:
         RunError: names, shapes or types do not match the model.
     """
+    weights: dict[str, Tensor] = {}
+    for name, value in counts(model).items():
+        found = tensors.pop(name, None)
+        if found is None or (found.shape, found.dtype) != (value.shape, value.dtype):
+            raise RunError(
+                f"{source} has no {name} of shape {[*value.shape]} and {value.dtype}: convert the "
+                "checkpoint again"
+            )
+        weights[name] = found
     check_tensors(tensors, {name: value.shape for name, value in parameters.items()}, source)
     if dtype is None:
         check_one_dtype(tensors, source)
@@ -139,7 +154,6 @@ def load_weights(
     model_names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         model_names.setdefault(id(parameter), []).append(name)
-    weights: dict[str, Tensor] = {}
     for name, value in parameters.items():
         weight = convert(name, tensors.pop(name))
         weight = weight if dtype is None else weight.to(dtype)
