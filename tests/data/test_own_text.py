@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,20 @@ from beyond_ce.tokenizers import PretrainedTokenizer
 class Upper:
     """Writes every text in capitals."""
 
-    def __init__(self, name: str = "upper") -> None:
-        self.name, self.calls = name, 0
+    def __init__(self, name: str = "upper", left: int = 1000) -> None:
+        self.name, self.calls, self.left = name, 0, left
 
     def definition(self, cache_dir: Path) -> dict[str, Any]:
         return {"name": self.name}
 
-    def __call__(self, texts: Callable[[], Iterable[str]]) -> Iterator[str]:
+    def __call__(self, texts: Callable[[], Iterable[str]], done: int) -> Iterator[list[str]]:
         self.calls += 1
         assert list(texts()) == list(texts())
-        return (text.upper() for text in texts())
+        for text in itertools.islice(texts(), done, None):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield [text.upper()]
 
 
 def corpus(tmp_path: Path, count: int = 20, length: int = 1) -> TextFiles:
@@ -54,6 +59,19 @@ def test_trains_on_what_is_written_and_tests_on_the_corpus(tmp_path: Path) -> No
     assert data.load().keys() == splits.keys() and writer.calls == 1, "it is written once"
     assert data.fingerprint() != OwnText(writer=Upper("another"), **settings).fingerprint()
     assert data.fingerprint() != source.fingerprint()
+
+
+def test_goes_on_after_a_kill(tmp_path: Path) -> None:
+    source = corpus(tmp_path)
+    settings = {"corpus": source, "sequence_length": 32, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(KeyboardInterrupt):
+        OwnText(writer=Upper(left=4), **settings).load()
+    train = source.load()["train"]
+    again = Upper(left=len(train) - 4)
+    found = OwnText(writer=again, **settings).load()["train"]
+    assert list(found["text"]) == [text.upper() for text in train["text"]]
+    assert again.left == 0, "four were there already"
+    assert not list((tmp_path / "cache").glob("*.parts"))
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +105,10 @@ def test_pieces_go_on_as_the_model_says(folder: Path) -> None:
             new = generate(model, [tokenizer.start_ids + prompt], 5, eos_id=tokenizer.eos_id)
             expected.append(tokenizer.decode(prompt + new.tokens[0]))
     assert len(expected) > 6
-    assert list(writer(folder)(lambda: iter(texts))) == expected
-    some = list(writer(folder, pieces=3)(lambda: iter(texts)))
+    batches = list(writer(folder)(lambda: iter(texts)))
+    assert list(itertools.chain(*batches)) == expected and len(batches[0]) == 3
+    assert list(itertools.chain(*writer(folder)(lambda: iter(texts), 4))) == expected[4:]
+    some = list(itertools.chain(*writer(folder, pieces=3)(lambda: iter(texts))))
     middle = expected[round((len(expected) - 1) / 2)]
     assert some == [expected[0], middle, expected[-1]]
 

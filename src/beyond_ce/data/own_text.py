@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +11,7 @@ from beyond_ce.data.base import PackedData
 from beyond_ce.data.cache import load_or_write
 from beyond_ce.data.corpus import Corpus, Document
 from beyond_ce.settings import COUNT, PATH, takes
+from beyond_ce.storage.shards import Shards
 
 if TYPE_CHECKING:
     import datasets
@@ -20,7 +22,7 @@ class TextWriter(Protocol):
 
     def definition(self, cache_dir: Path) -> dict[str, Any]: ...
 
-    def __call__(self, texts: Callable[[], Iterable[str]]) -> Iterator[str]: ...
+    def __call__(self, texts: Callable[[], Iterable[str]], done: int) -> Iterator[list[str]]: ...
 
 
 class OwnText(PackedData):
@@ -72,8 +74,21 @@ class OwnText(PackedData):
             lambda: iter([("train", self._documents(splits["train"]))]),
             self.columns,
         )
+        shutil.rmtree(self._parts, ignore_errors=True)
         return splits | written
 
+    @property
+    def _parts(self) -> Path:
+        """Where texts are kept until all are written, to go on after a kill."""
+        return self.cache_folder.with_name(f"{self.cache_folder.name}.parts")
+
     def _documents(self, train: datasets.Dataset) -> Iterator[Document]:
-        for number, text in enumerate(self.writer(lambda: (row["text"] for row in train)), start=1):
+        import pyarrow as pa
+
+        kept = Shards(self._parts, {"text": pa.string()})
+        texts: list[str] = kept.read()["text"].to_pylist()
+        for batch in self.writer(lambda: (row["text"] for row in train), len(texts)):
+            kept.append([{"text": text} for text in batch])
+            texts += batch
+        for number, text in enumerate(texts, start=1):
             yield Document(text, f"{self.name}/{number}", "train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -69,11 +70,12 @@ class Writer:
             "dtype": self.dtype,
         }
 
-    def __call__(self, texts: Callable[[], Iterable[str]]) -> Iterator[str]:
-        """Yields the pieces, in the order of the texts.
+    def __call__(self, texts: Callable[[], Iterable[str]], done: int = 0) -> Iterator[list[str]]:
+        """Yields the pieces in batches, in the order of the texts.
 
         Args:
             texts: gives them, the same each time: they are read twice, to count the pieces first.
+            done: how many of the first pieces to leave out.
 
         Raises:
             UsageError: no text has a whole piece, or there is no such model.
@@ -90,16 +92,12 @@ class Writer:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded.model.to(device, _DTYPES[self.dtype])
         prompts = self._prompts(loaded.tokenizer, texts(), length, set(wanted.tolist()))
-        with tqdm(total=len(wanted), desc="texts that the model writes", unit="text") as bar:
-            batch: list[list[int]] = []
-            for prompt in prompts:
-                batch.append(prompt)
-                if len(batch) == self.batch_size:
-                    yield from self._continued(loaded, batch)
-                    bar.update(len(batch))
-                    batch = []
-            yield from self._continued(loaded, batch)
-            bar.update(len(batch))
+        left = itertools.islice(prompts, done, None)
+        title = "texts that the model writes"
+        with tqdm(total=len(wanted), initial=done, desc=title, unit="text") as bar:
+            while batch := list(itertools.islice(left, self.batch_size)):
+                yield self._continued(loaded, batch)
+                bar.update(len(batch))
 
     def _prompts(
         self, tokenizer: Tokenizer, texts: Iterable[str], length: int, wanted: set[int]
@@ -112,11 +110,11 @@ class Writer:
                     yield row[start : start + self.prompt_tokens]
                 number += 1
 
-    def _continued(self, loaded: Loaded, prompts: list[list[int]]) -> Iterator[str]:
+    def _continued(self, loaded: Loaded, prompts: list[list[int]]) -> list[str]:
         begun = [loaded.start + prompt for prompt in prompts]
         found = generate(loaded.model, begun, self.new_tokens, eos_id=loaded.end_ids)
-        for prompt, new in zip(prompts, found.tokens, strict=True):
-            yield loaded.tokenizer.decode(prompt + new)
+        pairs = zip(prompts, found.tokens, strict=True)
+        return [loaded.tokenizer.decode(prompt + new) for prompt, new in pairs]
 
 
 def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[list[int]]:
