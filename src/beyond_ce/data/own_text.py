@@ -30,9 +30,7 @@ class OwnText(PackedData):
     corpus itself.
 
     Head 1 verifies what the others draft, so they are to predict what it would say rather than what
-    a person wrote. Source: Stern, Shazeer, Uszkoreit (2018), "Blockwise Parallel Decoding",
-    section 6.1, whose models learn from the output of another; Cai et al. (2024), "Medusa" (arXiv
-    2401.10774), section 2.3.2, "self-distillation".
+    a person wrote. Source: Cai et al. (2024), "Medusa" (arXiv 2401.10774), self-distillation.
 
     Args:
         corpus: the documents; its own settings of rows do not matter.
