@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -254,3 +256,14 @@ def test_digits_are_not_split_where_that_would_change_the_text(
     tokenizer = PretrainedTokenizer(str(folders["unigram"]), split_digits=True)
     with pytest.raises(UsageError, match="choose tokenizer=digit"):
         tokenizer.fit((), tmp_path, "")
+
+
+def test_loads_where_nothing_else_has_imported_it(folders, tmp_path) -> None:
+    load(folders["gpt2"]).save(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from beyond_ce.tokenizers import Tokenizer; "
+        "assert 'beyond_ce.tokenizers.pretrained' not in sys.modules; "
+        f"print(type(Tokenizer.load(Path({str(tmp_path)!r}))).__name__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout == "PretrainedTokenizer\n", found.stderr

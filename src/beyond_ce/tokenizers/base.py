@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -141,7 +142,9 @@ class Tokenizer(ABC):
         """
         try:
             settings = read_object(folder / _SETTINGS_FILE, "it holds the settings")
-            saved_class = Tokenizer._classes[settings.pop("class")]
+            name = settings.pop("class")
+            getattr(importlib.import_module(__package__), name, None)  # imports what is slow to
+            saved_class = Tokenizer._classes[name]
             fingerprint = settings.pop("fingerprint")
             tokenizer = saved_class(**settings)
             tokenizer._load_vocabulary(folder)
