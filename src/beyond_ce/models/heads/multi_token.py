@@ -129,8 +129,8 @@ class MultiTokenHead(Head):
     @torch.no_grad()
     def count(self, labels: Tensor) -> None:
         if self.token_counts is not None:
-            known = labels[labels >= 0]
-            self.token_counts.index_add_(0, known, torch.ones_like(known))
+            known = labels.flatten()
+            self.token_counts.index_add_(0, known.clamp(min=0), (known >= 0).long())
 
     def draft_ids(self, vocab_size: int) -> Tensor | None:
         """The tokens to draft, in ascending order; None for all.
