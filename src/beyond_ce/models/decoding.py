@@ -281,8 +281,8 @@ class DecodingWeights:
         return columns if self._draft_ids is None else self._draft_ids[columns]
 
     def _unembedding(self, offset: int, low_precision: bool) -> Callable[[Tensor], Tensor]:
-        """Maps a head's features to logits, without padded columns and, for drafts in low
-        precision, without those of tokens that are none."""
+        """Maps a head's features to logits, without padded columns; in low precision, which is
+        for drafts, only of the tokens to draft."""
         if (offset, low_precision) not in self._unembeddings:
             made = self._make_unembedding(offset, low_precision)
             self._unembeddings[offset, low_precision] = made
