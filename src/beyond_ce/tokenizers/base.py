@@ -143,7 +143,8 @@ class Tokenizer(ABC):
         try:
             settings = read_object(folder / _SETTINGS_FILE, "it holds the settings")
             name = settings.pop("class")
-            getattr(importlib.import_module(__package__), name, None)  # imports what is slow to
+            # The package imports a class that takes long only when it is asked for it.
+            getattr(importlib.import_module(__package__), name, None)
             saved_class = Tokenizer._classes[name]
             fingerprint = settings.pop("fingerprint")
             tokenizer = saved_class(**settings)
