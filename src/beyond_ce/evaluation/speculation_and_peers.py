@@ -19,11 +19,9 @@ from beyond_ce.evaluation.evaluator import shared_start
 from beyond_ce.evaluation.self_speculation import SelfSpeculation, Tokens, differences
 from beyond_ce.generation import generate
 from beyond_ce.models import Decoder
-from beyond_ce.models.base import LanguageModel
+from beyond_ce.models.base import DTYPES, LanguageModel
 from beyond_ce.profiling import Step, in_turns, median_ratio
 from beyond_ce.settings import each, one_of, optional, takes
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class SpeculationAndPeers(SelfSpeculation):
@@ -47,7 +45,7 @@ class SpeculationAndPeers(SelfSpeculation):
         settings: as for `SelfSpeculation`.
     """
 
-    @takes("evaluator", peers=optional(each(one_of(*PEERS))), dtypes=each(one_of(*_DTYPES)))
+    @takes("evaluator", peers=optional(each(one_of(*PEERS))), dtypes=each(one_of(*DTYPES)))
     def __init__(self, peers: Sequence[str] | None, dtypes: Sequence[str], **settings: Any) -> None:
         super().__init__(**settings)
         if self.batch_sizes != [1] or "float32" not in dtypes:
@@ -72,7 +70,7 @@ class SpeculationAndPeers(SelfSpeculation):
                 "trainer.accelerator=cpu, or choose evaluator=self_speculation"
             )
         models = {
-            name: model if name == "float32" else copy.deepcopy(model).to(_DTYPES[name])
+            name: model if name == "float32" else copy.deepcopy(model).to(DTYPES[name])
             for name in self.dtypes
         }
         texts: dict[str, Tokens] = {}

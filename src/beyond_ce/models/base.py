@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +18,9 @@ from beyond_ce.models.heads import Head, RegressionHead
 
 if TYPE_CHECKING:
     from beyond_ce.models.shared_prefix import SharedPrefix
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The precisions that settings name."""
 
 
 class DecodingState(ABC):

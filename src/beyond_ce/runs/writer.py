@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from beyond_ce.errors import UsageError
 from beyond_ce.generation import generate
+from beyond_ce.models.base import DTYPES
 from beyond_ce.runs.inputs import named_input
 from beyond_ce.runs.loading import Loaded, load
 from beyond_ce.settings import COUNT, SOURCE, one_of, takes
@@ -19,7 +20,6 @@ from beyond_ce.storage.hub import checkpoint_folder
 from beyond_ce.tokenizers.base import Tokenizer
 
 _MODEL = "dataset.writer.model"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Writer:
@@ -42,7 +42,7 @@ class Writer:
         new_tokens=COUNT,
         pieces=COUNT,
         batch_size=COUNT,
-        dtype=one_of(*_DTYPES),
+        dtype=one_of(*DTYPES),
     )
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Writer:
             )
         wanted = np.linspace(0, total - 1, min(self.pieces, total)).round().astype(int)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded.model.to(device, _DTYPES[self.dtype])
+        loaded.model.to(device, DTYPES[self.dtype])
         prompts = self._prompts(loaded.tokenizer, texts(), length, set(wanted.tolist()))
         left = itertools.islice(prompts, done, None)
         title = "texts that the model writes"

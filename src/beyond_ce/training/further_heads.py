@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
+from beyond_ce.models.base import DTYPES
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.settings import FLAG, one_of, optional, takes
 from beyond_ce.training.objective import Objective
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch
     from beyond_ce.losses.base import Loss
     from beyond_ce.models.base import LanguageModel
-
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class FurtherHeads(Objective):
@@ -44,7 +43,7 @@ class FurtherHeads(Objective):
 
     first_trained = 1
 
-    @takes("objective", copy_head_1=FLAG, trunk_precision=optional(one_of(*_PRECISIONS)))
+    @takes("objective", copy_head_1=FLAG, trunk_precision=optional(one_of(*DTYPES)))
     def __init__(
         self,
         model: LanguageModel,
@@ -95,5 +94,5 @@ class FurtherHeads(Objective):
     def _precision(self, device: str) -> AbstractContextManager[object]:
         if self.trunk_precision is None:
             return nullcontext()
-        dtype = _PRECISIONS[self.trunk_precision]
+        dtype = DTYPES[self.trunk_precision]
         return torch.autocast(device, dtype, enabled=dtype is not torch.float32)
