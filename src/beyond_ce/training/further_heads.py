@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.errors import UsageError
-from beyond_ce.models.base import DTYPES
+from beyond_ce.models.base import DTYPES, LanguageModel
 from beyond_ce.models.heads import MultiTokenHead
 from beyond_ce.settings import FLAG, one_of, optional, takes
 from beyond_ce.training.objective import Objective
@@ -20,7 +20,6 @@ from beyond_ce.training.objective import Objective
 if TYPE_CHECKING:
     from beyond_ce.batches.batch import Batch
     from beyond_ce.losses.base import Loss
-    from beyond_ce.models.base import LanguageModel
 
 
 class FurtherHeads(Objective):
