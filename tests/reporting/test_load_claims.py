@@ -1,5 +1,6 @@
 """The claims in conf/claims, and those that are refused."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ CLAIMS = CONF / "claims" / "ntl.yaml"
 MTP_CLAIMS = CONF / "claims" / "mtp.yaml"
 
 
+@functools.cache
 def real_table(table_id: str) -> Table:
     return load_table(CONF / "table" / f"{table_id}.yaml")
 
