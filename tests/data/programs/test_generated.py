@@ -370,6 +370,26 @@ def test_packed_choices_hold_the_others_settings(name: str, tmp_path: Path) -> N
     assert packed.hub_name == plain.hub_name
 
 
+@pytest.mark.parametrize("kind", [CodeTasks, ContestTasks])
+def test_with_one_constant_there_is_no_number_to_copy(kind: Any, tmp_path: Path) -> None:
+    settings = {CodeTasks: TASKS, ContestTasks: CONTESTS}[kind]
+    some, one, all_five = (
+        kind(**settings, cache_dir=tmp_path, **constants)
+        for constants in ({}, {"constants": 1}, {"constants": 5})
+    )
+    assert all_five.fingerprint() == some.fingerprint() != one.fingerprint()
+    numbers = {
+        name: {
+            number
+            for problem in data.problems("test")
+            for number in re.findall(r"\d+", problem.prompt.split('"""')[1])
+        }
+        for name, data in (("one", one), ("some", some))
+    }
+    # Those of "drop below 1" are no constants: they are always the same.
+    assert numbers["one"] <= {"0", "1", "2"} < numbers["some"]
+
+
 def test_blank_lines_come_before_the_first_step_in_training_alone(
     tasks: CodeTasks, tmp_path: Path
 ) -> None:

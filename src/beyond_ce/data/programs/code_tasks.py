@@ -19,13 +19,14 @@ from beyond_ce.data.programs.compositions import (
     spell,
 )
 from beyond_ce.data.programs.humaneval import STOP
-from beyond_ce.data.programs.operations import Operation
+from beyond_ce.data.programs.operations import CONSTANTS, Operation
 from beyond_ce.data.programs.problem import FunctionTests, Problem
 from beyond_ce.data.sampling import random_below
 from beyond_ce.settings import COUNT, PATH, SEED, number, takes, whole
 
 NAMES = ("f", "g", "h", "fn", "run")
 LENGTHS = whole(2, 5)
+NUMBERS = whole(1, len(CONSTANTS))
 BLANK_LINES = ("\n", "    \n")
 
 STREAMS = {"test": 0, "validation": 1, "train": 2}
@@ -54,6 +55,8 @@ class CodeTasks(ProgramData):
         train_size, validation_size, test_size: numbers of tasks.
         longest: operations of the longest programs.
         shown_asserts: how many of the asserts the docstring shows, as in MBPP.
+        constants: how many different numbers the operations have, of five: with one, "add 2" is all
+            that is ever added, and a docstring has no number that a program would have to copy.
         blank_lines: share of training functions with a blank line, of no or four spaces, before
             the first step: to whom this never happened, whitespace after a prompt says nothing.
         seed: seed of the draw; independent of the run's.
@@ -70,6 +73,7 @@ class CodeTasks(ProgramData):
         test_size=COUNT,
         longest=LENGTHS,
         shown_asserts=whole(0, 3),
+        constants=NUMBERS,
         blank_lines=number(0, 1),
         seed=SEED,
         cache_dir=PATH,
@@ -85,11 +89,13 @@ class CodeTasks(ProgramData):
         seed: int,
         cache_dir: str | Path,
         blank_lines: float = 0.0,
+        constants: int = len(CONSTANTS),
     ) -> None:
         self.sizes = {"test": test_size, "validation": validation_size, "train": train_size}
         self.longest = longest
         self.shown_asserts = shown_asserts
         self.blank_lines = blank_lines
+        self.constants = constants
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self._known_calls: dict[tuple[Operation, ...], list[str]] = {}
@@ -101,12 +107,16 @@ class CodeTasks(ProgramData):
             "shown_asserts": self.shown_asserts,
             "seed": self.seed,
         }
-        return definition | ({"blank_lines": self.blank_lines} if self.blank_lines else {})
+        if self.blank_lines:
+            definition["blank_lines"] = self.blank_lines
+        if self.constants < len(CONSTANTS):
+            definition["constants"] = self.constants
+        return definition
 
     @cached_property
     def programs(self) -> Programs:
         """All programs, which takes seconds to make."""
-        return Programs(self.longest, self.seed, repr)
+        return Programs(self.longest, self.seed, repr, self.constants)
 
     def _problems(self) -> Iterator[tuple[str, Iterable[Problem]]]:
         for split in self.sizes:

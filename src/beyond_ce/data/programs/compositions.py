@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from beyond_ce.data.programs.operations import (
+    CONSTANTS,
     Kind,
     Operation,
     function_of,
@@ -82,14 +83,21 @@ class Programs:
         longest: operations of the longest programs.
         seed: chooses the held-out pairs, and which programs of three and more operations there are.
         shown: a value as the tests compare it: programs whose values look the same are one.
+        constants: how many different ones an operation may have.
     """
 
-    def __init__(self, longest: int, seed: int, shown: Callable[[Any], str]) -> None:
+    def __init__(
+        self,
+        longest: int,
+        seed: int,
+        shown: Callable[[Any], str],
+        constants: int = len(CONSTANTS),
+    ) -> None:
         self.seed = seed
         self.shown = shown
         self._seen = {self._signature(kind, inputs) for kind, inputs in INPUTS.items()}
         self._after: dict[Kind, dict[str, list[Operation]]] = defaultdict(lambda: defaultdict(list))
-        for operation in vocabulary():
+        for operation in vocabulary(constants):
             self._after[operation.takes][operation.family].append(operation)
         start = [Program((), inputs) for inputs in INPUTS.values()]
         kinds = list(INPUTS)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from beyond_ce.data.programs.code_tasks import LENGTHS, STREAMS
+from beyond_ce.data.programs.code_tasks import LENGTHS, NUMBERS, STREAMS
 from beyond_ce.data.programs.compositions import (
     INPUTS,
     Program,
@@ -19,7 +19,7 @@ from beyond_ce.data.programs.compositions import (
     spell,
 )
 from beyond_ce.data.programs.contests import PYTHON3, ContestData
-from beyond_ce.data.programs.operations import Kind, function_of, within_limits
+from beyond_ce.data.programs.operations import CONSTANTS, Kind, function_of, within_limits
 from beyond_ce.data.programs.problem import Problem
 from beyond_ce.data.programs.rows import Row
 from beyond_ce.data.sampling import Below, random_below
@@ -60,6 +60,7 @@ class ContestTasks(ContestData):
         train_size, validation_size, test_size: numbers of problems.
         solutions, incorrect_solutions: at most so many right and wrong programs of each problem.
         longest: operations of the longest programs.
+        constants: how many different numbers the operations have, as in `CodeTasks`.
         seed: seed of the draw; independent of the run's.
         cache_dir: where the Arrow files go, in a folder named by `fingerprint`.
     '''
@@ -75,6 +76,7 @@ class ContestTasks(ContestData):
         solutions=COUNT,
         incorrect_solutions=whole(),
         longest=LENGTHS,
+        constants=NUMBERS,
         seed=SEED,
         cache_dir=PATH,
     )
@@ -89,27 +91,32 @@ class ContestTasks(ContestData):
         longest: int,
         seed: int,
         cache_dir: str | Path,
+        constants: int = len(CONSTANTS),
     ) -> None:
         self.sizes = {"test": test_size, "validation": validation_size, "train": train_size}
         self.solutions = solutions
         self.incorrect_solutions = incorrect_solutions
         self.longest = longest
+        self.constants = constants
         self.seed = seed
         self.cache_dir = Path(cache_dir)
 
     def _definition(self) -> dict[str, Any]:
-        return {
+        definition = {
             "sizes": self.sizes,
             "solutions": self.solutions,
             "incorrect_solutions": self.incorrect_solutions,
             "longest": self.longest,
             "seed": self.seed,
         }
+        return definition | (
+            {"constants": self.constants} if self.constants < len(CONSTANTS) else {}
+        )
 
     @cached_property
     def programs(self) -> Programs:
         """All programs, which takes seconds to make."""
-        return Programs(self.longest, self.seed, _shown)
+        return Programs(self.longest, self.seed, _shown, self.constants)
 
     def _rows(self) -> Iterator[tuple[str, Iterable[Row]]]:
         for split in self.sizes:
