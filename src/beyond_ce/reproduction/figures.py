@@ -35,6 +35,7 @@ from beyond_ce.storage.writing import replacing
 
 PICTURES: dict[str, tuple[str, Callable[[Table, pd.DataFrame], Figure]]] = {
     "ntl-map": ("ntl-map", contrast_plot),
+    "mtp-copying": ("mtp-copying", dot_plot),
     "mtp-fig3": ("mtp-s7", contrast_plot),
     "mtp-fig4": ("mtp-fig4", pass_at_k_curves),
     "mtp-fig5": ("mtp-fig5", partial(dot_plot, metrics=["choices/acc"])),
