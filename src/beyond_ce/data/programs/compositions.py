@@ -97,8 +97,10 @@ class Programs:
         self.shown = shown
         self._seen = {self._signature(kind, inputs) for kind, inputs in INPUTS.items()}
         self._after: dict[Kind, dict[str, list[Operation]]] = defaultdict(lambda: defaultdict(list))
-        for operation in vocabulary(constants):
-            self._after[operation.takes][operation.family].append(operation)
+        for operation in vocabulary():
+            family = self._after[operation.takes][operation.family]
+            if len(family) < constants:  # operations of a family differ in their constant alone
+                family.append(operation)
         start = [Program((), inputs) for inputs in INPUTS.values()]
         kinds = list(INPUTS)
         level = [

@@ -102,16 +102,16 @@ class ContestTasks(ContestData):
         self.cache_dir = Path(cache_dir)
 
     def _definition(self) -> dict[str, Any]:
-        definition = {
+        definition: dict[str, Any] = {
             "sizes": self.sizes,
             "solutions": self.solutions,
             "incorrect_solutions": self.incorrect_solutions,
             "longest": self.longest,
             "seed": self.seed,
         }
-        return definition | (
-            {"constants": self.constants} if self.constants < len(CONSTANTS) else {}
-        )
+        if self.constants < len(CONSTANTS):
+            definition["constants"] = self.constants
+        return definition
 
     @cached_property
     def programs(self) -> Programs:

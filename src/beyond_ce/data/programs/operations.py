@@ -18,7 +18,7 @@ from beyond_ce.data.programs.vocabulary import VOCABULARY
 Kind = Literal["number", "list", "text"]
 """The type of a value: int, list of int, or str."""
 
-CONSTANTS = (2, 3, 4, 5, 6)
+CONSTANTS = range(2, 7)
 
 LARGEST = 10_000
 """Of the numbers in a value; what computes more is no program of ours."""
@@ -63,17 +63,17 @@ _BUILTINS = {
 
 
 @cache
-def vocabulary(constants: int = len(CONSTANTS)) -> tuple[Operation, ...]:
-    """All operations with the first so many `CONSTANTS`, in a fixed order."""
+def vocabulary() -> tuple[Operation, ...]:
+    """All operations, in a fixed order."""
     lines = VOCABULARY.splitlines()
     entries = zip(*(lines[i::4] for i in range(4)), strict=True)
-    return tuple(each for entry in entries for each in _operations(CONSTANTS[:constants], *entry))
+    return tuple(operation for entry in entries for operation in _operations(*entry))
 
 
-def _operations(constants: tuple[int, ...], head: str, *alternatives: str) -> Iterator[Operation]:
+def _operations(head: str, *alternatives: str) -> Iterator[Operation]:
     """Those of four lines of the vocabulary: one, or one for each constant."""
     family, takes, gives = re.split(": | -> ", head)
-    for constant in constants if "K" in alternatives[0] else (0,):
+    for constant in CONSTANTS if "K" in alternatives[0] else [0]:
         lines = [
             line.replace("K", str(constant)).replace("J", str(constant + 1))
             for line in alternatives
