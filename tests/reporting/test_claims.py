@@ -100,6 +100,47 @@ def test_harmless_is_less_harm_than_the_margin(table, margin, verdict):
     assert finding.weakest.ours.low == pytest.approx(margin - 1 - T2)
 
 
+def test_a_difference_of_about_the_margin_is_told_as_one(table):
+    condition = Condition("test/accuracy", BETTER, margin=0.5)
+    ntl = [0.45, 0.5, 0.55] * 2
+    given_claim = claim(condition, kind="equivalent")
+    finding = judge(given_claim, table, "cpu", made(accuracy=([0.0] * 6, ntl)))
+    assert (finding.verdict, finding.seeds_to_decide) == (Verdict.UNDECIDED, 3)
+    assert finding.near_margin
+    few = judge(given_claim, table, "cpu", made(accuracy=([0.0] * 3, OPEN)))
+    assert few.seeds_to_decide > 3
+    assert not few.near_margin
+    better = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * 3, OPEN)))
+    assert not better.near_margin
+
+
+def test_what_equal_seeds_could_not_show_is_not_called_detectable(table):
+    condition = Condition("test/accuracy", BETTER, margin=4.0)
+    reports = made(accuracy=([0.0] * 3, OPEN))
+    wide = judge(claim(condition, kind="equivalent"), table, "cpu", reports).weakest
+    assert wide.detectable == pytest.approx(5.653 / 3**0.5, abs=0.01)
+    narrow = replace(condition, margin=3.0)
+    assert math.isnan(
+        judge(claim(narrow, kind="equivalent"), table, "cpu", reports).weakest.detectable
+    )
+
+
+def test_a_claim_rests_on_runs_of_shared_seeds_alone(table):
+    finding = judge(claim(ACCURACY), table, "cpu", made(accuracy=([0.0] * 5, OPEN)))
+    assert sorted(finding.runs.values()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_scale_with_a_variant_of_its_own_is_judged_by_it(table):
+    reports = made(accuracy=([0.0] * 3, OPEN))
+    for seed in range(3):
+        metrics = reports[Job("NTL λ=0.5", seed, ())]["metrics"]
+        metrics["test/accuracy@large"] = 9.0 + seed / 10
+    row = next(row for row in table.rows if row.label == "NTL λ=0.5")
+    row.variant_at["gpu"] = "large"
+    assert judge(claim(ACCURACY), table, "cpu", reports).verdict is Verdict.UNDECIDED
+    assert judge(claim(ACCURACY), table, "gpu", reports).verdict is Verdict.REPRODUCED
+
+
 def test_harm_beyond_the_margin_contradicts_and_a_gain_never_does(table):
     condition = Condition("test/accuracy", BETTER, margin=0.5)
     worse = made(accuracy=([9.0, 9.0, 9.0], [1.0, 2.0, 3.0]))

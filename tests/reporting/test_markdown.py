@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 from beyond_ce.reporting.markdown import to_markdown
@@ -76,3 +77,12 @@ def test_rows_that_are_one_run_count_once(table, reports):
     assert "- Runs: 3, seeds [0, 1, 2]" in text
     assert "- Minutes: 1.5," in text
     assert "missing" not in text
+
+
+def test_a_seed_without_a_number_is_named(table, reports):
+    whole = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 6)
+    assert "Undefined" not in whole
+    for seed in (0, 2):
+        reports[Job("CE", seed, ())]["metrics"]["test/mae"] = math.nan
+    text = to_markdown(table, tabulate(table, reports), reports, "cpu", "make toy", 6)
+    assert "- Undefined, and not in the means: Test, CE, MAE (seeds 0, 2)" in text

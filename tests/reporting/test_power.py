@@ -14,6 +14,7 @@ from beyond_ce.reporting.power import (
     detectable,
     holm,
     p_value,
+    seeds_for_equivalence,
     seeds_for_power,
     seeds_for_width,
 )
@@ -43,7 +44,7 @@ def test_it_is_that_of_the_noncentral_t_distribution(freedom):
 def test_what_has_no_spread_detects_nothing_and_asks_for_no_seeds():
     assert math.isnan(detectable(summarize([1.0])))
     assert math.isnan(detectable(summarize([])))
-    assert detectable(summarize([1.0, 1.0])) == 0
+    assert math.isnan(detectable(summarize([1.0, 1.0])))
     assert seeds_for_power(math.nan, 1.0) is None
     assert seeds_for_power(1.0, math.nan) is None
     assert seeds_for_power(1.0, 0.0) is None
@@ -65,6 +66,31 @@ def test_seeds_for_power_is_the_smallest_number_that_detects_the_effect(effect):
     assert detectable(summarize(list(stats.zscore(pattern, ddof=1)))) <= effect * (1 + 1e-9)
     fewer = stats.zscore(pattern[:-1], ddof=1)
     assert detectable(summarize(list(fewer))) > effect
+
+
+def equivalence_found(n, margin, true):
+    """Share of samples, of spread 1, that two one-sided t tests call equivalent."""
+    means = true + rng.normal(size=100_000) / n**0.5
+    errors = (rng.chisquare(n - 1, size=100_000) / (n - 1) / n) ** 0.5
+    return np.mean(np.abs(means) + stats.t.isf(ALPHA, n - 1) * errors < margin)
+
+
+@pytest.mark.parametrize(("margin", "true"), [(1.0, 0.0), (0.6, 0.0), (1.0, 0.5), (2.0, 0.1)])
+def test_seeds_for_equivalence_find_it_in_four_of_five_samples(margin, true):
+    n = seeds_for_equivalence(1.0, margin, true)
+    assert equivalence_found(n, margin, true) > 0.795
+    assert equivalence_found(n - 1, margin, true) < 0.805
+    assert seeds_for_equivalence(3.0, 3 * margin, -3 * true) == n
+
+
+def test_equivalence_by_the_textbook_and_where_there_is_none():
+    # Two one-sided tests at 2.5% each, known spread: ((z_.975 + z_.9) / margin)^2 = 10,507.
+    assert seeds_for_equivalence(1.0, math.sqrt(10.507 / 10_507), 0.0) == pytest.approx(
+        10_507, abs=3
+    )
+    assert seeds_for_equivalence(0.0, 0.5, 0.1) == 2
+    assert seeds_for_equivalence(1.0, 0.5, 0.5) is None
+    assert seeds_for_equivalence(math.nan, 0.5, 0.0) is None
 
 
 def test_stein_by_hand():

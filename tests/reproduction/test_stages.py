@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -10,8 +11,9 @@ from scipy import stats
 from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.tables import Column, Job, Row, Table
 from beyond_ce.reproduction import stages
+from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import Plan
-from beyond_ce.reproduction.stages import second_stage, with_later_seeds
+from beyond_ce.reproduction.stages import second_stage, seeds_needed, with_later_seeds
 from beyond_ce.reproduction.write import write
 
 COMMAND = "make reproduce-table-toy SCALE=cpu"
@@ -91,7 +93,7 @@ def test_as_many_seeds_as_the_narrowest_claim_needs_and_no_row_in_vain(plan):
     assert seeds_of(later) == {"A": list(range(12)), "B": list(range(12)), "C": [0, 1, 2]}
     assert {config.seed for config in later.configs.values()} == set(range(12))
     assert lines == ["toy: A-B 0.5: 12 seeds decide it", "toy: A-B 1.0: 3 seeds decide it"]
-    assert later.command == f'{COMMAND} ARGS="--seeds auto"'
+    assert later.command == f'{COMMAND} ARGS="--seeds auto --max-seeds 12"'
 
 
 def test_what_the_means_say_changes_no_number_of_seeds(plan):
@@ -131,6 +133,48 @@ def test_what_cannot_be_judged_asks_for_no_seeds(plan, monkeypatch):
     assert later == plan
     assert "not testable here (test/accuracy is 0.000 at best; the floor is 9.000)" in lines[0]
     assert "no further seeds, its reports are missing, of one seed, or" in lines[1]
+
+
+def test_a_seed_without_a_number_is_made_up_for(plan):
+    first_stage(plan, spread=0.2)
+    for row in "AB":
+        report(plan, row, 3, 0.1)
+    table = replace(plan.table, seeds={"cpu": [0, 1, 2, 3]})
+    longer = replace(plan, table=table, configs={**plan.configs, **fourth(plan)})
+    complete = second_stage(longer)[0]
+    report(plan, "A", 3, math.nan)
+    undefined = second_stage(longer)[0]
+    # Three seeds have the number now, as in the test above: twelve in all, and one that has none.
+    assert len(seeds_of(undefined)["A"]) == 12 + 1
+    assert len(seeds_of(complete)["A"]) != 12 + 1
+
+
+def fourth(plan):
+    jobs = {}
+    for job, config in plan.configs.items():
+        if job.seed == 0:
+            jobs[replace(job, seed=3)] = OmegaConf.merge(config, {"seed": 3})
+    return jobs
+
+
+def test_harmless_and_equivalent_claims_get_seeds_but_no_promise(plan, monkeypatch):
+    first_stage(plan, spread=0.2)
+    same = replace(claim(0.5), kind="equivalent")
+    monkeypatch.setattr(stages, "every_claim", lambda: ([same], {}))
+    later, lines = second_stage(plan)
+    assert len(seeds_of(later)["A"]) == 12
+    assert lines == ["toy: A-B 0.5: 12 seeds show it, if nothing differs"]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
+def test_every_claim_can_be_asked_for_its_seeds_at_every_scale(scale):
+    claims, tables = every_claim()
+    for table in tables.values():
+        if scale in table.seeds:
+            about = [claim for claim in claims if claim.table == table.id]
+            needed, lines = seeds_needed(table, scale, {}, about)
+            assert needed == {}
+            assert len(lines) == len(about)
 
 
 def test_rows_that_are_measured_in_turn_have_the_same_repeats(plan):
@@ -180,4 +224,4 @@ def test_a_table_has_the_interval_of_both_stages(plan):
     assert n == "5"
     page = paths["md"].read_text()
     assert "seeds [0, 1, 2] and, as a second stage of those rows that have them, [3, 4]" in page
-    assert f'`{COMMAND} ARGS="--seeds auto"`' in page
+    assert f'`{COMMAND} ARGS="--seeds auto --max-seeds 5"`' in page

@@ -10,10 +10,12 @@ import pytest
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import RunError, UsageError
-from beyond_ce.reporting.tables import Job
+from beyond_ce.reporting.tables import Job, load_table
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.write import keep_reports, write, write_claims
 from beyond_ce.runs.identity import kept_folder
+
+ROOT = CONF_DIR.parent
 
 
 def test_written_from_reports_alone(make_plan, run):
@@ -209,7 +211,9 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
         (tmp_path / name / "toy.yaml").write_text(text)
     results = tmp_path / "results"
     results.mkdir()
-    assert "## Scale" not in write_claims(results)[0].read_text()
+    with pytest.raises(UsageError, match="no table of a claim: make one, or set --results"):
+        write_claims(results)
+    assert not (results / "claims.md").exists()
     made = plan("toy", "cpu", overrides=[f"results_dir={results}"])
     for job in made.configs:
         accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
@@ -237,3 +241,12 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     text = " ".join(write_claims(results)[0].read_text().split())
     mean, half = (0.8 + 0.81 + 0.82 + 0.802) / 4, 4.302653 * 0.01 / 4**0.5
     assert f"**{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]** | 4 |" in text
+
+
+def test_the_pages_say_of_their_tables_what_the_definitions_say():
+    pages = sorted((ROOT / "results" / "tables").glob("*/*.md"))
+    assert pages
+    for page in pages:
+        table = load_table(CONF_DIR / "table" / f"{page.stem}.yaml")
+        line = f"- Differs from the paper: {table.differs(page.parent.name)}"
+        assert line in page.read_text(encoding="utf-8").splitlines(), f"make {page.stem} anew"

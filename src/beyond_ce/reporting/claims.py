@@ -19,7 +19,15 @@ from yaml import YAMLError
 
 from beyond_ce.errors import UsageError, one_line
 from beyond_ce.reporting.numbers import TableNumbers
-from beyond_ce.reporting.power import holm, p_value, seeds_for_power, seeds_for_width
+from beyond_ce.reporting.power import (
+    detectable,
+    holm,
+    p_value,
+    seeds_for_equivalence,
+    seeds_for_power,
+    seeds_for_width,
+)
+from beyond_ce.reporting.scales import variants_at
 from beyond_ce.reporting.statistics import NAN, Summary
 from beyond_ce.reporting.tables import Reports, Table
 
@@ -107,6 +115,7 @@ class Effect:
         margin: the condition's, or half of the paper's effect; NaN where there is neither.
         within: the difference is within the margin on both sides.
         tests: how many conditions of the claim are judged together.
+        equivalent: the claim is that the difference is within the margin on both sides.
     """
 
     condition: Condition
@@ -117,6 +126,7 @@ class Effect:
     verdict: Verdict = Verdict.UNDECIDED
     within: bool = False
     tests: int = 1
+    equivalent: bool = False
 
     @property
     def strength(self) -> float:
@@ -131,9 +141,23 @@ class Effect:
         return self.difference.standard_error * self.difference.n**0.5
 
     @property
+    def detectable(self) -> float:
+        """The smallest true effect that these seeds would find with 80% probability.
+
+        For an equivalent claim it is a distance inside the margin, and NaN if beyond it.
+        """
+        smallest = detectable(self.difference)
+        return NAN if self.equivalent and smallest > self.margin else smallest
+
+    @property
     def seeds_for_power(self) -> int | None:
-        """Seeds that would show the paper's effect, or no harm at all, with 80% probability."""
+        """Seeds that would show the paper's effect with 80% probability.
+
+        For a harmless or equivalent claim of which the paper has no number: that nothing differs.
+        """
         target = self.margin if math.isnan(self.paper) else self.paper
+        if self.equivalent:
+            return seeds_for_equivalence(self.spread, self.margin, self.margin - target)
         return seeds_for_power(self.spread, target)
 
     @property
@@ -142,8 +166,9 @@ class Effect:
 
         Such an interval excludes zero or lies within the margin, whatever its mean: an effect, or
         none of the paper's size. For harmless and equivalent claims it shows that there is no harm,
-        or no difference, with 95% probability where there is none at all. Depends on the spread
-        only and not on the mean. None where there is no spread or no margin.
+        or no difference, with 95% probability where there is none at all; how many seeds a
+        difference close to the margin would take, nobody knows. Depends on the spread only and not
+        on the mean. None where there is no spread or no margin.
         """
         if math.isnan(self.spread) or not self.margin > 0:
             return None
@@ -201,6 +226,13 @@ class Finding:
     def seeds_to_decide(self) -> int | None:
         """Seeds that would decide every condition that is undecided; None where unknown."""
         return _largest([e.seeds_to_decide for e in self.undecided])
+
+    @property
+    def near_margin(self) -> bool:
+        """Seeds enough to show no harm, or no difference, and yet it is undecided."""
+        needed = self.seeds_to_decide
+        ours = min((each.difference.n for each in self.undecided), default=0)
+        return self.claim.kind != "better" and needed is not None and ours >= needed
 
     @property
     def seeds_for_power(self) -> int | None:
@@ -285,16 +317,13 @@ def judge(claim: Claim, table: Table, scale: str, reports: Reports) -> Finding:
     any of them is wrongly called reproduced is 2.5% at most, likewise contradicted, and likewise
     without effect.
     """
+    table = variants_at(table, scale)
     numbers = TableNumbers(table, reports, table.seeds.get(scale))
     reasons = claim.untestable.get(scale)
     untestable = next(iter(reasons.items())) if reasons else _at_floor(claim, numbers)
-    runs = {
-        run: seed
-        for condition in claim.conditions
-        for metric in filter(None, (condition.metric, condition.minus))
-        for row in condition.weights
-        for run, seed in numbers.runs(row, metric).items()
-    }
+    runs: dict[str, int] = {}
+    for condition in claim.conditions:
+        runs |= numbers.paired_runs(condition.weights, condition.metric, condition.minus)
     if untestable is not None:
         numbers = TableNumbers(table, {})
     effects = [_effect(condition, claim.kind, numbers) for condition in claim.conditions]
@@ -353,7 +382,8 @@ def _effect(condition: Condition, kind: str, numbers: TableNumbers) -> Effect:
         return Effect(condition, ours, paper, ours, margin)
     margin = condition.margin or 0.0
     if kind == "equivalent":
-        return Effect(condition, _within(ours, margin), margin - abs(paper), ours, margin)
+        distance = _within(ours, margin)
+        return Effect(condition, distance, margin - abs(paper), ours, margin, equivalent=True)
     return Effect(condition, _shifted(ours, margin), paper + margin, ours, margin)
 
 

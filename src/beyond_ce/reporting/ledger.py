@@ -11,7 +11,6 @@ from beyond_ce.reporting.claims import MISSING, Claim, Finding, Verdict, judge
 from beyond_ce.reporting.history import History, changes
 from beyond_ce.reporting.markdown import NOTHING, grid, interval, number
 from beyond_ce.reporting.numbers import TableNumbers
-from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.tables import Reports, Table
 
 INTRODUCTION = """\
@@ -28,18 +27,21 @@ probability (paired t test).
 margin is half of the paper's effect, unless the claim has its own. A verdict "by less than the \
 margin" is an effect in that direction, but smaller than that.
 - *undecided*: none of these. *For 80%* is how many seeds, run at once and judged at the end, \
-would find the paper's effect (or no harm at all) with 80% probability. *To decide* is how many \
-there have to be in all so that the interval is as wide as the margin, and therefore excludes zero \
-or lies within it; the table's own seeds are the first stage of Stein's two-stage rule. \
-`scripts/reproduce_table.py <table> --seeds auto` runs them.
+would find the paper's effect (or that nothing differs) with 80% probability. *To decide* is how \
+many there have to be in all so that the interval is as wide as the margin, and therefore \
+excludes zero or lies within it; the table's own seeds are the first stage of Stein's two-stage \
+rule. `scripts/reproduce_table.py <table> --seeds auto` runs them. For a claim that something is \
+harmless or equivalent these seeds show that nothing differs, if so; where something does, by \
+*about the margin*, no number of seeds is known to decide it.
 - *not testable here*: the claim is about another *size* of model; the runs are at the *floor*, \
 where nothing has been learned that could differ; or reports are *missing*.
 
 Where a claim has several conditions, all must hold. They are judged together by Holm's procedure, \
 for and against; how many hold is shown, and the one that decides the verdict. Intervals, what is \
-detectable and the seeds for 80% are for one condition by itself, so that one of several may stay \
-undecided though its interval excludes zero. Of a hundred tests of effects that do not exist, five \
-exclude zero on one side or the other.
+detectable and the seeds for 80% are for one condition by itself, so that one of several may be \
+undecided or without effect though its interval excludes zero. Of a hundred tests of effects that \
+do not exist, five exclude zero on one side or the other. Where all seeds give the same number \
+there is no interval, and the verdict is about these runs alone.
 
 Claims that share runs are no independent evidence: those of one verdict that share a run, with \
 each other or by way of a third, are counted as one finding."""
@@ -103,7 +105,7 @@ def undecided(evidence: Sequence[Evidence]) -> list[str]:
     return [
         f"{each.scale} {finding.claim.table} {finding.claim.id}: {finding.weakest.ours.n} seeds, "
         f"{_seeds(finding.seeds_for_power)} for 80% power, "
-        f"{_seeds(finding.seeds_to_decide)} to decide"
+        f"{_to_decide(finding)}{'' if finding.near_margin else ' to decide'}"
         for each in evidence
         for finding in each.findings
         if finding.verdict is Verdict.UNDECIDED
@@ -144,10 +146,10 @@ def _verdicts(tables: Mapping[str, Table], evidence: Evidence, folder: Path) -> 
                 f"{finding.holding} of {n}" if n > 1 and effect.ours.n else NOTHING,
                 interval(effect.ours, column.format),
                 str(effect.ours.n or NOTHING),
-                _number(detectable(effect.difference), column.format),
+                _number(effect.detectable, column.format),
                 _number(effect.paper, f"+{column.format}"),
                 _seeds(finding.seeds_for_power) if is_open else NOTHING,
-                _seeds(finding.seeds_to_decide) if is_open else NOTHING,
+                _to_decide(finding) if is_open else NOTHING,
                 effect.condition.metric,
                 f"{claim.source} ([{claim.table}]({page}))"
                 if (folder / page).is_file()
@@ -161,6 +163,10 @@ def _verdicts(tables: Mapping[str, Table], evidence: Evidence, folder: Path) -> 
 
 def _number(value: float, spec: str) -> str:
     return NOTHING if math.isnan(value) else number(value, spec)
+
+
+def _to_decide(finding: Finding) -> str:
+    return "about the margin" if finding.near_margin else _seeds(finding.seeds_to_decide)
 
 
 def _seeds(n: int | None) -> str:

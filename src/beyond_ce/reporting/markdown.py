@@ -143,7 +143,7 @@ def interval(summary: Summary, spec: str) -> str:
         return NOTHING
     spec = f"+{spec}"
     text = number(summary.mean, spec)
-    if not math.isnan(summary.low):
+    if summary.low < summary.high:  # not where all seeds agree: that bounds nothing
         text += f" [{number(summary.low, spec)}, {number(summary.high, spec)}]"
     return f"**{text}**" if summary.excludes_zero else text
 
@@ -251,6 +251,7 @@ def _provenance(
         f"- Runs: {len(runs)}, seeds {_seeds(table, reports, scale)}; "
         f"each: {distinct(sizes)}.{incomplete if len(runs) < expected else ''}",
         *_missing_line(missing),
+        *_undefined_line(table, reports),
         *_starts_line(runs),
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
@@ -276,6 +277,24 @@ def _missing_line(missing: Sequence[Job]) -> list[str]:
         seeds.setdefault(job.row, []).append(str(job.seed))
     runs = [f"{row} (seed{'s' * (len(n) > 1)} {', '.join(n)})" for row, n in seeds.items()]
     return [f"- Missing: {'; '.join(runs)}"] if runs else []
+
+
+def _undefined_line(table: Table, reports: Reports) -> list[str]:
+    """Metrics that some seeds of a row have and others lack, such as a correlation of a constant:
+    their mean is over fewer seeds than the page says."""
+    numbers = TableNumbers(table, reports)
+    lacking = []
+    for part, split in [(each, name) for each in table.parts for name in each.splits]:
+        for row in table.rows:
+            by_seed = {
+                c.name: numbers.by_seed(row.label, f"{split}/{c.metric}") for c in part.metrics
+            }
+            seeds = set().union(*by_seed.values())
+            for name, values in by_seed.items():
+                if values and (rest := sorted(seeds - values.keys())):
+                    of = f"seed{'s' * (len(rest) > 1)} {', '.join(map(str, rest))}"
+                    lacking.append(f"{heading(part, split)}, {row.label}, {name} ({of})")
+    return [f"- Undefined, and not in the means: {'; '.join(lacking)}"] if lacking else []
 
 
 def _starts_line(runs: Sequence[Mapping[str, Any]]) -> list[str]:

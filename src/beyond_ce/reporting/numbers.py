@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,9 +138,16 @@ class TableNumbers:
             values[job.seed] = value
         return values
 
-    def runs(self, row: str, metric: str) -> dict[str, int]:
-        """Name -> seed of the row's runs that have this metric as a finite number."""
-        return {self.reports[job]["run"]: job.seed for job, _ in self._values(row, metric)}
+    def paired_runs(
+        self, rows: Iterable[str], metric: str, minus: str | None = None
+    ) -> dict[str, int]:
+        """Name -> seed of the runs behind `combine`: those of seeds that every row has."""
+        terms = [(row, name) for row in rows for name in (metric, minus) if name is not None]
+        found = [
+            {self.reports[job]["run"]: job.seed for job, _ in self._values(*term)} for term in terms
+        ]
+        shared = set.intersection(*(set(each.values()) for each in found))
+        return {run: seed for each in found for run, seed in each.items() if seed in shared}
 
     def _values(self, row: str, metric: str) -> Iterator[tuple[Job, float]]:
         variant = f"{metric}@{self.rows[row].variant}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ def detectable(difference: Summary) -> float:
     """The true effect that the difference's 95% interval excludes zero for with 80% probability.
 
     That is the power of the paired t test, by the noncentral t distribution, with the difference's
-    own spread. NaN where there is no interval.
+    own spread. NaN where there is no interval, and where all seeds agree: what has never been seen
+    to vary bounds nothing.
     """
-    if difference.freedom < 1:
+    if difference.freedom < 1 or difference.standard_error == 0:
         return NAN
     return _noncentrality(difference.freedom) * difference.standard_error
 
@@ -30,8 +32,7 @@ def detectable(difference: Summary) -> float:
 def _noncentrality(freedom: int) -> float:
     """The true effect in standard errors that the two-sided t test finds with 80% probability."""
     t = float(stats.t.isf(ALPHA, freedom))
-    # The estimated spread over the true one, at evenly spaced probabilities.
-    spread = (stats.chi2.ppf((np.arange(10_000) + 0.5) / 10_000, freedom) / freedom) ** 0.5
+    spread = _spreads(freedom)
 
     def excess(effect: float) -> float:
         # Not scipy's noncentral t, which is NaN for few degrees of freedom.
@@ -40,6 +41,11 @@ def _noncentrality(freedom: int) -> float:
 
     # Above the normal distribution's 2.8; with one degree of freedom it is 16.3.
     return float(optimize.brentq(excess, 2.0, 30.0, xtol=1e-6))
+
+
+def _spreads(freedom: int) -> np.ndarray:
+    """The estimated spread over the true one, at evenly spaced probabilities."""
+    return (stats.chi2.ppf((np.arange(10_000) + 0.5) / 10_000, freedom) / freedom) ** 0.5
 
 
 def seeds_for_power(spread: float, effect: float) -> int | None:
@@ -61,6 +67,40 @@ def seeds_for_power(spread: float, effect: float) -> int | None:
     while _noncentrality(n - 1) * spread / n**0.5 > effect:
         n += 1
     return n
+
+
+def seeds_for_equivalence(spread: float, margin: float, true: float) -> int | None:
+    """How many seeds find a difference within the margin on both sides with 80% probability.
+
+    As `seeds_for_power`, for two one-sided tests: with no difference at all, one of them fails as
+    easily as the other, so that it takes more seeds than one bound would.
+
+    Args:
+        true: the true difference, inside the margin.
+
+    Returns:
+        None where there is no such difference, or no spread yet.
+    """
+    if not (abs(true) < margin and math.isfinite(spread)):
+        return None
+
+    def enough(n: int) -> bool:
+        return _equivalence_power(n - 1, margin * n**0.5 / spread, true * n**0.5 / spread) >= POWER
+
+    if spread == 0 or enough(2):
+        return 2
+    high = 4
+    while not enough(high):
+        high *= 2
+    # The smallest n that is enough: it grows with n.
+    return bisect.bisect_left(range(high), True, lo=3, key=enough)
+
+
+def _equivalence_power(freedom: int, margin: float, true: float) -> float:
+    """Probability that the 95% interval lies within the margin; both in standard errors."""
+    half = margin - float(stats.t.isf(ALPHA, freedom)) * _spreads(freedom)
+    found = special.ndtr(half - true) - special.ndtr(-half - true)
+    return float(np.maximum(found, 0).mean())
 
 
 def seeds_for_width(spread: float, first: int, half_width: float, tests: int = 1) -> int:

@@ -50,12 +50,15 @@ AnyScaled = TypeVar("AnyScaled", bound=Scaled)
 
 def table_at(table: Table, scale: str) -> Table:
     """The table without what only other scales have."""
+    table = variants_at(table, scale)
     also = [_part_at(part, scale) for part in _here(table.also, scale)]
-    rows = [
-        replace(row, variant=row.variant_at.get(scale, row.variant))
-        for row in _here(table.rows, scale)
-    ]
-    return with_rows(replace(_part_at(table, scale), also=also), rows)
+    return with_rows(replace(_part_at(table, scale), also=also), _here(table.rows, scale))
+
+
+def variants_at(table: Table, scale: str) -> Table:
+    """The table with all its rows, each of which reads the variant that it has at this scale."""
+    rows = [replace(row, variant=row.variant_at.get(scale, row.variant)) for row in table.rows]
+    return replace(table, rows=rows)
 
 
 def with_rows(table: Table, rows: list[Row]) -> Table:

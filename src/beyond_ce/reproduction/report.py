@@ -19,7 +19,6 @@ from beyond_ce.reporting.figures.claims import VERDICT_STYLES
 from beyond_ce.reporting.ledger import Evidence
 from beyond_ce.reporting.markdown import NOTHING, interval, number
 from beyond_ce.reporting.numbers import TableNumbers
-from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.site.charts import (
     claim_line,
     claims_chart,
@@ -286,8 +285,9 @@ def _claim(
 ) -> dict[str, Any]:
     claim, effect = finding.claim, finding.weakest
     spec = TableNumbers(tables[claim.table], {}).metrics[effect.condition.metric][1].format
-    needed = finding.seeds_to_decide if finding.verdict is Verdict.UNDECIDED else None
-    smallest = detectable(effect.difference)
+    is_open = finding.verdict is Verdict.UNDECIDED and not finding.near_margin
+    needed = finding.seeds_to_decide if is_open else None
+    smallest = effect.detectable
     mean, _, ends = interval(effect.ours, spec).strip("*").partition(" ")
     # Claims have different metrics, so their table is sorted in units of the paper's effects.
     unit = papers_unit(effect)

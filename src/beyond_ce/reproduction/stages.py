@@ -7,6 +7,7 @@ for every claim that can be tested, whatever the first stage says about it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -53,8 +54,10 @@ def second_stage(plan: Plan, max_seeds: int = MAX_SEEDS) -> tuple[Plan, list[str
         max_seeds: of a row, first stage included.
     """
     reports = read_reports(list(plan.configs), plan.report_folder)
-    claims = [claim for claim in every_claim()[0] if claim.table == plan.table.id]
-    needed, lines = seeds_needed(plan.table, plan.scale, reports, claims)
+    claims, tables = every_claim()  # the table as a whole, as a claim may name rows of other scales
+    about = [claim for claim in claims if claim.table == plan.table.id]
+    table = tables.get(plan.table.id, plan.table)
+    needed, lines = seeds_needed(table, plan.scale, reports, about)
     if plan.table.measure and needed:  # rows are measured in turn, so all have the same repeats
         needed = dict.fromkeys(_rows(plan), max(needed.values()))
     first = len(plan.table.seeds[plan.scale])
@@ -80,6 +83,7 @@ def seeds_needed(
     """
     needed: dict[str, int] = {}
     lines = []
+    first = len(table.seeds[scale])
     for claim in claims:
         finding = judge(claim, table, scale, reports)
         of_claim = [each.seeds_to_decide for each in finding.effects]
@@ -93,9 +97,13 @@ def seeds_needed(
             continue
         for effect, n in zip(finding.effects, of_claim, strict=True):
             for row in effect.condition.weights if n is not None else ():
-                needed[row] = max(needed.get(row, 0), n or 0)
+                undefined = first - effect.difference.n  # seeds without this number
+                needed[row] = max(needed.get(row, 0), (n or 0) + undefined)
         most = max(n for n in of_claim if n is not None)
-        lines.append(f"{claim.id}: {most:,} seeds decide it")
+        if claim.kind == "better":
+            lines.append(f"{claim.id}: {most:,} seeds decide it")
+        else:
+            lines.append(f"{claim.id}: {most:,} seeds show it, if nothing differs")
     return needed, lines
 
 
@@ -121,8 +129,11 @@ def _at_seeds(plan: Plan, seeds: Mapping[str, Sequence[int]]) -> dict[Job, DictC
 def _extended(plan: Plan, later: Mapping[Job, DictConfig]) -> Plan:
     if not later:
         return plan
+    configs = {**plan.configs, **later}
+    most = max(Counter(job.row for job in configs).values())
+    arguments = f"--seeds {AUTO}" if most == MAX_SEEDS else f"--seeds {AUTO} --max-seeds {most}"
     if 'ARGS="' in plan.command:
-        command = plan.command.replace('ARGS="', f'ARGS="--seeds {AUTO} ')
+        command = plan.command.replace('ARGS="', f'ARGS="{arguments} ')
     else:
-        command = f'{plan.command} ARGS="--seeds {AUTO}"'
-    return replace(plan, configs={**plan.configs, **later}, command=command)
+        command = f'{plan.command} ARGS="{arguments}"'
+    return replace(plan, configs=configs, command=command)

@@ -106,8 +106,15 @@ def write_claims(results: Path) -> tuple[Path, list[str]]:
 
     Returns:
         The path of claims.md, and a line for each undecided claim on the seeds that it would take.
+
+    Raises:
+        UsageError: there is no table that a claim is about.
     """
     claims, tables, evidence = evidence_on(results)
+    if not evidence:
+        raise UsageError(
+            f"{results / 'tables'} has no table of a claim: make one, or set --results"
+        )
     path = results / "claims.md"
     write_atomically(path, ledger(claims, tables, evidence, History(CONF_DIR.parent), results))
     return path, undecided(evidence)

@@ -8,7 +8,6 @@ from typing import Any
 
 from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.claims import VERDICT_STYLES
-from beyond_ce.reporting.power import detectable
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is loaded from there
 _MARKERS = {"o": "circle", "D": "diamond", "s": "square", "X": "cross", "": "stroke"}
@@ -32,7 +31,7 @@ def claim_line(finding: Finding, number: int, scale: str, url: str | None) -> di
     """What the chart shows of a claim: its weakest condition, in units of the paper's effect."""
     effect = finding.weakest
     unit = papers_unit(effect)
-    smallest = detectable(effect.difference)
+    smallest = effect.detectable
     values = {
         "effect": effect.ours.mean,
         "low": effect.ours.low,
