@@ -73,7 +73,7 @@ def main() -> None:
     printer = LivePrinter(tokenizer, texts, contexts, length, args.colour, loaded.end_ids)
     heads = args.heads
     if heads is None:
-        heads = 1 if args.temperature else model.head.n
+        heads = model.head.n if model.drafts and not args.temperature else 1
     start = time.perf_counter()
     try:
         generation = generate(

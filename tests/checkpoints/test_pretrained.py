@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from beyond_ce.checkpoints import start_from
+from beyond_ce.checkpoints.pretrained import copy_weights
 from beyond_ce.errors import UsageError
 from beyond_ce.models import Decoder, load_llama_checkpoint
 from beyond_ce.models.heads import (
@@ -18,6 +19,7 @@ from beyond_ce.models.heads import (
     LinearBlocks,
     LMHead,
     MultiTokenHead,
+    RecurrentMultiTokenHead,
     RegressionHead,
     ReplicatedUnembedding,
     SharedUnembedding,
@@ -101,6 +103,32 @@ def test_heads_of_the_checkpoint_are_kept(
         common = min(n, 4)
         ours, theirs = (each.logits(tokens)[:, :, :common] for each in (model, source))
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("head", [HEADS, RecurrentMultiTokenHead])
+def test_all_of_a_head_is_kept_that_both_have(head: Callable[..., Head]) -> None:
+    settings = {"unembedding": ReplicatedUnembedding, "draft_vocabulary": 4}
+    source = make(partial(head, n=4, **settings))
+    with torch.no_grad():
+        for matrix in source.head.unembeddings.parameters():
+            matrix.normal_()
+    source.head.count(torch.arange(20, 30))
+    model = make(partial(head, n=4, **settings))
+    copy_weights(model, source, "it")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+    assert torch.equal(model.head.draft_ids(52), torch.arange(20, 24))
+    fewer = make(
+        partial(head, n=3, unembedding=ReplicatedUnembedding), num_layers=model_layers(head)
+    )
+    copy_weights(fewer, source, "it")
+    for offset in range(3):
+        assert torch.equal(fewer.head.unembedding(offset), source.head.unembedding(offset))
+
+
+def model_layers(head: Callable[..., Head]) -> int:
+    """So that three heads have as many layers up to head 1 as four of six layers."""
+    return 5 if head is HEADS else 6
 
 
 def test_a_head_that_predicts_a_value_takes_the_trunk(release: Release) -> None:

@@ -191,8 +191,39 @@ def test_kept_verdicts_are_not_made_again(
     pd.testing.assert_frame_equal(found.predictions, expected.predictions)
     assert found.metrics == expected.metrics
     judged.clear()
+    make().tidy(tmp_path)  # as soon as the scores are written
     make()(subject(tmp_path), EXAMPLES)
     assert len(judged) == 12, "a finished evaluation leaves no verdicts that could grow old"
+
+
+def test_verdicts_of_one_benchmark_outlive_a_kill_in_the_next(
+    written: None, judged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_samples, "_VERDICTS_AT_ONCE", 1)
+    both = Evaluators({"one": make(name="one"), "two": make(name="two", timeout_s=7.0)})
+    evaluate = code_samples.CodeSamples._evaluate
+
+    def dies(self: Any, *arguments: Any) -> Any:
+        if self.timeout_s == 7.0:
+            raise KeyboardInterrupt
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(code_samples.CodeSamples, "_evaluate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        both(subject(tmp_path), EXAMPLES)
+    monkeypatch.setattr(code_samples.CodeSamples, "_evaluate", evaluate)
+    of_one = len(judged)
+    judged.clear()
+    both(subject(tmp_path), EXAMPLES)
+    assert 0 < len(judged) == of_one, "only those of the second benchmark, at its own time limit"
+    both.tidy(tmp_path)
+    assert not (tmp_path / "verdicts").exists()
+
+
+def test_a_problem_that_is_there_twice_is_refused() -> None:
+    twice = datasets.concatenate_datasets([EXAMPLES, EXAMPLES.select([0])])
+    with pytest.raises(UsageError, match="problem add is there twice: keep one file"):
+        make()(subject(), twice)
 
 
 def test_real_programs_of_a_real_model_in_the_sandbox(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_what_a_dead_process_left_is_taken_over_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - start < 0.9  # without waiting for the lease to end
 
 
+def test_a_number_that_belongs_to_another_process_now_is_no_sign_of_life(tmp_path: Path) -> None:
+    lease = claim(tmp_path)
+    text = (tmp_path / ".claim").read_text()
+    lease.release()
+    (tmp_path / ".claim").write_text(text)  # as a killed process leaves it, whose number is ours
+    os.utime(tmp_path / ".claim", (0, 0))
+    assert not is_claimed(tmp_path)
+
+
 def test_what_is_left_in_a_finished_run_is_removed(tmp_path: Path) -> None:
     lease = claim(tmp_path)
     remove_remains(tmp_path)

@@ -50,6 +50,17 @@ def test_what_fits(choices: list[str]) -> None:
         ([*XVAL, "head=regression"], r"RegressionHead.*XVal.*head=xval or model=t5_tiny"),
         ([*XVAL, "loss=ce"], r"CrossEntropy.*XValHead.*loss=xval or head=lm"),
         ([*XVAL, "loss=mse"], r"MeanSquaredError.*XValHead.*loss=xval or head=regression"),
+        (
+            [
+                "model=causal_lm",
+                "head=multi_token_linear",
+                "head.n=2",
+                "dataset=python_source",
+                "evaluator=self_speculation",
+                "tokenizer=byte",
+            ],
+            r"SelfSpeculation decodes with all 2 heads, and model CausalLM with one only",
+        ),
     ],
 )
 def test_what_does_not_fit(choices: list[str], message: str) -> None:

@@ -20,6 +20,7 @@ from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import run_folder
 from beyond_ce.runs.provenance import provenance
 from beyond_ce.runs.store import (
+    check_file,
     is_done,
     open_run,
     read_config,
@@ -100,6 +101,19 @@ def test_done_can_be_checked_by_others(tmp_path: Path) -> None:
     done = subprocess.run(check, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [f"{n}: OK" for n in sorted([*names, "report.json"])]
+
+
+def test_a_changed_evaluation_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    path = tmp_path / "evaluation" / "test.json"
+    path.write_text("{}")
+    (tmp_path / "evaluation" / ".claim").touch()  # of a process that scores it anew
+    write_report(tmp_path, {"run": tmp_path.name, "metrics": {}})
+    assert ".claim" not in (tmp_path / "DONE").read_text()
+    check_file(path)
+    path.write_text('{"a": 1}')
+    with pytest.raises(RunError, match=r"test\.json was damaged or changed: it is not the file"):
+        check_file(path)
 
 
 def test_other_weights_in_a_finished_run_are_noticed(smoke_config: Compose) -> None:

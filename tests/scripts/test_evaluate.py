@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 from omegaconf import DictConfig
 
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.runs import scoring
+from beyond_ce.runs.claim import claim
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.scoring import score_again
@@ -73,6 +76,26 @@ def test_settings_reach_the_parts_of_a_combined_evaluator(
     assert len(pd.read_parquet(path.with_suffix(".parquet"))) == 2
     used = json.loads(path.read_text())["evaluator"]
     assert {part["max_examples"] for part in used["evaluators"].values()} == {2}
+
+
+def test_settings_too_long_for_a_file_name_are_told_apart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "_LONGEST_NAME", 15)
+    for number in (1, 2):
+        score_again(folder, "last", ["interpolate"], [f"evaluator.max_examples={number}"])
+    names = [path.name for path in (folder / "evaluation").glob("interpolate-last-*.json")]
+    assert len(names) == 2
+    assert all(re.fullmatch(r"interpolate-last-max_exampl-[0-9a-f]{12}\.json", n) for n in names)
+
+
+def test_two_scorings_of_one_run_do_not_meet(folder: Path) -> None:
+    lease = claim(folder / "evaluation")
+    with pytest.raises(UsageError, match="another process is running .*evaluation"):
+        score_again(folder, "last", ["interpolate"], [])
+    lease.release()
+    assert score_again(folder, "last", ["interpolate"], [])
+    assert not list((folder / "evaluation").glob(".*"))
 
 
 def test_an_unfinished_run_is_evaluated_where_it_is(folder: Path) -> None:

@@ -141,6 +141,15 @@ def test_all_heads_write_what_one_writes(
     assert STATISTICS.match(err), "several heads are for greedy decoding"
 
 
+def test_a_model_that_cannot_draft_decodes_with_one_head(
+    official_data: Path, cache_dir: Path, tmp_path: Path, script: Generate
+) -> None:
+    heads = ["head=multi_token_linear", "head.n=2"]
+    folder = run(compose([*overrides(official_data, cache_dir, tmp_path), *heads]))
+    _, err = script(folder, QUESTION)
+    assert STATISTICS.match(err)
+
+
 def test_bad_input_is_one_line(
     t5_run: Path, decoder_run: Path, tmp_path: Path, failure: Callable[..., str]
 ) -> None:

@@ -211,7 +211,7 @@ def test_every_optimizer_and_schedule_learns_and_goes_on_bit_for_bit(
     assert torch.equal(weights(resumed), weights(whole))
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 6, 11])
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 11, 12])
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 )

@@ -121,7 +121,12 @@ def _copy_decoder(model: Decoder, source: Decoder, name: str) -> None:
     pairs = _further_blocks(model, source)
     for block, source_block in pairs:
         block.load_state_dict(source_block.state_dict())
-    _copy_unembeddings(model, source, len(pairs))
+    # Not as many as blocks, of which recurrent heads share one.
+    further = min(model.head.n, source.head.n) - 1 if pairs else 0
+    _copy_unembeddings(model, source, further)
+    counts, theirs_counts = (getattr(m.head, "token_counts", None) for m in (model, source))
+    if counts is not None and theirs_counts is not None and counts.shape == theirs_counts.shape:
+        counts.copy_(theirs_counts)  # what further heads draft
 
 
 def _copy_unembeddings(model: LanguageModel, source: LanguageModel, further: int) -> None:

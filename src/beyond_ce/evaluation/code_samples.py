@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ from beyond_ce.storage.shards import Shards
 if TYPE_CHECKING:
     import datasets
 
+_VERDICTS = "verdicts"
 _VERDICTS_AT_ONCE = 500  # kept together; a killed job repeats so many programs at most
 
 
@@ -90,6 +92,9 @@ class CodeSamples(ManySamples):
     def environment(self) -> dict[str, str]:
         return {"isolation": isolation().name}
 
+    def tidy(self, folder: Path) -> None:
+        shutil.rmtree(folder / _VERDICTS, ignore_errors=True)
+
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Samples and judges programs for the problems in the examples, or for those of `data`.
 
@@ -130,6 +135,11 @@ class CodeSamples(ManySamples):
         else:
             # Of several rows of a problem only the first has its tests.
             problems = [Problem.from_json(text) for text in examples["problem"] if text]
+        if repeated := [name for name, n in Counter(p.id for p in problems).items() if n > 1]:
+            raise UsageError(
+                f"problem {repeated[0]} is there twice: keep one file of the problems, not also a "
+                "copy or a compressed one"
+            )
         return [problems[i] for i in spread(len(problems), self.max_examples)]
 
     def _judge(
@@ -143,7 +153,7 @@ class CodeSamples(ManySamples):
             key: (problems[name].prefix + text, problems[name].tests)
             for key, (name, text) in zip(keys, pairs, strict=True)
         }
-        shards = _verdicts(folder / "verdicts" / _digest([self.timeout_s, self.memory_mb])[:12])
+        shards = _verdicts(folder / _VERDICTS / _digest([self.timeout_s, self.memory_mb])[:12])
         known = {row["program"]: row for row in shards.read().to_pylist()}
         missing = [key for key in jobs if key not in known]
         done: list[dict[str, str]] = []
@@ -161,8 +171,6 @@ class CodeSamples(ManySamples):
                 known |= {row["program"]: row for row in done}
                 done = []
         known |= {row["program"]: row for row in done}
-        # The predictions have them from now on.
-        shutil.rmtree(folder / "verdicts", ignore_errors=True)
         return frame.assign(**{c: [known[key][c] for key in keys] for c in ("verdict", "reason")})
 
 

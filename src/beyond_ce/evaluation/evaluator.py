@@ -73,6 +73,8 @@ class Evaluator(ABC):
     """The columns of the examples that it reads, besides `task`."""
     data_set: ClassVar[str | None] = None
     """The option of `dataset` to advise if a column is missing; None where any with it will do."""
+    needs_drafts: ClassVar[bool] = False
+    """Whether a model of several heads must be able to decode with all of them."""
     judges_answers: ClassVar[bool] = False
     """Whether it also scores answers that come from no model (see `NumberAnswers.judge`)."""
 
@@ -94,6 +96,9 @@ class Evaluator(ABC):
     def environment(self) -> dict[str, str]:
         """What its numbers depend on besides model, data and settings, for the report."""
         return {}
+
+    def tidy(self, folder: Path) -> None:  # noqa: B027 - most keep nothing
+        """Removes from `Subject.folder` what the predictions have, once they have been written."""
 
     @abstractmethod
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:

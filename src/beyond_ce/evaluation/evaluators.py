@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -71,6 +72,10 @@ class Evaluators(Evaluator):
 
     def environment(self) -> dict[str, str]:
         return {k: v for part in self.evaluators.values() for k, v in part.environment().items()}
+
+    def tidy(self, folder: Path) -> None:
+        for part in self.evaluators.values():
+            part.tidy(folder)
 
     def __call__(self, subject: Subject, examples: datasets.Dataset) -> Evaluation:
         """Raises:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from beyond_ce.evaluation.evaluator import Subject
 from beyond_ce.generation import StopTexts, before, continuation, generate, longest_continuation
-from beyond_ce.models import Decoder, LanguageModel
+from beyond_ce.models import LanguageModel
 from beyond_ce.storage.shards import Shards
 
 _STREAM_BYTES = 12  # of the number of a sample's stream: no two samples should share one
@@ -48,7 +48,7 @@ class Sampling:
     """How samples are drawn.
 
     Attributes:
-        temperatures: 0 is greedy decoding, with all heads of a `Decoder`.
+        temperatures: 0 is greedy decoding, with all heads of a model that drafts.
         samples: of each problem at each temperature; at 0 there is one, as all would be the same.
         max_new_tokens: longest completion. Where a prompt leaves less room in the model's context,
             it is as long as fits, and empty if nothing does.
@@ -146,7 +146,7 @@ class _Job:
         tokens: list[list[int]] = [[] for _ in rows]
         if limit:
             stops = [problem.stop for problem in problems]
-            greedy_heads = self.model.head.n if isinstance(self.model, Decoder) else 1
+            greedy_heads = self.model.head.n if self.model.drafts else 1
             tokens = generate(
                 self.model,
                 [[*self.start, *prompt] for prompt in prompts],

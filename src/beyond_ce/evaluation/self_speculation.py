@@ -76,6 +76,7 @@ class SelfSpeculation(Evaluator):
     """
 
     columns = ("text",)
+    needs_drafts = True
 
     @takes(
         "evaluator",

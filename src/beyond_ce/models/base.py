@@ -47,6 +47,8 @@ class LanguageModel(nn.Module, ABC):
     """Whether generation needs at least one prompt token, as in decoder-only models."""
     provides_layers: ClassVar[bool] = False
     """Whether a head can take layers from the trunk (see `MultiTokenHead`)."""
+    drafts: ClassVar[bool] = False
+    """Whether it can decode with several heads, which draft what head 1 then checks."""
 
     max_length: int | None = None
     """Longest sequence in tokens, prompt and answer together; None for no limit."""

@@ -69,6 +69,7 @@ class Decoder(CausalModel):
     """
 
     provides_layers = True
+    drafts = True
     max_length: int
 
     @takes(

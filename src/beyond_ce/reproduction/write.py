@@ -20,7 +20,7 @@ from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.runs.identity import kept_folder, run_folder
-from beyond_ce.runs.store import has_weights, is_done, read_report
+from beyond_ce.runs.store import check_file, has_weights, is_done, read_report
 from beyond_ce.storage.writing import replacing, write_atomically
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
@@ -93,6 +93,7 @@ def keep_reports(plan: Plan) -> list[Path]:
             continue
         predictions = [path.relative_to(kept) for path in kept.glob("evaluation/*.parquet")]
         for name in [Path("report.json"), *predictions]:
+            check_file(own / name)
             with replacing(kept / name, place="set results_dir") as (file,):
                 shutil.copyfile(own / name, file)
             copies.append(kept / name)

@@ -56,9 +56,10 @@ def is_claimed(folder: Path) -> bool:
     owner = _lease(folder).owner
     if owner is None:
         return False
-    if owner.hostname == socket.gethostname():
-        return psutil.pid_exists(owner.pid)
-    return any(time.time() - when / 1e9 < LEASE_S for when in _times(folder))
+    # Even here: its number may belong to another process by now.
+    refreshed = any(time.time() - when / 1e9 < LEASE_S for when in _times(folder))
+    here = owner.hostname == socket.gethostname()
+    return refreshed and (psutil.pid_exists(owner.pid) if here else True)
 
 
 def remove_remains(folder: Path) -> None:

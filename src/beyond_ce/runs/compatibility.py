@@ -94,6 +94,14 @@ def check_evaluator(config: DictConfig) -> None:
             f"does not have (only {', '.join(data.columns)}): choose "
             + (" or ".join(fitting) or "another evaluator")
         )
+    if evaluator.needs_drafts and "baseline" not in config:
+        model, heads = _class(config, "model"), config.head.get("n", 1)
+        if heads > 1 and not model.drafts:
+            raise UsageError(
+                f"evaluator {evaluator.__name__} decodes with all {heads} heads, and model "
+                f"{model.__name__} with one only: choose a model=decoder_..., which also starts "
+                "from Llama checkpoints, or evaluator=held_out"
+            )
     if "baseline" in config and not evaluator.judges_answers:
         raise UsageError(
             f"baseline {_class(config, 'baseline').__name__} answers with a number, which "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from beyond_ce.configuration import build, compose
 from beyond_ce.errors import UsageError
 from beyond_ce.evaluation import Evaluation, Evaluator, Subject
 from beyond_ce.runs.assembly import load_run
+from beyond_ce.runs.claim import claim
 from beyond_ce.runs.compatibility import check_evaluator
 from beyond_ce.runs.identity import reconfigure
 from beyond_ce.runs.inputs import compare, current_data, recorded_inputs
@@ -35,6 +37,7 @@ Scores = dict[str, dict[str, float]]
 """The metrics of each split."""
 
 _SCORE_AGAIN = "delete it and start the same command again"
+_LONGEST_NAME = 120
 
 
 def score(
@@ -52,6 +55,7 @@ def score(
             return evaluator(replace(subject, folder=folder), prepared.splits[split])
 
         values = _scores(folder / "evaluation" / f"{split}.json", evaluate)
+        evaluator.tidy(folder)
         metrics.update({f"{split}/{name}": value for name, value in values.items()})
     return metrics
 
@@ -138,6 +142,8 @@ def score_again(
     last = {o.partition("=")[0]: re.sub("^evaluator[.=]", "", o) for o in settings}
     # The later of two values of a setting counts.
     name = "-".join([checkpoint, *sorted(last.values())]).replace("/", "_")
+    if len(name) > _LONGEST_NAME:  # file systems take 255 bytes; the report has all settings
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     head = {"run": folder.name, "checkpoint": checkpoint, "step": step}
     return score_splits(config, evaluator, subject, splits, name, head)
 
@@ -160,23 +166,29 @@ def score_splits(
         head: what the reports say besides metrics and provenance.
 
     Raises:
-        UsageError: there is no such split.
+        UsageError: there is no such split, or another process scores into the same folder.
     """
     assert subject.folder is not None
+    folder = subject.folder / "evaluation"
+    folder.mkdir(parents=True, exist_ok=True)
     scores = {}
-    for split, examples in _examples(config, evaluator, splits):
-        result = evaluator(subject, examples)
-        scores[split] = result.metrics
-        report = {
-            **head,
-            "split": split,
-            "evaluator": OmegaConf.to_container(config.evaluator, resolve=True),
-            "metrics": result.metrics,
-            **evaluator.environment(),
-            **provenance(),
-        }
-        path = subject.folder / "evaluation" / f"{split}-{name}.json"
-        save_scores(report, result.predictions, path)
+    lease = claim(folder)  # samples are drawn into one place whatever the settings
+    try:
+        for split, examples in _examples(config, evaluator, splits):
+            result = evaluator(subject, examples)
+            scores[split] = result.metrics
+            report = {
+                **head,
+                "split": split,
+                "evaluator": OmegaConf.to_container(config.evaluator, resolve=True),
+                "metrics": result.metrics,
+                **evaluator.environment(),
+                **provenance(),
+            }
+            save_scores(report, result.predictions, folder / f"{split}-{name}.json")
+            evaluator.tidy(subject.folder)
+    finally:
+        lease.release()
     return scores
 
 

@@ -62,20 +62,22 @@ def read_report(folder: Path) -> dict[str, Any]:
             f"{path} is the report of run {report.get('run')}, not of {folder.name}: put the right "
             "one back, or delete the folder and run again"
         )
-    check_file(path, _REPEAT)
+    check_file(path)
     return report
 
 
-def check_file(path: Path, remedy: str) -> None:
+def check_file(path: Path, remedy: str = _REPEAT) -> None:
     """Compare a file of a run with its digest in DONE, if the run is finished.
 
     Args:
+        path: in the run's folder or in its folder of evaluations.
         remedy: what to do about another file; the end of the message.
 
     Raises:
         RunError: it is not the file that the finished run has left.
     """
-    check_digest(path, path.with_name("DONE"), remedy)
+    folder = path.parent.parent if path.parent.name == "evaluation" else path.parent
+    check_digest(path, folder / "DONE", remedy)
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -152,7 +154,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     """
     write_atomically(folder / "report.json", json.dumps(report, indent=2, sort_keys=True) + "\n")
     forget(folder)
-    files = [path for pattern in _DIGESTED for path in sorted(folder.glob(pattern))]
+    found = [path for pattern in _DIGESTED for path in sorted(folder.glob(pattern))]
+    files = [path for path in found if not path.name.startswith(".")]  # a claim comes and goes
     write_atomically(folder / "DONE", digest_lines(folder, files))
 
 

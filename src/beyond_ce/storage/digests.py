@@ -34,7 +34,7 @@ def digest_lines(folder: Path, files: Iterable[Path]) -> str:
 
 
 def check_digest(path: Path, listed_in: Path, remedy: str) -> None:
-    """Compare a file with the digest that a list in its folder has for it.
+    """Compare a file with the digest that a list in its folder, or one above, has for it.
 
     Passes if there is no such list, or if it is empty, as older versions wrote it.
 
@@ -51,7 +51,7 @@ def check_digest(path: Path, listed_in: Path, remedy: str) -> None:
         return
     except (OSError, ValueError) as error:
         raise RunError(f"{listed_in} is damaged ({one_line(error)}): {remedy}") from error
-    expected = listed.get(path.name)
+    expected = listed.get(path.relative_to(listed_in.parent).as_posix())
     if expected is None:
         return
     try:

@@ -161,9 +161,8 @@ class Trainer:
 
         `folder` receives metrics.jsonl, last.ckpt and best.ckpt (lowest validation loss); an
         existing last.ckpt is resumed. Rank 0 calls `log(metrics, step)`, and `probe()` every
-        `probe_every` steps and after the last; metrics.jsonl gets the probe's result too. A probe
-        must not draw random numbers or change the model. With `keep_evaluated` the weights at each
-        evaluation stay in step-<step>.ckpt.
+        `probe_every` steps and after the last; its result joins metrics.jsonl. It must not draw
+        random numbers or change the model. `keep_evaluated` keeps step-<step>.ckpt of evaluations.
 
         Raises:
             UsageError: there is a probe, and the strategy gives each rank only a part of the model.
@@ -177,7 +176,6 @@ class Trainer:
         session = self._start(objective, make_optimizer, make_scheduler, batches, folder, log)
         session.keep_evaluated = keep_evaluated
         progress, records = session.progress, session.records
-        primary = self.fabric.is_global_zero
         with StopSignals() as signals, self._bar(progress.step) as bar, records:
             if not self.max_steps:
                 self._evaluate(session)
@@ -189,13 +187,15 @@ class Trainer:
                     self._log(session, bar)
                 if self._due(self.evaluate_every, progress):
                     self._evaluate(session)
-                if probe is not None and primary and self._due(probe_every, progress):
+                if probe and self.fabric.is_global_zero and self._due(probe_every, progress):
                     records.write(probe(), progress.step)
                 if self._due(self.checkpoint_every, progress):
                     self._save(session, "last.ckpt")
                 if self._stop_requested(signals) and progress.step < self.max_steps:
                     self._save(session, "last.ckpt")
                     signals.pass_on(progress.step)
+            if self._stop_requested(signals):  # during the last step: scoring may take hours
+                signals.pass_on(progress.step)
         session.clock.update()
         return TrainingResult(
             steps=progress.step,

@@ -72,7 +72,9 @@ def contest_row(name: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+PROGRAMS = ("solutions", "incorrect_solutions")
 TESTS = ("public_tests", "private_tests", "generated_tests")
+NO_PROGRAMS = {key: {"language": [4], "solution": ["class A"]} for key in PROGRAMS}
 SETTINGS: dict[type[ProgramData], dict[str, Any]] = {
     HumanEval: {},
     MBPP: {},
@@ -313,6 +315,7 @@ def test_contest_problems(tmp_path: Path) -> None:
         time_limit_s=1.5,
         memory_mb=244,
         tolerance=1e-5,
+        relative=False,
         grader=None,
     )
     assert problem.solutions == ("print(input())\n", "a\nb\n")
@@ -332,6 +335,13 @@ def test_contest_problems(tmp_path: Path) -> None:
     short = make(CodeContests, folder, tmp_path / "cache", max_characters=longest)
     assert [row["answer"] for row in rows_of(short)["train"]] == ["a\nb\n"]
     assert short.problems("test") == data.problems("test")
+    write(folder, [contest_row("four", **NO_PROGRAMS)], "valid-01.jsonl")
+    with_none = make(CodeContests, folder, tmp_path / "other cache")
+    assert len(with_none.problems("validation")) == 2
+    # The loss of validation is that of programs, of which the second problem has none.
+    assert [row["answer"] for row in rows_of(with_none)["validation"]] == [
+        row["answer"] for row in rows["validation"]
+    ]
 
 
 def test_programs_that_spell_their_language(tmp_path: Path) -> None:
@@ -345,27 +355,33 @@ def test_programs_that_spell_their_language(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance", "grader"),
+    ("changes", "tolerance", "relative", "grader"),
     [
-        ({}, 1e-5, None),
-        ({"input_file": "stdin", "output_file": "stdout"}, 1e-5, None),
-        ({"input_file": "in.txt"}, None, "input_file in.txt"),
-        ({"output_file": "out.txt"}, None, "output_file out.txt"),
-        ({"validator_flags": ""}, None, None),
-        ({"validator_flags": "float_tolerance 1e-6"}, 1e-6, None),
-        ({"validator_flags": "float_absolute_tolerance 5e-4"}, 5e-4, None),
-        ({"validator_flags": "space_change_sensitive"}, None, "validator space_change_sensitive"),
-        ({"validator_flags": "a 1"}, None, "validator a 1"),
-        ({key: {"input": [], "output": []} for key in TESTS}, 1e-5, "no tests"),
+        ({}, 1e-5, False, None),
+        ({"input_file": "stdin", "output_file": "stdout"}, 1e-5, False, None),
+        ({"input_file": "in.txt"}, None, True, "input_file in.txt"),
+        ({"output_file": "out.txt"}, None, True, "output_file out.txt"),
+        ({"validator_flags": ""}, None, True, None),
+        ({"validator_flags": "float_tolerance 1e-6"}, 1e-6, True, None),
+        ({"validator_flags": "float_relative_tolerance 1e-6"}, 1e-6, True, None),
+        ({"validator_flags": "float_absolute_tolerance 5e-4"}, 5e-4, False, None),
+        ({"validator_flags": "case_sensitive"}, None, True, "validator case_sensitive"),
+        ({"validator_flags": "a 1"}, None, True, "validator a 1"),
+        ({key: {"input": [], "output": []} for key in TESTS}, 1e-5, False, "no tests"),
     ],
 )  # fmt: skip
 def test_how_outputs_are_compared(
-    changes: dict[str, Any], tolerance: float | None, grader: str | None, tmp_path: Path
+    changes: dict[str, Any],
+    tolerance: float | None,
+    relative: bool,
+    grader: str | None,
+    tmp_path: Path,
 ) -> None:
     folder = write(tmp_path / "rows", [contest_row("one", **changes)], "test.jsonl")
     (problem,) = make(CodeContests, folder, tmp_path / "cache").problems("test")
     assert isinstance(problem.tests, InputOutputTests)
     assert (problem.tests.tolerance, problem.tests.grader) == (tolerance, grader)
+    assert problem.tests.relative is relative
 
 
 def test_problems_without_a_split_are_divided_by_name(tmp_path: Path) -> None:

@@ -41,3 +41,11 @@ def test_right(output: str, expected: str, tolerance: float | None) -> None:
 )
 def test_wrong(output: str, expected: str, tolerance: float | None, reason: str) -> None:
     assert difference(output, expected, tolerance) == reason
+
+
+def test_an_absolute_tolerance_leaves_whole_numbers_no_choice() -> None:
+    assert difference("100001", "100000", 1e-5) is None
+    assert difference("100001", "100000", 1e-5, relative=False) is not None
+    assert difference("1000000006", "1000000007", 1e-5, relative=False) is not None
+    assert difference("100000.000001", "100000", 1e-5, relative=False) is None
+    assert difference("0.500001", "0.5", 1e-5, relative=False) is None

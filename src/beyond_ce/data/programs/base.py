@@ -57,7 +57,8 @@ class ProgramData(PromptAnswerData):
     """Programs that answer a prompt, with the tests of held-out tasks in the column `problem`.
 
     A subclass implements `_definition` and `_problems`. Training has a row for every known solution
-    of a task, and so has validation. Test splits have one row per task.
+    of a task, and so has validation, which measures the loss on them: a task without one has no row
+    there. Test splits have one row per task.
     """
 
     columns = (*PromptAnswerData.columns, "problem")
@@ -105,10 +106,8 @@ class ProgramData(PromptAnswerData):
         held_out = split != "train"
         for problem in problems:
             answers = self._answers(problem)
-            if held_out:
-                answers = answers or [(problem.prompt, "")]
-            if split not in ("train", "validation"):
-                answers = answers[:1]
+            if split not in ("train", "validation"):  # a problem to write a program for
+                answers = answers[:1] or [(problem.prompt, "")]
             for number, (prompt, answer) in enumerate(answers):
                 tests = problem.to_json() if held_out and not number else ""
                 yield ProgramExample(prompt, answer, self._task(problem), tests)

@@ -21,7 +21,9 @@ PYTHON3 = (3, "PYTHON3")
 CORRECT, INCORRECT = "correct", "incorrect"
 STOP = ('\n"""', f"\n# {CORRECT}", f"\n# {INCORRECT}")
 
-_TOLERANCE = 1e-5  # between numbers, as the authors of CodeContests compare them
+# Absolute, between numbers, as the authors' own checker has it (ValuesMatch in their
+# execution/tester_sandboxer.cc); whole numbers have to be equal.
+_TOLERANCE = 1e-5
 _TESTS = ("public_tests", "private_tests", "generated_tests")
 _FLAGS = ("float_tolerance", "float_absolute_tolerance", "float_relative_tolerance")
 
@@ -198,7 +200,7 @@ def _tests(row: dict[str, Any], where: str) -> InputOutputTests:
         if len(stdin) != len(stdout):
             raise UsageError(f"{where}, {key}: not as many outputs as inputs")
         cases += zip(stdin, stdout, strict=True)
-    tolerance, grader = _grader(row, where)
+    tolerance, relative, grader = _grader(row, where)
     if not cases:
         grader = "no tests"
     memory = _number(row.get("memory_limit_bytes"), f"{where}: memory_limit_bytes") or 0
@@ -208,24 +210,27 @@ def _tests(row: dict[str, Any], where: str) -> InputOutputTests:
         memory_mb=int(memory) // 2**20 or MEMORY_MB,
         tolerance=tolerance,
         grader=grader,
+        relative=relative,
     )
 
 
-def _grader(row: dict[str, Any], where: str) -> tuple[float | None, str | None]:
-    """The tolerance between numbers, and what we cannot do as the problem asks."""
+def _grader(row: dict[str, Any], where: str) -> tuple[float | None, bool, str | None]:
+    """The tolerance between numbers, whether it is relative, too, and what we cannot do as the
+    problem asks."""
     for key, ordinary in (("input_file", "stdin"), ("output_file", "stdout")):
         name = row.get(key)
         if name and name != ordinary:
-            return None, f"{key} {name}"
+            return None, True, f"{key} {name}"
     flags = row.get("validator_flags")  # of problems in Kattis' format
     if flags is None:
-        return _TOLERANCE, None
+        return _TOLERANCE, False, None
     words = str(flags).split()
     names, values = words[::2], words[1::2]
     if len(names) != len(values) or not set(names) <= set(_FLAGS):
-        return None, f"validator {flags}"
+        return None, True, f"validator {flags}"
     tolerances = [_number(value, f"{where}: validator_flags") for value in values]
-    return max((t for t in tolerances if t is not None), default=None), None
+    relative = set(names) != {"float_absolute_tolerance"}
+    return max((t for t in tolerances if t is not None), default=None), relative, None
 
 
 def _seconds(value: Any, where: str) -> float | None:

@@ -39,10 +39,11 @@ class InputOutputTests:
         cases: what each run reads on stdin, and what it must print.
         time_limit_s: wall-clock seconds for one case.
         memory_mb: MiB that the program may use.
-        tolerance: absolute or relative difference that decimal numbers may have; None: the tokens
-            must be equal.
+        tolerance: difference that numbers may have; None: the tokens must be equal.
         grader: name of a special grader. None is supported here, so a problem that has one is
             never counted as tested.
+        relative: the tolerance counts relative to a number above 1, too, so that whole numbers may
+            differ as well.
     """
 
     cases: tuple[tuple[str, str], ...]
@@ -50,6 +51,7 @@ class InputOutputTests:
     memory_mb: int
     tolerance: float | None
     grader: str | None
+    relative: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class Problem:
 
     def to_json(self) -> str:
         """One line of JSON, from which `from_json` makes an equal problem."""
-        return json.dumps(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        if fields["tests"].get("relative"):  # as before there was a choice, so that data stay equal
+            del fields["tests"]["relative"]
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str) -> Problem:

@@ -124,7 +124,7 @@ def _by_outputs(program: str, tests: InputOutputTests) -> Verdict:
         wall_s, cpu_s = wall_s + outcome.wall_s, cpu_s + outcome.cpu_s
         bad = failure(outcome, tests.time_limit_s)
         if bad is None:
-            wrong = difference(decoded(outcome.stdout), expected, tests.tolerance)
+            wrong = difference(decoded(outcome.stdout), expected, tests.tolerance, tests.relative)
             bad = ("failed", wrong) if wrong else None
         if bad is not None:
             bad = bad[0], f"test {place}: {bad[1]}"
