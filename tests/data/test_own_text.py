@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from real_models import real_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -16,6 +18,7 @@ from beyond_ce.checkpoints import load_decoder
 from beyond_ce.data import OwnText, TextFiles
 from beyond_ce.errors import UsageError
 from beyond_ce.generation import generate
+from beyond_ce.runs.experiment import run
 from beyond_ce.runs.writer import Writer
 from beyond_ce.tokenizers import PretrainedTokenizer
 
@@ -125,6 +128,20 @@ def test_what_is_written_depends_on_model_and_settings(folder: Path, tmp_path: P
     assert writer(copy).definition(tmp_path) == first
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert writer(copy).definition(tmp_path) != first
+
+
+def test_of_a_run_its_weights_and_its_tokenizer_count(
+    smoke_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    folder = run(smoke_config("model=decoder_smallest", "trainer.max_steps=2"))
+    first = writer(folder).definition(tmp_path)
+    report = folder / "report.json"
+    report.write_text(report.read_text().replace('"wall_clock_s": ', '"wall_clock_s": 1'))
+    assert writer(folder).definition(tmp_path) == first, "its report does not"
+    other = run(smoke_config("model=decoder_smallest", "trainer.max_steps=3"))
+    shutil.copy(other / "last.ckpt", folder / "last.ckpt")
+    (folder / "DONE").unlink()
+    assert writer(folder).definition(tmp_path) != first
 
 
 def test_texts_too_short_are_refused(folder: Path) -> None:

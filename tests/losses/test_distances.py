@@ -1,9 +1,12 @@
 """Distances by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from beyond_ce.losses import absolute, huber, modular, squared, squashed
+from beyond_ce.errors import UsageError
+from beyond_ce.losses import ExpectedValueLoss, absolute, huber, modular, squared, squashed
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,10 @@ def test_squashed_with_one_wrong_value():
     values = torch.tensor([3.0, 4.0])
     assert squashed(values[:, None], values, factor=5.0).tolist() == [[0, 1], [1, 0]]
     assert squashed(values[:1, None], values[:1]).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("distance", [squashed, partial(squashed, factor=3.0)])
+def test_squashed_is_for_costs_only(distance):
+    """Over the values of a batch, the loss would depend on how it is cut into micro-batches."""
+    with pytest.raises(UsageError, match="no distance between two numbers"):
+        ExpectedValueLoss(torch.arange(10.0), distance=distance)

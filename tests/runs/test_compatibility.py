@@ -49,6 +49,10 @@ def test_what_fits(choices: list[str]) -> None:
         ([*XVAL, "head=lm"], r"LMHead.*XVal.*head=xval or model=t5_tiny"),
         ([*XVAL, "head=regression"], r"RegressionHead.*XVal.*head=xval or model=t5_tiny"),
         ([*XVAL, "loss=ce"], r"CrossEntropy.*XValHead.*loss=xval or head=lm"),
+        (
+            ["loss=ntl_was", "trainer.precision=bf16-true"],
+            r"bf16-true rounds the numbers that loss WassersteinLoss.*bf16-mixed, or choose",
+        ),
         ([*XVAL, "loss=mse"], r"MeanSquaredError.*XValHead.*loss=xval or head=regression"),
         (
             [

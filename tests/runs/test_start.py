@@ -17,10 +17,12 @@ from beyond_ce.reporting.tables import Job, load_table
 from beyond_ce.reproduction.launch import run_local
 from beyond_ce.reproduction.plan import Plan
 from beyond_ce.reproduction.write import keep_reports
+from beyond_ce.runs import experiment
 from beyond_ce.runs.assembly import build_model, load_run
 from beyond_ce.runs.experiment import run
 from beyond_ce.runs.identity import kept_folder, run_folder, run_hash
 from beyond_ce.runs.kept import keep_weights
+from beyond_ce.runs.preparation import Prepared
 from beyond_ce.runs.source import (
     check_source,
     source_folder,
@@ -212,6 +214,10 @@ def test_what_cannot_be_started_from_is_one_line(starting: Compose, tmp_path: Pa
         run(starting([], "baseline=mean"))
     with pytest.raises(UsageError, match="needs a value: add start.experiment="):
         compose(["start=run"])
+    with pytest.raises(
+        UsageError, match=r"start\.overrides: seed=5 has no effect, as a source has"
+    ):
+        run(starting(["seed=5"]))
     with pytest.raises(UsageError, match=r"start\.checkpoint=foo: give last or best"):
         run(starting([], "start.checkpoint=foo"))
 
@@ -337,3 +343,23 @@ def test_kept_starts_are_found_from_any_results_dir(tmp_path: Path, tokenizer: s
         assert source_folder(config) == CONF_DIR.parent / "results" / "reports" / run_hash(
             config.start.source
         )
+
+
+def test_data_that_draw_random_numbers_leave_the_initial_weights_as_they_are(
+    smoke_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As data that a model writes do, when they are made and not found in the cache."""
+    prepare = experiment.prepare
+
+    def draws(config: DictConfig) -> Prepared:
+        torch.rand(3)
+        return prepare(config)
+
+    def trained(name: str) -> dict[str, torch.Tensor]:
+        folder = run(smoke_config("trainer.max_steps=1", f"results_dir={tmp_path / name}"))
+        return load_run(folder, "last")[0].state_dict()
+
+    first = trained("a")
+    monkeypatch.setattr(experiment, "prepare", draws)
+    again = trained("b")
+    assert all(torch.equal(value, again[name]) for name, value in first.items())

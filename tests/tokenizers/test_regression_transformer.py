@@ -233,3 +233,11 @@ def test_points_that_only_bytes_can_spell():
 def test_no_places_are_refused():
     with pytest.raises(UsageError, match="max_places=0"):
         RegressionTransformerTokenizer(vocab_size=400, max_places=0)
+
+
+def test_places_beyond_float32_need_the_logarithm():
+    with pytest.raises(
+        UsageError, match="max_places=38 is more than float32 holds: give at most 37"
+    ):
+        RegressionTransformerTokenizer(max_places=38, log_scale=False)
+    assert RegressionTransformerTokenizer(max_places=38).max_places == 38

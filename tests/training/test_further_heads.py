@@ -171,9 +171,11 @@ def test_the_trunk_has_no_dropout() -> None:
         head=build(config.head, "head"),
     )  # fmt: skip
     loss = build(config.loss, "loss", number_values=torch.full((VOCAB,), torch.nan))
-    step = FurtherHeads(model, loss, copy_head_1=False).train()
+    step = FurtherHeads(model, loss, copy_head_1=False)
     batch = batch_of(model)
-    assert torch.equal(step.hidden(batch), step.hidden(batch))
+    for _ in ("as the trainer finds it", "after a validation"):
+        assert torch.equal(step.hidden(batch), step.hidden(batch))
+        step.eval().train()
 
 
 @pytest.mark.parametrize(

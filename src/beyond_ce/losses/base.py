@@ -34,6 +34,8 @@ class Loss(nn.Module, ABC):
 
     target: ClassVar[str]
     """What the head must predict (see `Head.target`)."""
+    exact_in_half: ClassVar[bool] = False
+    """Whether it compares no numbers, which trainer.precision=bf16-true would round."""
 
     @abstractmethod
     def forward(

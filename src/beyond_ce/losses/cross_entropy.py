@@ -14,6 +14,8 @@ from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 class CrossEntropy(TokenLoss):
     """Mean over the labels of -log p(label), with the softmax over all columns."""
 
+    exact_in_half = True
+
     def _compute(
         self, labels: Tensor, counts: Mapping[str, Tensor], cross_entropy: CrossEntropyFunction
     ) -> LossOutput:

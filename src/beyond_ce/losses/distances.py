@@ -1,7 +1,8 @@
 """Elementwise distances c(y, v) between two numbers.
 
 All take values `y` and `v` that broadcast against each other. NTL-WAS takes any of them as its
-transport cost (`loss.cost`), NTL-L_p as the penalty on the expected value (`loss.distance`).
+transport cost (`loss.cost`), NTL-L_p any but `squashed` as the penalty on the expected value
+(`loss.distance`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def squashed(y: Tensor, v: Tensor, factor: float = 2.0) -> Tensor:
     """|y - v| mapped linearly: the nearest wrong value costs 1, the farthest `factor`.
 
     For vocabularies whose largest values would otherwise dominate the loss. Nearest and farthest
-    are taken over the whole cost matrix, as for `squash_factor` in the authors' package `ntloss`.
+    are taken over the whole cost matrix, as for `squash_factor` in the authors' `ntloss`, so
+    that it is no distance between two numbers alone.
     """
     gap = (y - v).abs()
     wrong = gap > 0

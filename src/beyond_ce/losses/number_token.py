@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from beyond_ce.errors import UsageError
 from beyond_ce.losses.base import IGNORED, LossOutput, TokenLoss, mean
-from beyond_ce.losses.distances import Distance, absolute, squared
+from beyond_ce.losses.distances import Distance, absolute, squared, squashed
 from beyond_ce.losses.sparse_cross_entropy import CrossEntropyFunction
 from beyond_ce.settings import WEIGHT, takes
 
@@ -143,6 +143,11 @@ class ExpectedValueLoss(NumberTokenLoss):
         self, number_values: Tensor, weight: float = 0.3, distance: Distance = squared
     ) -> None:
         super().__init__(number_values, weight)
+        if getattr(distance, "func", distance) is squashed:
+            raise UsageError(
+                "loss.distance=squashed is no distance between two numbers, as it depends on all "
+                "that it is given at once: use it as loss.cost of loss=ntl_was, or loss=ntl_huber"
+            )
         self.distance = distance
 
     def _distance(self, p: Tensor, numbers: Tensor) -> Tensor:
@@ -190,6 +195,7 @@ class CDFDistance(nn.Module):
                 "loss=ntl_was, or tokenizer=digit"
             )
         self.register_buffer("group", group, persistent=False)
+        self.distinct = len(distinct)
         label_cdf = self._cdf(label_distribution.to(values))
         self.register_buffer("label_cdf", label_cdf, persistent=False)
 
@@ -199,7 +205,7 @@ class CDFDistance(nn.Module):
         return gap.abs().sum(-1) * self.spacing
 
     def _cdf(self, p: Tensor) -> Tensor:
-        mass = p.new_zeros(len(p), int(self.group.max()) + 1)
+        mass = p.new_zeros(len(p), self.distinct)
         return mass.index_add(1, self.group, p).cumsum(-1)
 
 

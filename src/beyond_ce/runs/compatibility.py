@@ -61,6 +61,11 @@ def check_parts(config: DictConfig) -> None:
             f"{head.__name__} predicts {_noun(head.target)}: choose loss={_LOSSES[head.target]} "
             f"or head={_HEADS[loss.target]}"
         )
+    if config.trainer.precision == "bf16-true" and not loss.exact_in_half:
+        raise UsageError(
+            f"trainer.precision=bf16-true rounds the numbers that loss {loss.__name__} compares: "
+            "set trainer.precision=bf16-mixed, or choose loss=ce"
+        )
     if "objective" in config:
         objective = _class(config, "objective")
         if not hasattr(head, "take_layers"):

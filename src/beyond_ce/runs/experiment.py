@@ -126,6 +126,8 @@ def _assemble(config: DictConfig, trainer: Trainer) -> _Parts:
     trainer.fabric.seed_everything(config.seed, verbose=False)
     with trainer.fabric.rank_zero_first():  # the others then find it in the cache
         prepared = prepare(config)
+    # Again, as data that a model writes are made only once, and loading it draws random numbers.
+    trainer.fabric.seed_everything(config.seed, verbose=False)
     objective = build_objective(config, prepared.tokenizer)
     start_weights(objective.model, config)
     objective.started()

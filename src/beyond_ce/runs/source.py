@@ -98,13 +98,18 @@ def weights_digest(config: DictConfig) -> str | None:
     file = weights_file(folder) if has_weights(folder) else folder / f"{start.checkpoint}.ckpt"
 
     def digest() -> str:
-        found = hashlib.sha256()
-        for name, tensor in sorted(_source_model(config, folder).state_dict().items()):
-            found.update(f"{name} {tuple(tensor.shape)}".encode())
-            found.update(tensor.float().contiguous().numpy().tobytes())
-        return found.hexdigest()
+        return state_digest(_source_model(config, folder))
 
     return remembered([file], f"weights {start.weights}", digest, Path(config.cache_dir))
+
+
+def state_digest(model: LanguageModel) -> str:
+    """Hex digest of a model's weights and buffers, in float32."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(tensor.float().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _source_model(config: DictConfig, folder: Path) -> LanguageModel:

@@ -80,6 +80,11 @@ class FromRun(Start):
         weights: str,
         source: dict[str, Any] | None = None,
     ) -> None:
+        if seeds_given := [o for o in overrides or () if o.startswith("seed=")]:
+            raise UsageError(
+                f"start.overrides: {seeds_given[0]} has no effect, as a source has the run's seed "
+                "or one of start.seeds: leave it out"
+            )
         self.experiment = experiment
         self.overrides = list(overrides)
         self.seeds = seeds

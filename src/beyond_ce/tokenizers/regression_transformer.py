@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
+from beyond_ce.errors import UsageError
 from beyond_ce.settings import FLAG, NO_LIMIT, SOURCE, optional, takes, whole
 from beyond_ce.tokenizers.digit import DigitTokenizer
 from beyond_ce.tokenizers.sentence_piece import DIGITS
 
+_PLACES_OF_FLOAT32 = 37
 _MARKS = "+-."
 _MARK_OR_REST = re.compile("[-+.]|[^-+.]+")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+")
@@ -43,7 +45,7 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         log_scale: whether number encodings are of log(1 + d * 10^p) instead of d * 10^p.
 
     Raises:
-        UsageError: `max_places` is below 1.
+        UsageError: `max_places` is below 1, or the values of its places are beyond float32.
     """
 
     @takes(
@@ -61,6 +63,11 @@ class RegressionTransformerTokenizer(DigitTokenizer):
         log_scale: bool = True,
     ) -> None:
         super().__init__(vocab_size, model)
+        if not log_scale and max_places > _PLACES_OF_FLOAT32:
+            raise UsageError(
+                f"tokenizer.max_places={max_places} is more than float32 holds: give at most "
+                f"{_PLACES_OF_FLOAT32}, or tokenizer.log_scale=true"
+            )
         self.max_places = max_places
         self.log_scale = log_scale
         self._digit_ids: list[int] = []

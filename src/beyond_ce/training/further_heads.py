@@ -74,6 +74,7 @@ class FurtherHeads(Objective):
             parameter.requires_grad_(False)
         for parameter in trained:
             parameter.requires_grad_(True)
+        self.train()  # a trainer may not say so before its first validation
 
     def started(self) -> None:
         if self.copy_head_1:

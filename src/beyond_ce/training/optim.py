@@ -16,7 +16,7 @@ from beyond_ce.settings import SHARE, each, number, takes, whole
     lr=number(above=0, high=100),
     weight_decay=number(0, 1000),
     betas=each(number(0, below=1), 2),
-    eps=number(0, 1),
+    eps=number(above=0, high=1),
 )
 def adamw(
     module: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float
@@ -33,7 +33,7 @@ def adamw(
 
 @takes(
     "optimizer",
-    lr=number(above=0, high=100),
+    lr=number(above=0, high=1),
     weight_decay=number(0, 1000),
     beta2_decay=number(-10, 0),
     clip=number(above=0),
@@ -45,7 +45,8 @@ def adafactor(
 
     Its step is `lr` relative to each parameter's own scale, which suits T5's embeddings: they
     start with a standard deviation of 1, fifty times that of most models, and hardly move under
-    an absolute rate that is small enough for the other weights.
+    an absolute rate that is small enough for the other weights. As in the paper, the step t has a
+    rate of 1 / sqrt(t) at most, whatever `lr` and the scheduler say.
 
     Args:
         beta2_decay: the second moment's decay at step t is 1 - t**beta2_decay.

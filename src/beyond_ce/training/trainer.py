@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from beyond_ce.errors import RunError, UsageError
 from beyond_ce.processes.ranks import launch, make_fabric
-from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, takes, whole
+from beyond_ce.settings import COUNT, FLAG, TEXT, each, number, one_of, takes, whole
 from beyond_ce.training import sharding
 from beyond_ce.training.allocator import keep_freed_memory
 from beyond_ce.training.checkpoint import draw_apart, random_state, resume, save_checkpoint
@@ -90,7 +90,7 @@ class Trainer:
         evaluate_every=COUNT,
         checkpoint_every=COUNT,
         log_every=COUNT,
-        precision=TEXT,
+        precision=one_of("32-true", "bf16-mixed", "bf16-true", "64-true"),
         accelerator=TEXT,
         devices=_devices,
         num_nodes=whole(1, 2**16),
