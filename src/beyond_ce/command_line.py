@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -32,7 +32,7 @@ from beyond_ce.configuration import (
     check_scale,
     choices,
     experiments,
-    explain_missing,
+    explain,
 )
 from beyond_ce.errors import RunError, UsageError, one_line, report_fault
 from beyond_ce.processes.ranks import end_with_first, only_first_reports
@@ -165,7 +165,7 @@ def _fail(error: Exception, code: int) -> None:
 
 def _describe(error: Exception) -> str:
     """A config error of Hydra or OmegaConf as one line, its cause included."""
-    if isinstance(error, MissingConfigException) and (advice := explain_missing(error)):
+    if isinstance(error, HydraException) and (advice := explain(error)):
         return advice
     # Hydra appends its search path, which does not help with a mistyped name.
     parts = [one_line(error).split(" Config search path:")[0]]

@@ -148,7 +148,7 @@ def test_an_experiment_may_lack_scales_but_not_leave_its_own_out(own_conf: Path)
     "override", ["loss=nope", "nope=1", "trainer.nope=1", "experiment=nope", "scale=nope"]
 )
 def test_unknown_choices_and_keys_are_refused(override: str) -> None:
-    with pytest.raises(HydraException):
+    with pytest.raises((HydraException, UsageError), match="nope"):
         compose([override])
 
 
@@ -213,3 +213,17 @@ def test_a_saved_config_names_the_same_run(tmp_path: Path) -> None:
     config = compose(["loss=ntl_was"])
     OmegaConf.save(config, tmp_path / "config.yaml", resolve=True)
     assert run_hash(OmegaConf.load(tmp_path / "config.yaml")) == run_hash(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("los=ntl_was", "unknown config key 'los'; known: .*loss"),
+        ("tokeniser.vocab_size=3", "unknown config key 'tokeniser'; known: .*tokenizer"),
+        ("experiment=ntl/arithmetik/smoke", "no experiment=.*choose one of ntl/arithmetic/smoke"),
+        ("experiment=zzz", "no experiment=zzz: choose one of mtp/architectures, "),
+    ],
+)
+def test_a_misspelled_name_is_told_what_there_is(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compose([override])

@@ -12,7 +12,7 @@ from beyond_ce.configuration.composing import (
     choices,
     compose,
     experiments,
-    explain_missing,
+    explain,
 )
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
     "choices",
     "compose",
     "experiments",
-    "explain_missing",
+    "explain",
 ]

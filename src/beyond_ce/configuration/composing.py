@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,8 +46,8 @@ def compose(overrides: Iterable[str] = ()) -> DictConfig:
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
             config = hydra_compose("train", overrides=overrides, return_hydra_config=True)
-        except MissingConfigException as error:
-            if advice := explain_missing(error):
+        except HydraException as error:
+            if advice := explain(error):
                 raise UsageError(advice) from error
             raise
     check_scale(config.hydra)
@@ -139,11 +141,19 @@ def check_scale(hydra: DictConfig | HydraConf) -> None:
     )
 
 
-def explain_missing(error: MissingConfigException) -> str | None:
-    """Advice on an experiment that Hydra did not find: it is a folder, or lacks the scale."""
-    group, _, name = (error.missing_cfg_file or "").strip("/").partition("/")
-    if group != "experiment":
-        return None
+def explain(error: HydraException) -> str | None:
+    """Advice on a key or an experiment that Hydra does not know; None where its line will do."""
+    if isinstance(error, MissingConfigException):
+        group, _, name = (error.missing_cfg_file or "").strip("/").partition("/")
+        return _explain_experiment(name) if group == "experiment" else None
+    found = re.match(r"Could not override '([^'.@]+)", str(error))
+    if found and found[1] not in _known_keys():
+        return _unknown_key(found[1])
+    return None
+
+
+def _explain_experiment(name: str) -> str | None:
+    """It is a folder, lacks the scale, or is misspelled."""
     known = experiments()
     if known.get(name):
         return f"experiment={name} is a folder of scales: {_choose_scale(name)}"
@@ -151,7 +161,9 @@ def explain_missing(error: MissingConfigException) -> str | None:
         return f"there is no experiment={name}: {_choose_scale(parent)}"
     below = [experiment for experiment in known if experiment.startswith(f"{name}/")]
     if not below:
-        return None
+        every = [f"{folder}/{scale}" for folder, scales in known.items() for scale in scales]
+        near = difflib.get_close_matches(name, every, n=3) or sorted(known)
+        return f"there is no experiment={name}: choose one of {', '.join(near)}"
     example = "/".join([below[0], *known[below[0]][:1]])
     return (
         f"experiment={name} is a folder of experiments: choose one of {', '.join(below)} "
@@ -165,13 +177,15 @@ def _choose_scale(experiment: str) -> str:
     return f"choose one of {', '.join(options)}, without scale="
 
 
+def _unknown_key(key: str) -> str:
+    return f"unknown config key '{key}'; known: {', '.join(sorted(_known_keys()))}"
+
+
 def check(config: DictConfig) -> None:
     """Refuse keys that nothing reads and values that cannot be resolved."""
     unknown = sorted({str(key) for key in config} - _known_keys())
     if unknown:
-        raise UsageError(
-            f"unknown config key '{unknown[0]}'; known: {', '.join(sorted(_known_keys()))}"
-        )
+        raise UsageError(_unknown_key(unknown[0]))
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UsageError(f"config key '{missing[0]}' needs a value: add {missing[0]}=...")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from omegaconf import OmegaConf
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
@@ -47,7 +50,14 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     frame = tabulate(plan.table, reports, first)
     expected = len({plan.folder(job) for job in plan.configs})
     missing = [job for job in plan.configs if job not in reports]
-    page = to_markdown(plan.table, frame, reports, plan.scale, plan.command, expected, missing)
+    named = _named_as_now(plan, reports)
+    page = to_markdown(plan.table, frame, named, plan.scale, plan.command, expected, missing)
+    if missing and not only_done:
+        print(
+            f"{plan.table.id}: {len(missing)} of {len(plan.configs)} reports are missing, see the "
+            f"page; `{plan.command}` runs them",
+            file=sys.stderr,
+        )
     texts = {"md": page}
     if latex:
         texts["tex"] = to_latex(plan.table, frame)
@@ -65,6 +75,20 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
             else:
                 file.write_text(texts[suffix], encoding="utf-8")
     return paths
+
+
+def _named_as_now(plan: Plan, reports: Reports) -> Reports:
+    """The reports, with the runs that theirs start from named as the recipes do today.
+
+    A run is known by what defines it, and a recipe may have had another name when it was made.
+    """
+    named = dict(reports)
+    for job, report in reports.items():
+        start = plan.configs[job].get("start")
+        if start is not None and "config" in report:
+            plain = OmegaConf.to_container(start, resolve=True)
+            named[job] = {**report, "config": {**report["config"], "start": plain}}
+    return named
 
 
 def keep_reports(plan: Plan) -> list[Path]:
