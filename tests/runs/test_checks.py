@@ -197,7 +197,7 @@ def test_keys_outside_of_groups(key: str) -> None:
 BEFORE_THE_DATA = [
     ("optimizer.lr=-1", "optimizer.lr=-1: give a positive number"),
     ("optimizer.lr=2", "optimizer.lr=2: give "),  # of Adafactor, which would not follow it
-    ("trainer.precision=16-mixed", "trainer.precision=16-mixed: give 32-true, bf16-mixed, "),
+    ("trainer.precision=16-mixed", "trainer.precision=16-mixed: give 32-true or bf16-mixed or "),
     ("optimizer.lr=inf", "optimizer.lr=inf: give a finite number"),
     ("+optimizer.foo=1", "optimizer.foo: adafactor has no such setting; it takes beta2_decay, "),
     ("~optimizer.lr", "optimizer: .*lr"),
