@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from beyond_ce.reporting.claims import Claim, Condition, judge
+from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.figures import overview
+from beyond_ce.reporting.verdicts import judge
 
 
 def findings_of(table, reports, **weights):
@@ -21,9 +22,12 @@ def figure(table, reports):
     mtp = findings_of(table, {}, unrun=better)
     speeds = pd.DataFrame(
         {
-            "row": ["batch 1, k = 1", "batch 1, k = 2", "batch 8, k = 2"],
+            "row": [
+                *("batch 1, k = 1", "batch 1, k = 2", "batch 8, k = 2"),
+                *("recurrent, batch 1, k = 1", "recurrent, batch 1, k = 2"),
+            ],
             "metric": "code/speedup",
-            "mean": [1.0, 1.5, 1.2],
+            "mean": [1.0, 1.5, 1.2, 1.0, float("nan")],
             "ci_low": float("nan"),
             "ci_high": float("nan"),
             "paper": float("nan"),
@@ -47,6 +51,7 @@ def test_the_speed_is_that_of_one_text_at_a_time(figure):
     assert list(ours.get_xdata()) == [1, 2]
     assert list(ours.get_ydata()) == [1.0, 1.5]
     assert "linear heads" in figure.axes[1].texts[0].get_text()
+    assert figure.axes[1].texts[0].get_position() == (2.2, 1.5), "beside its last point"
 
 
 def test_the_losses_are_those_of_half_the_mass_on_a_wrong_digit(figure):

@@ -27,6 +27,11 @@ def settings(label: str) -> dict[str, int]:
     return {name: int(value) for name, value in re.findall(r"(\w+) (?:= )?(\d+)", label)}
 
 
+def words(label: str) -> list[str]:
+    """The rest of a row's label: "recurrent, batch 8, k = 4" -> ["recurrent"]."""
+    return [part for part in label.split(", ") if not settings(part)]
+
+
 def head_curves(table: Table, frame: pd.DataFrame, metrics: Sequence[str], x: str = "k") -> Figure:
     """Metrics over the number of heads used, or over the batch size; a panel per split and metric.
 
@@ -63,8 +68,9 @@ def _curves(ax: Axes, frame: pd.DataFrame, panel: tuple[Part, str, Column], x: s
     for _, cell in selected.iterrows():
         numbers = settings(cell["row"])
         place = numbers.pop(x)
-        words = [part for part in cell["row"].split(", ") if not settings(part)]
-        rest = ", ".join([*words, *(f"{name} = {value}" for name, value in numbers.items())])
+        rest = ", ".join(
+            [*words(cell["row"]), *(f"{name} = {value}" for name, value in numbers.items())]
+        )
         lines.setdefault(rest, []).append((place, cell))
     lines = {
         rest: cells for rest, cells in lines.items() if any(c["n_seeds"] > 0 for _, c in cells)

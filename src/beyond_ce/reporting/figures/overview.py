@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import blended_transform_factory
 
-from beyond_ce.reporting.claims import Finding, Verdict
 from beyond_ce.reporting.figures.arithmetic import losses_at
 from beyond_ce.reporting.figures.claims import VERDICT_STYLES, draw_effect
-from beyond_ce.reporting.figures.heads import settings
+from beyond_ce.reporting.figures.heads import settings, words
 from beyond_ce.reporting.figures.style import COLORS, PAPER, style
+from beyond_ce.reporting.verdicts import Finding, Verdict
 
 _RIGHT_DIGIT = 4  # in the sketch of the losses
 _POINTS: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
@@ -90,10 +90,10 @@ def _speed(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
             continue
         frame = tables[table_id]
         cells = frame[frame["metric"] == "code/speedup"]
-        rows = [settings(row) for row in cells["row"]]
-        one_prompt = [row.get("batch", 1) == 1 for row in rows]
-        cells = cells[one_prompt]
-        heads = [row["k"] for row, kept in zip(rows, one_prompt, strict=True) if kept]
+        # One prompt at a time, with the table's own heads and no other kind beside them.
+        own = [settings(row).get("batch", 1) == 1 and not words(row) for row in cells["row"]]
+        cells = cells[own]
+        heads = [settings(row)["k"] for row in cells["row"]]
         ax.plot(heads, cells["mean"], "o-", color=color, **_POINTS)
         ax.fill_between(heads, cells["ci_low"], cells["ci_high"], color=color, alpha=0.2, lw=0)
         _label_line(ax, heads, cells["mean"], f"ours,\n{name}", color)
