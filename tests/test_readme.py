@@ -20,7 +20,7 @@ import transformers
 import yaml
 
 from beyond_ce.configuration import compose
-from beyond_ce.reporting.claims import Verdict
+from beyond_ce.reporting.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

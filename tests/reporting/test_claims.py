@@ -5,8 +5,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from beyond_ce.reporting.claims import Claim, Condition, Verdict, judge
+from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.tables import Column, Job, Row, Table
+from beyond_ce.reporting.verdicts import Verdict, judge
 
 T2 = (
     4.302652729911275 / 3**0.5

@@ -4,10 +4,11 @@ import subprocess
 
 import pytest
 
-from beyond_ce.reporting.claims import Claim, Condition, judge
+from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.history import History, Past, changes
 from beyond_ce.reporting.ledger import Evidence, groups, ledger, undecided
 from beyond_ce.reporting.tables import Job, Row
+from beyond_ce.reporting.verdicts import judge
 
 BETTER = {"NTL λ=0.5": 1.0, "CE": -1.0}
 ACCURACY = Condition("test/accuracy", BETTER)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from beyond_ce.errors import UsageError
-from beyond_ce.reporting.claims import judge, load_claims
+from beyond_ce.reporting.claims import load_claims
 from beyond_ce.reporting.paper import PAPER_DIR
 from beyond_ce.reporting.tables import Table, load_table
+from beyond_ce.reporting.verdicts import judge
 
 CONF = PAPER_DIR.parents[1] / "conf"
 CLAIMS = CONF / "claims" / "ntl.yaml"

@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from beyond_ce.reporting.claims import Claim, Condition, Effect, Finding
+from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.power import detectable
 from beyond_ce.reporting.site.charts import claim_line
 from beyond_ce.reporting.statistics import Summary
+from beyond_ce.reporting.verdicts import Effect, Finding
 from beyond_ce.reproduction.plan import plan
 from beyond_ce.reproduction.report import write_report_site
 

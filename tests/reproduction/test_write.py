@@ -109,10 +109,15 @@ def test_a_page_names_the_runs_that_are_missing(make_plan, run):
 def test_a_page_names_the_runs_that_its_runs_start_from(make_plan, run):
     plan = make_plan("ce", seeds=(0, 1))
     for job, config in plan.configs.items():
+        config.start = {
+            **{"experiment": "a/b/cpu", "overrides": ["head.n=2"], "source": {"seed": job.seed}},
+            **{"checkpoint": "last", "weights": "float32"},
+        }
         run(config)
+        # Its recipe had another name when it was made, which now may be another recipe's.
         path = plan.folder(job) / "report.json"
-        start = {"experiment": "a/b/cpu", "overrides": ["head.n=2"], "source": {"seed": job.seed}}
-        path.write_text(json.dumps({**json.loads(path.read_text()), "config": {"start": start}}))
+        then = {"config": {"start": {"experiment": "a/old/cpu"}}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **then}))
     assert (
         "- Starts from: `experiment=a/b/cpu head.n=2`, seeds [0, 1]\n"
         in write(plan)["md"].read_text()

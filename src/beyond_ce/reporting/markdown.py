@@ -38,6 +38,7 @@ def to_markdown(
     command: str,
     expected: int,
     missing: Sequence[Job] = (),
+    starts: Iterable[Mapping[str, Any]] = (),
 ) -> str:
     """The md file of a table.
 
@@ -45,6 +46,8 @@ def to_markdown(
         frame: the numbers, from `numbers.tabulate`.
         expected: how many runs the table has when complete; rows may share one.
         missing: the runs that have no report.
+        starts: what the runs start from, as their configs have it; those from random weights have
+            none.
 
     Raises:
         RunError: a report lacks what the page says about its run.
@@ -65,7 +68,7 @@ def to_markdown(
     if table.breakdown:
         parts.append(f"Task by task: [{table.id}-tasks.csv]({table.id}-tasks.csv).")
     parts.append(
-        "## Provenance\n\n" + _provenance(table, reports, scale, command, expected, missing)
+        "## Provenance\n\n" + _provenance(table, reports, scale, command, expected, missing, starts)
     )
     return "\n\n".join(parts) + "\n"
 
@@ -222,6 +225,7 @@ def _provenance(
     command: str,
     expected: int,
     missing: Sequence[Job],
+    starts: Iterable[Mapping[str, Any]],
 ) -> str:
     runs = list({report["run"]: report for report in reports.values()}.values())
     for run in runs:
@@ -252,7 +256,7 @@ def _provenance(
         f"each: {distinct(sizes)}.{incomplete if len(runs) < expected else ''}",
         *_missing_line(missing),
         *_undefined_line(table, reports),
-        *_starts_line(runs),
+        *_starts_line(starts),
         f"- Command: `{command}`",
         f"- Commit: {distinct(sorted(commits))}",
         f"- Hardware: {distinct(sorted(machines))}",
@@ -272,11 +276,15 @@ def _seeds(table: Table, reports: Reports, scale: str) -> str:
 
 
 def _missing_line(missing: Sequence[Job]) -> list[str]:
-    seeds: dict[str, list[str]] = {}
+    seeds: dict[str, list[int]] = {}
     for job in missing:
-        seeds.setdefault(job.row, []).append(str(job.seed))
-    runs = [f"{row} (seed{'s' * (len(n) > 1)} {', '.join(n)})" for row, n in seeds.items()]
+        seeds.setdefault(job.row, []).append(job.seed)
+    runs = [f"{row} ({_of_seeds(numbers)})" for row, numbers in seeds.items()]
     return [f"- Missing: {'; '.join(runs)}"] if runs else []
+
+
+def _of_seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _undefined_line(table: Table, reports: Reports) -> list[str]:
@@ -292,14 +300,13 @@ def _undefined_line(table: Table, reports: Reports) -> list[str]:
             seeds = set().union(*by_seed.values())
             for name, values in by_seed.items():
                 if values and (rest := sorted(seeds - values.keys())):
-                    of = f"seed{'s' * (len(rest) > 1)} {', '.join(map(str, rest))}"
-                    lacking.append(f"{heading(part, split)}, {row.label}, {name} ({of})")
+                    where = f"{heading(part, split)}, {row.label}, {name}"
+                    lacking.append(f"{where} ({_of_seeds(rest)})")
     return [f"- Undefined, and not in the means: {'; '.join(lacking)}"] if lacking else []
 
 
-def _starts_line(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _starts_line(starts: Iterable[Mapping[str, Any]]) -> list[str]:
     """The runs whose weights these start from; nothing if all start from random ones."""
-    starts = [run["config"]["start"] for run in runs if run.get("config", {}).get("start")]
     seeds: dict[str, set[int]] = {}
     for start in starts:
         name = f"start.path={PurePath(start['path']).name}" if "path" in start else ""

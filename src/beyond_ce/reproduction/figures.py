@@ -14,7 +14,7 @@ from PIL import Image
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
-from beyond_ce.reporting.claims import Finding, judge, load_claims
+from beyond_ce.reporting.claims import load_claims
 from beyond_ce.reporting.figures import (
     OVERVIEW_TABLES,
     accuracy_by_operations,
@@ -28,6 +28,7 @@ from beyond_ce.reporting.figures import (
 )
 from beyond_ce.reporting.numbers import CSV_COLUMNS
 from beyond_ce.reporting.tables import Reports, Table, load_table
+from beyond_ce.reporting.verdicts import Finding, judge
 from beyond_ce.reproduction.plan import PAPERS
 from beyond_ce.reproduction.write import SCALES, reports_behind
 from beyond_ce.storage.reading import refusing_damage

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from beyond_ce.reporting.claims import Claim, judge
+from beyond_ce.reporting.claims import Claim
 from beyond_ce.reporting.tables import Job, Reports, Table, read_reports
+from beyond_ce.reporting.verdicts import judge
 from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import AUTO, Plan
 from beyond_ce.runs.start import at_seed

@@ -7,18 +7,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
 from beyond_ce.reporting.breakdown import break_down
-from beyond_ce.reporting.claims import Claim, judge
+from beyond_ce.reporting.claims import Claim
 from beyond_ce.reporting.history import History
 from beyond_ce.reporting.latex import to_latex
 from beyond_ce.reporting.ledger import Evidence, ledger, undecided
 from beyond_ce.reporting.markdown import to_markdown
 from beyond_ce.reporting.numbers import tabulate, write_csv
 from beyond_ce.reporting.tables import Reports, Table
+from beyond_ce.reporting.verdicts import judge
 from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
@@ -50,8 +49,11 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
     frame = tabulate(plan.table, reports, first)
     expected = len({plan.folder(job) for job in plan.configs})
     missing = [job for job in plan.configs if job not in reports]
-    named = _named_as_now(plan, reports)
-    page = to_markdown(plan.table, frame, named, plan.scale, plan.command, expected, missing)
+    # By the recipes of today: a run is known by what defines it, and not by its recipe's name then.
+    starts = [plan.configs[job].start for job in reports if plan.configs[job].get("start")]
+    page = to_markdown(
+        plan.table, frame, reports, plan.scale, plan.command, expected, missing, starts
+    )
     if missing and not only_done:
         print(
             f"{plan.table.id}: {len(missing)} of {len(plan.configs)} reports are missing, see the "
@@ -75,20 +77,6 @@ def write(plan: Plan, only_done: bool = False, latex: bool = False) -> dict[str,
             else:
                 file.write_text(texts[suffix], encoding="utf-8")
     return paths
-
-
-def _named_as_now(plan: Plan, reports: Reports) -> Reports:
-    """The reports, with the runs that theirs start from named as the recipes do today.
-
-    A run is known by what defines it, and a recipe may have had another name when it was made.
-    """
-    named = dict(reports)
-    for job, report in reports.items():
-        start = plan.configs[job].get("start")
-        if start is not None and "config" in report:
-            plain = OmegaConf.to_container(start, resolve=True)
-            named[job] = {**report, "config": {**report["config"], "start": plain}}
-    return named
 
 
 def keep_reports(plan: Plan) -> list[Path]:
@@ -116,8 +104,9 @@ def keep_reports(plan: Plan) -> list[Path]:
         if known and read_report(kept)["metrics"] == read_report(own)["metrics"]:
             continue
         predictions = [path.relative_to(kept) for path in kept.glob("evaluation/*.parquet")]
-        for name in [Path("report.json"), *predictions]:
+        for name in predictions:
             check_file(own / name)
+        for name in [Path("report.json"), *predictions]:
             with replacing(kept / name, place="set results_dir") as (file,):
                 shutil.copyfile(own / name, file)
             copies.append(kept / name)

@@ -59,7 +59,7 @@ def is_claimed(folder: Path) -> bool:
     # Even here: its number may belong to another process by now.
     refreshed = any(time.time() - when / 1e9 < LEASE_S for when in _times(folder))
     here = owner.hostname == socket.gethostname()
-    return refreshed and (psutil.pid_exists(owner.pid) if here else True)
+    return refreshed and (not here or psutil.pid_exists(owner.pid))
 
 
 def remove_remains(folder: Path) -> None:

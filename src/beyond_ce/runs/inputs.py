@@ -131,8 +131,9 @@ def _sources(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def named_input(key: str, name: str, cache_dir: Path) -> Inputs:
-    """The input that a setting names: a file, a folder, or what is on the hub."""
+    """The input that a setting names: a file, a folder, a run, or what is on the hub."""
     from beyond_ce.runs.loading import find_tokenizer  # slow to import, and seldom needed
+    from beyond_ce.runs.source import run_digest
 
     path = Path(name).expanduser()
     if not path.exists():
@@ -140,6 +141,8 @@ def named_input(key: str, name: str, cache_dir: Path) -> Inputs:
         return {} if revision is None else {key: {"source": f"{key}={name}", "digest": revision}}
     if key.startswith("tokenizer.") and path.is_dir():
         path = find_tokenizer(path)
+    elif (path / "config.yaml").is_file():
+        return {key: {"source": f"{key}={name}", "digest": run_digest(path, cache_dir)}}
     files = [path]
     if path.is_dir():
         files = sorted(f for f in path.iterdir() if f.suffix in _SUFFIXES and f.is_file())

@@ -98,12 +98,27 @@ def weights_digest(config: DictConfig) -> str | None:
     file = weights_file(folder) if has_weights(folder) else folder / f"{start.checkpoint}.ckpt"
 
     def digest() -> str:
-        return state_digest(_source_model(config, folder))
+        return _state_digest(_source_model(config, folder))
 
     return remembered([file], f"weights {start.weights}", digest, Path(config.cache_dir))
 
 
-def state_digest(model: LanguageModel) -> str:
+def run_digest(folder: Path, cache_dir: Path) -> str:
+    """Hex digest of a run's last weights and its tokenizer, which a repetition has again.
+
+    Raises:
+        UsageError, RunError: as `load_run`.
+    """
+
+    def digest() -> str:
+        model, tokenizer, _ = load_run(folder, "last")
+        text = f"{_state_digest(model)} {tokenizer.fingerprint()}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return remembered([folder / "last.ckpt"], "weights and tokenizer", digest, cache_dir)
+
+
+def _state_digest(model: LanguageModel) -> str:
     """Hex digest of a model's weights and buffers, in float32."""
     found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,12 +13,9 @@ from tqdm import tqdm
 from beyond_ce.errors import UsageError
 from beyond_ce.generation import generate
 from beyond_ce.models.base import DTYPES
-from beyond_ce.runs.assembly import load_run
 from beyond_ce.runs.inputs import named_input
 from beyond_ce.runs.loading import Loaded, load
-from beyond_ce.runs.source import state_digest
 from beyond_ce.settings import COUNT, SOURCE, one_of, takes
-from beyond_ce.storage.content import remembered
 from beyond_ce.storage.hub import checkpoint_folder
 from beyond_ce.tokenizers.base import Tokenizer
 
@@ -67,25 +63,12 @@ class Writer:
     def definition(self, cache_dir: Path) -> dict[str, object]:
         """What the texts depend on besides those that it reads, as JSON values."""
         return {
-            "model": self._digests(cache_dir),
+            "model": [i["digest"] for i in named_input(_MODEL, self.model, cache_dir).values()],
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
             "pieces": self.pieces,
             "dtype": self.dtype,
         }
-
-    def _digests(self, cache_dir: Path) -> list[str]:
-        folder = Path(self.model).expanduser()
-        if not (folder / "config.yaml").is_file():
-            return [i["digest"] for i in named_input(_MODEL, self.model, cache_dir).values()]
-
-        # Of a run the weights count, which a repetition has again, unlike its report.
-        def digest() -> str:
-            model, tokenizer, _ = load_run(folder, "last")
-            text = f"{state_digest(model)} {tokenizer.fingerprint()}"
-            return hashlib.sha256(text.encode()).hexdigest()
-
-        return [remembered([folder / "last.ckpt"], "weights and tokenizer", digest, cache_dir)]
 
     def __call__(self, texts: Callable[[], Iterable[str]], done: int = 0) -> Iterator[list[str]]:
         """Yields the pieces in batches, in the order of the texts.

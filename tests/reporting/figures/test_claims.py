@@ -1,7 +1,8 @@
 import pytest
 
-from beyond_ce.reporting.claims import Claim, Condition, judge
+from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.figures import claims_figure
+from beyond_ce.reporting.verdicts import judge
 
 
 def claim(name, weights, metric="test/accuracy"):

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.style import BETTER, PAPER, UNDECIDED, WORSE, style
 from beyond_ce.reporting.markdown import interval
 from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.tables import Table
+from beyond_ce.reporting.verdicts import Effect, Finding, Verdict
 
 VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
     Verdict.REPRODUCED: ("o", BETTER),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beyond_ce.reporting.claims import Effect, Finding, Verdict
 from beyond_ce.reporting.figures.claims import VERDICT_STYLES
+from beyond_ce.reporting.verdicts import Effect, Finding, Verdict
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name; nothing is loaded from there
 _MARKERS = {"o": "circle", "D": "diamond", "s": "square", "X": "cross", "": "stroke"}
