@@ -39,7 +39,7 @@ lock: $(READY) ## Update requirements.lock from pyproject.toml
 # tests from the others. WORKERS=0 is one process, for a debugger or -s.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --durations 10
 
-test: $(READY) ## Run the tests, one process per core (a few minutes)
+test: $(READY) ## Run the tests, one process per core (ten minutes or so on two)
 	$(PYTEST) $(ARGS)
 
 test-slow: $(READY) ## Run all tests, including the slow ones
