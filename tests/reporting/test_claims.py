@@ -1,4 +1,5 @@
 import math
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -265,9 +266,11 @@ def test_that_many_seeds_decide_whatever_their_mean_is(first, other, margin, mea
     given_claim = claim(*conditions[: 1 + len(other) % 2], margin_is="a reason")
     n = judge(given_claim, table, "cpu", made(accuracy=([0.0] * len(first), first))).effects[0]
     assume(n.spread > 0.01 and n.seeds_to_decide < 2_000)
-    # Later seeds that put the mean of all where it is wanted.
+    # Later seeds that put the mean where it is wanted, without spreading more than the first.
     later = n.seeds_to_decide - len(first)
-    rest = [(mean * n.seeds_to_decide - sum(first)) / later] * later if later else []
+    wanted = statistics.mean(first) + mean * n.spread
+    rest = [(wanted * n.seeds_to_decide - sum(first)) / later] * later if later else []
+    assume(statistics.stdev([*first, *rest]) <= statistics.stdev(first))
     table.seeds["cpu"] = list(range(len(first)))
     reports = made(accuracy=([0.0] * n.seeds_to_decide, [*first, *rest]))
     finding = judge(given_claim, table, "cpu", reports)

@@ -107,13 +107,21 @@ def test_stein_by_hand():
 
 
 def test_the_two_stage_interval_by_hand():
-    # First stage 1, 2, 3: s = 1, two degrees of freedom. Then 6, 8: mean 4, n = 5.
-    summary = summarize([1.0, 2.0, 3.0, 6.0, 8.0], first=3)
-    assert (summary.mean, summary.n, summary.first, summary.freedom) == (4, 5, 3, 2)
-    assert summary.high == pytest.approx(4 + 4.302653 / 5**0.5)
-    assert summary.low == pytest.approx(4 - 4.302653 / 5**0.5)
-    assert summary.standard_error == pytest.approx(1 / 5**0.5)
-    assert summary.std == pytest.approx(np.std([1, 2, 3, 6, 8], ddof=1))
+    # First stage 1, 3, 5: s = 2, two degrees of freedom. Then 2, 4: mean 3, n = 5.
+    summary = summarize([1.0, 3.0, 5.0, 2.0, 4.0], first=3)
+    assert (summary.mean, summary.n, summary.first, summary.freedom) == (3, 5, 3, 2)
+    assert summary.high == pytest.approx(3 + 4.302653 * 2 / 5**0.5)
+    assert summary.low == pytest.approx(3 - 4.302653 * 2 / 5**0.5)
+    assert summary.standard_error == pytest.approx(2 / 5**0.5)
+    assert summary.std == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1))
+
+
+def test_one_wild_seed_of_a_second_stage_widens_the_interval():
+    first = [0.01, -0.01, 0.0, 0.02, -0.02, 0.01, 0.0, -0.01]
+    summary = summarize([*first, 0.0, 0.01, -0.9], first=8)
+    assert summary.low < 0 < summary.high  # -0.081, which Stein's own interval, ±0.009, excludes
+    assert summary.standard_error == pytest.approx(summary.std / 11**0.5)
+    assert summary.freedom == 7
 
 
 @pytest.mark.parametrize("first", [None, 0, 1, 5, 9])
@@ -171,6 +179,7 @@ def test_summarize_is_the_interval_that_was_simulated():
     for values, s, n in zip(stage, spread, total, strict=True):
         rest = rng.normal(size=n - 4)
         summary = summarize([*values, *rest], first=4)
+        s = max(s, np.std([*values, *rest], ddof=1))
         half = stats.t.isf(ALPHA, 3) * s / n**0.5
         assert (summary.high - summary.low) / 2 == pytest.approx(half)
         assert summary.mean == pytest.approx((values.sum() + rest.sum()) / n)

@@ -72,7 +72,7 @@ class Effect:
 
     @property
     def spread(self) -> float:
-        """Standard deviation between the seeds of the first stage; NaN for one seed."""
+        """Standard deviation between seeds that makes the interval; NaN for one seed."""
         return self.difference.standard_error * self.difference.n**0.5
 
     @property
