@@ -56,9 +56,9 @@ def summarize(values: Sequence[float], first: int | None = None) -> Summary:
             freedom of t from the first stage. Where their number was chosen by the spread of
             the first stage, as `power.seeds_for_width` does, the mean given that spread is normal
             with variance sigma^2 / n whatever n is, so (mean - mu) sqrt(n) / s has Student's t
-            distribution exactly. Computing s anew after a look would not have it. If all values
-            spread more than the first ones, s is theirs, which can only widen the interval: a
-            training that fails once in twenty seeds is seldom among the first ones.
+            distribution exactly. Computing s anew after a look would not have it. But where the
+            ordinary interval of all n values is wider, it is that one: a training that fails once
+            in twenty seeds is seldom among the first ones.
     """
     n = len(values)
     if n == 0:
@@ -67,10 +67,12 @@ def summarize(values: Sequence[float], first: int | None = None) -> Summary:
     if n == 1:
         return Summary(mean, NAN, NAN, NAN, 1)
     std = float(np.std(values, ddof=1))
-    staged = first is not None and 2 <= first < n
-    spread = max(std, float(np.std(values[:first], ddof=1))) if staged else std
-    margin = _t((first if staged and first else n) - 1) * spread / n**0.5
-    return Summary(mean, std, mean - margin, mean + margin, n, first if staged else None)
+    margin, stage = _t(n - 1) * std / n**0.5, None
+    if first is not None and 2 <= first < n:
+        of_first = _t(first - 1) * float(np.std(values[:first], ddof=1)) / n**0.5
+        if of_first >= margin:
+            margin, stage = of_first, first
+    return Summary(mean, std, mean - margin, mean + margin, n, stage)
 
 
 def _t(freedom: int) -> float:
