@@ -1,5 +1,6 @@
 """The ledger's page, and what it knows from git."""
 
+import re
 import subprocess
 
 import pytest
@@ -286,6 +287,32 @@ def test_ledgers_of_any_age_are_read_where_they_can_be(judged, table, tmp_path, 
     judged(**files_of(reports))
     (found,), _ = recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)
     assert f"(before: {told or 'undecided, +0.10 [-1.53, +1.73]'})" in found
+
+
+@pytest.mark.parametrize(
+    ("own", "last", "named"),
+    [
+        ([0, 1, 2], 1.3, ["`was` (cpu)"]),
+        ([0, 1], 9.0, []),  # decided by a second stage, with the spread of the first
+        ([0, 1, 2], 9.0, []),  # not decided
+    ],
+)
+def test_a_first_stage_that_was_enlarged_after_a_look_is_named(
+    checkout, table, tmp_path, own, last, named
+):
+    table.seeds["cpu"] = own
+    reports = made([1.0, 1.6, last])
+    checkout(**{"conf__claims__ntl.yaml": CLAIMS})
+    write_reports(checkout, *[run for run in RUNS if run[-1] != "2"])
+    write_reports(checkout, "CE2", "NT2")
+    lines = page(
+        table, [claim(ACCURACY)], tmp_path, {"toy": reports}, history=History(checkout.root)
+    )
+    (line,) = [line for line in lines if "seeds [2] added (undecided without them)" in line]
+    is_decided = named != [] or len(own) == 2
+    assert line.endswith("| reproduced |" if is_decided else "| undecided |")
+    head = [line for line in lines if line.startswith("Decided only with seeds")]
+    assert [name for line in head for name in re.findall(r"`\w+` \(\w+\)", line)] == named
 
 
 @pytest.mark.parametrize(

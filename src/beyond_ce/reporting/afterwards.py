@@ -23,6 +23,8 @@ class Afterwards:
         unknown: why nothing can be known; None where git has the history.
         changed: one line of the ledger for each claim of which something changed.
         gone: a sentence for each claim that is no longer there.
+        enlarged: claims that the first seeds left undecided and that are decided with seeds which
+            were added to the table's own list.
         decided: how many claims are decided.
         on_later_recipe: how many of these on another recipe than the first.
     """
@@ -31,6 +33,7 @@ class Afterwards:
     unknown: str | None = None
     changed: list[list[str]] = field(default_factory=list)
     gone: dict[str, str] = field(default_factory=dict)
+    enlarged: list[str] = field(default_factory=list)
     decided: int = 0
     on_later_recipe: int = 0
 
@@ -81,6 +84,9 @@ def afterwards(
             first = {job: each for job, each in reports.items() if job.seed not in past.later_seeds}
             before = judge(claim, tables[claim.table], evidence.scale, first)
             told.append(f"seeds {past.later_seeds} added ({before.label} without them)")
+            own = tables[claim.table].seeds[evidence.scale]
+            if before.verdict is Verdict.UNDECIDED and is_decided and {*past.later_seeds} <= {*own}:
+                found.enlarged.append(claim.id)
         if told:
             then = NOTHING
             if past.claim is not None:
