@@ -1,14 +1,15 @@
 """The ledger's page, and what it knows from git."""
 
+import re
 import subprocess
 
 import pytest
 
 from beyond_ce.reporting.claims import Claim, Condition
 from beyond_ce.reporting.history import History, Past, changes
-from beyond_ce.reporting.ledger import Evidence, groups, ledger, undecided
+from beyond_ce.reporting.ledger import groups, ledger, undecided
 from beyond_ce.reporting.tables import Job, Row
-from beyond_ce.reporting.verdicts import judge
+from beyond_ce.reporting.verdicts import Evidence, judge
 
 BETTER = {"NTL λ=0.5": 1.0, "CE": -1.0}
 ACCURACY = Condition("test/accuracy", BETTER)
@@ -167,8 +168,10 @@ def test_git_says_what_changed_after_the_first_report(checkout, table, tmp_path)
     checkout(**{"conf__claims__ntl.yaml": CLAIMS})
     history = History(checkout.root)
     now = claim(ACCURACY)
-    runs = {run: int(run[-1]) for run in RUNS}
-    assert history.before(now, runs, {"was"}) is None  # no report is committed
+    runs = {"CE": {}, "NTL λ=0.5": {}}
+    for run in RUNS:
+        runs["CE" if run[:2] == "CE" else "NTL λ=0.5"][run] = int(run[-1])
+    assert history.before(now, "cpu", runs, {"was"}) is None  # no report is committed
     write_reports(checkout, *[run for run in RUNS if run[-1] != "2"])
     write_reports(checkout, "CE2", "NT2")
     checkout(**{"conf__claims__ntl.yaml": CLAIMS.replace("is better", "wins")})
@@ -176,7 +179,7 @@ def test_git_says_what_changed_after_the_first_report(checkout, table, tmp_path)
     write_reports(checkout, *RUNS, folder="reports")
     history = History(checkout.root)
     assert history.unknown is None
-    past = history.before(now, runs, {"was"})
+    past = history.before(now, "cpu", runs, {"was"})
     assert (past.date, past.later_seeds) == ("2026-01-01 10:02", [2])
     assert past.claim.claim == "NTL is better."
     assert [other.id for other in past.others] == ["both"]
@@ -204,6 +207,112 @@ def test_both_verdicts_are_shown(checkout, table, tmp_path):
     assert f"| `was` | 2026-01-01 10:02 | {told} | reproduced | contradicted |" in lines
     assert "| `new` | 2026-01-01 10:02 | written afterwards | – | reproduced |" in lines
     assert not any(line.startswith("| `both` | 2026") for line in lines)
+
+
+OLD, NEW = "former-", "today-"
+NUMBERS = "row,metric,n_seeds\nNTL λ=0.5,test/accuracy,3\n"
+
+
+@pytest.fixture
+def judged(checkout, table, tmp_path):
+    """A checkout with a recipe's verdict of 10:04, from numbers of 10:02 and reports of 10:01."""
+    reports = made([-0.5, 0.0, 0.8], prefix=OLD)
+    checkout(**{"conf__claims__ntl.yaml": CLAIMS, **files_of(reports)})
+    checkout(**{"results__tables__cpu__toy.csv": NUMBERS})
+    checkout(**{"results__tables__cpu__toy.csv": NUMBERS.replace("3", "4")})
+    evidence = [Evidence("cpu", [judge(claim(ACCURACY), table, "cpu", reports)], {})]
+    text = ledger([claim(ACCURACY)], {"toy": table}, evidence, History(tmp_path), tmp_path)
+    checkout(**{"results__claims.md": text})
+    return checkout
+
+
+def files_of(reports):
+    return {f"results__reports__{each['run']}__report.json": "{}" for each in reports.values()}
+
+
+def recipes(commit, table, claims, tmp_path, reports):
+    lines = page(table, claims, tmp_path, {"toy": reports}, history=History(commit.root))
+    return [line for line in lines if line.startswith("| `") and "recipe" in line], lines
+
+
+def test_a_recipe_that_was_replaced_is_told_with_its_last_verdict(judged, table, tmp_path):
+    reports = made([9.0, 9.1, 9.2], prefix=NEW)
+    told, _ = recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)
+    before = "(before: undecided, +0.10 [-1.53, +1.73]) | reproduced | reproduced |"
+    assert told == [f"| `was` | 2026-01-01 10:02 | recipe, not committed yet {before}"]
+    judged(**files_of(reports))
+    told, lines = recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)
+    assert told == [f"| `was` | 2026-01-01 10:02 | recipe since 2026-01-01 10:05 {before}"]
+    assert any("Of 1 decided verdicts 1 rest on a recipe that was chosen after" in x for x in lines)
+    # A verdict on today's recipe, however old, is no former one.
+    later = "## Scale cpu\n\n| claim | verdict | effect |\n| `was`: so | contradicted | -1.0 |\n"
+    judged(**{"results__claims.md": later})
+    assert recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)[0] == told
+
+
+def test_the_same_recipe_with_further_seeds_has_not_changed(judged, table, tmp_path):
+    reports = made([-0.5, 0.0, 0.8, 9.0], [1.0] * 4, prefix=OLD)
+    judged(**files_of(reports))
+    assert recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)[0] == []
+
+
+def test_one_row_of_another_recipe_is_enough_unless_it_is_new_to_the_claim(judged, table, tmp_path):
+    table.rows.append(Row("NTL λ=1", ["loss=ntl"], {}))
+    old, new = made([-0.5, 0.0, 0.8], prefix=OLD), made([9.0, 9.1, 9.2], prefix=NEW)
+    judged(**files_of(new))
+    baseline = {job: report for job, report in new.items() if job.row == "CE"}
+    told, _ = recipes(judged, table, [claim(ACCURACY)], tmp_path, old | baseline)
+    assert len(told) == 1
+    heavier = {Job("NTL λ=1", job.seed, ()): r for job, r in new.items() if job.row == "NTL λ=0.5"}
+    wider = claim(ACCURACY, Condition("test/accuracy", {"NTL λ=1": 1.0, "CE": -1.0}))
+    assert recipes(judged, table, [wider], tmp_path, old | heavier)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("| `was`: so | contradicted | **-1.0 [-2.0, -0.5]** |", "contradicted, -1.0 [-2.0, -0.5]"),
+        ("| `was`: so | not testable here: floor | – |", "not testable here: floor"),
+        ("| `was`: so | not testable here: missing | – |", None),
+        ("| `was`: so | not run | – |", None),
+        ("| `was` | contradicted | -1.0 |", None),
+        ("| `other`: so | contradicted | -1.0 |", None),
+        ("| `was`: so | contradicted", None),
+    ],
+)
+def test_ledgers_of_any_age_are_read_where_they_can_be(judged, table, tmp_path, line, told):
+    ledger_then = f"## Scale cpu\n\n| claim | verdict | effect |\n| - | -: | -: |\n{line}\n"
+    judged(**{"results__claims.md": ledger_then + f"\n## Scale gpu\n\n{line}\n"})
+    reports = made([9.0, 9.1, 9.2], prefix=NEW)
+    judged(**files_of(reports))
+    (found,), _ = recipes(judged, table, [claim(ACCURACY)], tmp_path, reports)
+    assert f"(before: {told or 'undecided, +0.10 [-1.53, +1.73]'})" in found
+
+
+@pytest.mark.parametrize(
+    ("own", "last", "named"),
+    [
+        ([0, 1, 2], 1.3, ["`was` (cpu)"]),
+        ([0, 1], 9.0, []),  # decided by a second stage, with the spread of the first
+        ([0, 1, 2], 9.0, []),  # not decided
+    ],
+)
+def test_a_first_stage_that_was_enlarged_after_a_look_is_named(
+    checkout, table, tmp_path, own, last, named
+):
+    table.seeds["cpu"] = own
+    reports = made([1.0, 1.6, last])
+    checkout(**{"conf__claims__ntl.yaml": CLAIMS})
+    write_reports(checkout, *[run for run in RUNS if run[-1] != "2"])
+    write_reports(checkout, "CE2", "NT2")
+    lines = page(
+        table, [claim(ACCURACY)], tmp_path, {"toy": reports}, history=History(checkout.root)
+    )
+    (line,) = [line for line in lines if "seeds [2] added (undecided without them)" in line]
+    is_decided = named != [] or len(own) == 2
+    assert line.endswith("| reproduced |" if is_decided else "| undecided |")
+    head = [line for line in lines if line.startswith("Decided only with seeds")]
+    assert [name for line in head for name in re.findall(r"`\w+` \(\w+\)", line)] == named
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,13 @@ def test_nor_do_those_added_only_where_the_first_stage_decides_nothing():
     assert np.mean(at_first | at_last) > 0.075
 
 
+@pytest.mark.parametrize("last", [6, 8, 10])
+def test_a_first_stage_that_is_enlarged_once_where_it_decides_nothing_is_wrong_in_9_percent(last):
+    values = rng.normal(size=(20_000, last))
+    looks = [stats.ttest_1samp(values[:, :n], 0, axis=1).pvalue < 2 * ALPHA for n in (3, last)]
+    assert np.mean(looks[0] | looks[1]) == pytest.approx(0.09, abs=0.01)
+
+
 def test_summarize_is_the_interval_that_was_simulated():
     stage, spread, total, _ = draw(20, 4, 9, half_width=1.0)
     for values, s, n in zip(stage, spread, total, strict=True):

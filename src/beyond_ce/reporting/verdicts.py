@@ -179,6 +179,20 @@ class Finding:
         return [effect for effect in self.effects if effect.verdict is Verdict.UNDECIDED]
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What was judged at one scale.
+
+    Attributes:
+        findings: one per claim.
+        reports: table id -> the reports behind it.
+    """
+
+    scale: str
+    findings: Sequence[Finding]
+    reports: Mapping[str, Reports]
+
+
 def _largest(numbers: Sequence[int | None]) -> int | None:
     known = [number for number in numbers if number is not None]
     return max(known) if known and len(known) == len(numbers) else None

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.reporting.figures.claims import VERDICT_STYLES
-from beyond_ce.reporting.ledger import Evidence
 from beyond_ce.reporting.markdown import NOTHING, interval, number
 from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.site.charts import (
@@ -27,7 +26,7 @@ from beyond_ce.reporting.site.charts import (
 )
 from beyond_ce.reporting.site.pages import Site, from_markdown, slug
 from beyond_ce.reporting.tables import Job, Reports, Table, load_table
-from beyond_ce.reporting.verdicts import Finding, Verdict
+from beyond_ce.reporting.verdicts import Evidence, Finding, Verdict
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.reproduction.write import SCALES, evidence_on

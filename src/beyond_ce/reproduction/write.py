@@ -13,11 +13,11 @@ from beyond_ce.reporting.breakdown import break_down
 from beyond_ce.reporting.claims import Claim
 from beyond_ce.reporting.history import History
 from beyond_ce.reporting.latex import to_latex
-from beyond_ce.reporting.ledger import Evidence, ledger, undecided
+from beyond_ce.reporting.ledger import ledger, undecided
 from beyond_ce.reporting.markdown import to_markdown
 from beyond_ce.reporting.numbers import tabulate, write_csv
 from beyond_ce.reporting.tables import Reports, Table
-from beyond_ce.reporting.verdicts import judge
+from beyond_ce.reporting.verdicts import Evidence, judge
 from beyond_ce.reproduction.claims import every_claim
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
