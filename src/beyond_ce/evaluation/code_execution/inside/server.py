@@ -22,12 +22,7 @@ import time
 from typing import Any
 
 from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
-from beyond_ce.evaluation.code_execution.inside.limits import (
-    Limits,
-    confine,
-    keep_only,
-    open_streams,
-)
+from beyond_ce.evaluation.code_execution.inside.limits import Limits, confine, open_streams
 
 _MOST_DESCRIPTORS = 16
 _END_S = 1.0
@@ -79,7 +74,7 @@ def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
     start = time.monotonic()
     limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
     pid = _fork(limits, descriptors, has_tests=False)
-    ended = _wait(pid, start + limits.seconds)
+    ended = _wait(pid, start + job["seconds"])
     return {
         "program": ended or _kill(pid),
         "timed_out": ended is None,
@@ -88,10 +83,13 @@ def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
 
 
 class _Tests:
-    """The process of a problem's tests, which is kept for the next program with the same ones."""
+    """The process of a problem's tests, kept for the next program with the same ones and limits.
+
+    It is confined as programs are: what they send must not make it use more than they may.
+    """
 
     def __init__(self) -> None:
-        self.name = ""
+        self.serves = ("", 0)  # which tests, in how much memory
         self.pid = 0
         self.process: socket.socket | None = None
 
@@ -100,16 +98,18 @@ class _Tests:
         start = time.monotonic()
         limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
         *files, verdict, tests = descriptors
-        if self.process is None or self.name != job["tests"]:
+        serves = job["tests"], job["memory_bytes"]
+        if self.process is None or self.serves != serves:
             self.end()
-            self._start(job["tests"], tests)
+            self._start(tests, Limits(None, limits.memory_bytes, limits.file_bytes))
+            self.serves = serves
         assert self.process is not None
         ours, theirs = (end.detach() for end in socket.socketpair())
         pid = _fork(limits, [*files, ours], has_tests=True)
         socket.send_fds(self.process, [b"."], [theirs, verdict])
         os.close(ours)
         os.close(theirs)
-        deadline = start + limits.seconds
+        deadline = start + job["seconds"]
         left = max(0, deadline - time.monotonic())
         answered, *_ = select.select([self.process], [], [], left)
         answer = self.process.recv(1) if answered else b""
@@ -125,13 +125,14 @@ class _Tests:
             "wall_s": time.monotonic() - start,
         }
 
-    def _start(self, name: str, tests: int) -> None:
+    def _start(self, tests: int, limits: Limits) -> None:
         self.process, theirs = socket.socketpair()
-        self.name, self.pid = name, os.fork()
+        self.pid = os.fork()
         if self.pid == 0:
             try:
+                os.chdir("/")  # out of the folder that programs write to
                 null = os.open(os.devnull, os.O_RDWR)
-                keep_only([null, null, null, tests, theirs.fileno()])
+                confine(limits, [null, null, null, tests, theirs.fileno()], _APART)
                 asserts.serve()
             finally:
                 os._exit(1)
