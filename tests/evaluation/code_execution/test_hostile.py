@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ import psutil
 import pytest
 
 from beyond_ce.evaluation.code_execution import execute
+from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
 # What stands for "import os, sys, ..., and try it".
 _ATTEMPT = """
-import ctypes, mmap, os, signal, socket, subprocess, sys, threading
+import ctypes, fcntl, mmap, os, signal, socket, subprocess, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
 def syscall(*args):
     if libc.syscall(*args) < 0:
@@ -58,6 +60,12 @@ STOPPED = {
     "the parent": "os.kill(os.getppid(), signal.SIGKILL)",
     "everything": "os.kill(-1, signal.SIGKILL)",
     "the parent's group": "os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)",
+    "another group": "os.setpgid(0, os.getpgid(os.getppid()))",
+    "another session": "os.setsid()",
+    "a file that signals the parent": "fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+    "a signal from a file": "fcntl.fcntl(0, 10, signal.SIGINT)",
+    "a socket that signals the parent": "fcntl.ioctl(socket.socketpair()[0], 0x8901,"
+    " os.getppid().to_bytes(4, 'little'))",
     "the parent's limits": "import resource; resource.prlimit(os.getppid(), 0, (1, 1))",
     "/proc of the parent": "open(f'/proc/{os.getppid()}/environ').read()",
     "its own environment in /proc": "open('/proc/self/environ').read()",
@@ -126,6 +134,21 @@ while True: pass
     start = time.monotonic()
     assert execute(program, timeout_s=1).verdict == "timeout"
     assert time.monotonic() - start < 10
+
+
+def test_the_server_ignores_an_interrupt_and_programs_do_not() -> None:
+    SANDBOXES.close()
+    assert execute("print(1)").passed
+    (server,) = _servers()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
+        server.send_signal(number)
+    assert execute("import os\nos.kill(0, 2)").reason == "KeyboardInterrupt"
+    assert _servers() == [server]
+
+
+def _servers() -> list[psutil.Process]:
+    """Those of the sandboxes that wait for programs."""
+    return [psutil.Process(s.process.pid).children()[0] for s in SANDBOXES._idle]
 
 
 def test_double_fork_outlives_nothing() -> None:

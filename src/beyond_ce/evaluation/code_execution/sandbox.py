@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Outcome:
             give a reason, but must not decide a verdict about tests.
         tests: what the tests' process says, which the program cannot write.
         wall_s, cpu_s: seconds of the wall clock and of the processor.
+        sandbox_ended: every sandbox that it ran in, without an answer; then nothing else is known.
     """
 
     code: int | None
@@ -53,6 +55,7 @@ class Outcome:
     tests: dict[str, Any]
     wall_s: float
     cpu_s: float
+    sandbox_ended: bool = False
 
 
 class _Ended(Exception):
@@ -150,8 +153,9 @@ class Sandboxes:
 
         Raises:
             UsageError: there is no sandbox on this machine.
-            RunError: it does not start, or ends by itself.
+            RunError: it does not start, or ends whatever runs in it.
         """
+        start = time.monotonic()
         job: dict[str, Any] = {
             "seconds": seconds,
             "memory_bytes": memory_mb * 2**20,
@@ -159,18 +163,29 @@ class Sandboxes:
             "tests": tests.name if tests else "",
         }
         for _ in range(_TRIES):
-            sandbox = self._take(job["tests"]) or self._start()
-            try:
-                outcome = _run_in(sandbox, job, program, stdin, tests)
-            except _Ended:
-                sandbox.close()
-                continue
-            except BaseException:
-                sandbox.close()
-                raise
-            self._give_back(sandbox)
-            return outcome
-        raise RunError("the sandbox for programs ended by itself: is the machine out of memory?")
+            if (outcome := self._try(job, program, stdin, tests)) is not None:
+                return outcome
+        # The program's fault, if a sandbox lasts that does nothing: others are still to be run.
+        if self._try({**job, "tests": ""}, "", "", None) is None:
+            raise RunError("the sandbox for programs ends by itself: is the machine out of memory?")
+        wall_s = time.monotonic() - start
+        return Outcome(None, False, b"", b"", {}, {}, wall_s, 0.0, sandbox_ended=True)
+
+    def _try(
+        self, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
+    ) -> Outcome | None:
+        """What became of a program; None if its sandbox has ended."""
+        sandbox = self._take(job["tests"]) or self._start()
+        try:
+            outcome = _run_in(sandbox, job, program, stdin, tests)
+        except _Ended:
+            sandbox.close()
+            return None
+        except BaseException:
+            sandbox.close()
+            raise
+        self._give_back(sandbox)
+        return outcome
 
     def _start(self) -> _Sandbox:
         # A sandbox ends with the thread that has started it, so one thread starts them all.

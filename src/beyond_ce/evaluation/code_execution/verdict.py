@@ -21,7 +21,8 @@ class Verdict:
 
     Attributes:
         verdict: passed; failed, by an exception, an exit code or a wrong answer; timeout; memory,
-            by asking for more than its limit; crashed, by a signal or by flooding its output.
+            by asking for more than its limit; crashed, by a signal, by flooding its output or with
+            its sandbox.
         reason: one line that says why it has not passed; "" if it has.
         stdout, stderr: what it wrote; bytes that are no UTF-8 are U+FFFD.
         wall_s, cpu_s: seconds of the wall clock and of the processor.
@@ -62,6 +63,8 @@ def decoded(output: bytes) -> str:
 
 def failure(outcome: Outcome, seconds: float) -> tuple[Kind, str] | None:
     """The verdict and the reason where a program did not end well; None where it did."""
+    if outcome.sandbox_ended:
+        return "crashed", "its sandbox ended every time that it ran"
     if outcome.timed_out:
         return "timeout", f"it ran longer than {seconds:g} s"
     if max(len(outcome.stdout), len(outcome.stderr)) >= OUTPUT_BYTES:

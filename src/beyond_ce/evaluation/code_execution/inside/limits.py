@@ -42,6 +42,7 @@ def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
             limit.
     """
     os.setpgid(0, 0)  # what it sends to its group goes to itself
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     keep_only(descriptors)
     seconds = resource.RLIM_INFINITY if limits.seconds is None else int(limits.seconds) + 1

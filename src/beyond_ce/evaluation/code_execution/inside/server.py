@@ -1,6 +1,7 @@
 """The server of a sandbox: a warm interpreter that forks a process for each program.
 
-It is the sandbox's process 1, which no signal from inside can end. It never reads a program, a test
+It is the sandbox's process 1, which no signal from inside can end as long as it has no handler
+for it. It never reads a program, a test
 or an output: the host sends it file descriptors, and it hands them to the processes that it forks.
 So there is nothing in its memory that one program could leave for the next.
 """
@@ -49,6 +50,8 @@ def main(channel: int) -> None:
     system_calls.hide_memory()
     if filtered := system_calls.is_supported():
         system_calls.restrict(system_calls.lasting(platform.machine()))
+    # Python's own handler would end it, though the kernel keeps from process 1 what has none.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
     folder = os.getcwd()

@@ -112,14 +112,27 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "userfaultfd": (323, 282),
     "vfork": (58, None),
 }
+# Calls that are refused with some values of an argument: see `for_program`.
 _CLONE = (56, 220)
 _CLONE3 = 435
 _OF_OWN_PROCESS = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}
+# With another group, a signal to the own group would reach others.
+_GROUPS = {"setpgid": (109, 154), "setsid": (112, 157)}
+# A file's owner gets a signal when something can be read: any process, and any signal.
+_COMMANDS = {
+    "fcntl": ((72, 25), {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15}),
+    "ioctl": ((16, 29), {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}),
+}
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000  # numbers of another interface to the same kernel, with the same calls
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = (
+    0,
+    4,
+    16,
+    24,
+)  # offsets in struct seccomp_data
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _CLONE_THREAD = 0x00010000
 _REFUSE = (_RETURN, 0, 0, _ERROR | errno.EPERM)
@@ -155,7 +168,8 @@ def for_program(machine: str, own: int) -> bytes:
     """What a program's process loses besides.
 
     Args:
-        own: its id; it may signal and limit this process alone.
+        own: its id; it may signal and limit this process alone, and stays in the group that it is
+            in.
     """
     column = _column(machine)
     steps = [
@@ -173,6 +187,17 @@ def for_program(machine: str, own: int) -> bytes:
             (_EQUAL, 0, 1, 0),  # its own group, or itself
             (_RETURN, 0, 0, _ALLOW),
             _REFUSE,
+        ]
+    for both in _GROUPS.values():
+        steps += [(_EQUAL, 0, 1, both[column]), _REFUSE]
+    for both, commands in _COMMANDS.values():
+        steps += [
+            (_EQUAL, 0, 2 * len(commands) + 2, both[column]),
+            (_LOAD, 0, 0, _SECOND_ARGUMENT),
+            *itertools.chain.from_iterable(
+                [(_EQUAL, 0, 1, value), _REFUSE] for value in commands.values()
+            ),
+            (_RETURN, 0, 0, _ALLOW),
         ]
     return _filter(machine, steps)
 
