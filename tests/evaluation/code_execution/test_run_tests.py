@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.code_execution import Verdict, run_tests, unsupported
+from beyond_ce.evaluation.code_execution import Verdict, execute, run_tests, unsupported
+from beyond_ce.storage.shards import Shards
 
 DOUBLE = FunctionTests("def check(c):\n  assert c(2) == 4\n  assert c(3) == 6\ncheck(f)", "f")
 
@@ -56,6 +59,26 @@ def test_verdict_says_what_the_tests_found(program: str, verdict: str, reason: s
     assert found.verdict == verdict
     assert found.reason.startswith(reason)
     assert found.passed == (found.reason == "")
+
+
+SURROGATES = [
+    "def f(x): raise ValueError('\\ud800')",
+    "import sys\nsys.exit('\\udfff')",
+    "raise type('\\ud800', (Exception,), {})",
+    "print('\\ud800')\ndef f(x): return '\\ud800'",
+    "import os\nos.write(1, b'\\xed\\xa0\\x80')\nos.write(2, b'\\xed\\xa0\\x80')",
+]
+
+
+@pytest.mark.parametrize("program", SURROGATES)
+def test_what_a_verdict_says_can_be_written(program: str, tmp_path: Path) -> None:
+    shards = Shards(tmp_path, {name: pa.string() for name in ("reason", "stdout", "stderr")})
+    tests = FunctionTests("assert f('\\ud800') == '\\udfff', f('\\ud800')", "f")
+    for found in (run_tests(program, DOUBLE), run_tests(program, tests), execute(program)):
+        row = {"reason": found.reason, "stdout": found.stdout, "stderr": found.stderr}
+        shards.append([row])
+        assert shards.read().to_pylist()[-1] == row
+    assert run_tests(SURROGATES[0], DOUBLE).reason == "ValueError: \\ud800 in: assert c(2) == 4"
 
 
 @pytest.mark.parametrize("where", ["while True: pass", "def f(x):\n  while True: pass"])

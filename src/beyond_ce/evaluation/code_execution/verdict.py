@@ -46,9 +46,11 @@ def verdict_of(outcome: Outcome, kind: Kind, reason: str, most: int | None = Non
     Args:
         most: characters to keep of each output; None for all.
     """
+    # A message may hold half of a surrogate pair, which no file of text does.
+    written = reason.encode("utf-8", "backslashreplace").decode()
     return Verdict(
         kind,
-        one_line(Exception(reason))[:_REASON],
+        one_line(Exception(written))[:_REASON],
         decoded(outcome.stdout)[:most],
         decoded(outcome.stderr)[:most],
         outcome.wall_s,
