@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from beyond_ce.evaluation.code_execution import execute
+from beyond_ce.evaluation.code_execution.inside.folder import Folder
 from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
 # What stands for "import os, sys, ..., and try it".
@@ -77,6 +79,11 @@ STOPPED = {
     "a symbolic link to outside": "os.symlink('/etc/passwd', '/tmp/x'); open('/tmp/x').read()",
     "a device": "os.mknod('/tmp/d', 0o600 | 0o060000, os.makedev(8, 0))",
     "a disk": "open('/dev/vda', 'rb')",
+    "an attribute of the folder": "os.setxattr('/tmp', 'user.x', b'x')",
+    "an attribute of an open folder": "os.setxattr(os.open('/tmp', 0), 'user.x', b'x')",
+    "a list of rights": "os.setxattr('/tmp', 'system.posix_acl_default', bytes.fromhex('02000000'"
+    " + ''.join(f'{t:02x}000000ffffffff' for t in (1, 4, 0x20))))",
+    "a flag of the folder": "fcntl.ioctl(os.open('/tmp', 0), 0x40086602, bytes([64, *[0] * 7]))",
     "more memory in files": "[open(f'/tmp/{n}', 'wb').write(bytes(10**7)) for n in range(10)]",
     "a larger file": "os.ftruncate(os.open('/tmp/x', os.O_RDWR | os.O_CREAT), 2**30)",
     "more time": "import resource; resource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))",
@@ -201,6 +208,43 @@ def test_nothing_of_an_earlier_program_is_left() -> None:
     for program in leave.values():
         assert execute("import os\n" + program).passed
         assert execute("import os\nprint(os.listdir('/tmp'))\nopen('y', 'w')").stdout == "[]\n"
+
+
+@pytest.mark.parametrize("mode", [0o2770, 0o1755, 0o000])
+def test_the_next_program_finds_the_rights_of_the_start(mode: int) -> None:
+    look = "import os\nprint(oct(os.stat('/tmp').st_mode))"
+    before = execute(look).stdout
+    assert execute(f"import os\nos.chmod('/tmp', {mode})").passed
+    assert execute(look).stdout == before
+
+
+@pytest.mark.parametrize("leave", ["os.utime('/tmp', (1, 2))", "open('x', 'w'); os.unlink('x')"])
+def test_the_next_program_finds_the_times_of_the_start(leave: str) -> None:
+    look = "import os\nfound = os.stat('/tmp')\nprint(found.st_mtime_ns, found.st_atime_ns)"
+    SANDBOXES.close()
+    before = execute(look).stdout
+    assert execute("import os\n" + leave).passed
+    assert execute(look).stdout == before
+
+
+@pytest.mark.parametrize("name", ["user.x", "system.posix_acl_default"])
+def test_a_folder_with_new_attributes_is_noticed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no filter keeps programs from setting them, too."""
+    monkeypatch.chdir(tmp_path)
+    folder = Folder()
+    assert folder.reset()
+    rights = (struct.pack("<HHI", kind, 7, 2**32 - 1) for kind in (1, 4, 0x20))
+    try:
+        os.setxattr(tmp_path, name, struct.pack("<I", 2) + b"".join(rights))
+    except OSError:
+        pytest.skip("the file system has no such attributes")
+    assert not folder.reset()
+    os.removexattr(tmp_path, name)
+    assert folder.reset()
+    (tmp_path / "x").write_text("")
+    assert not folder.reset()
 
 
 def test_nothing_of_an_earlier_program_is_in_memory() -> None:

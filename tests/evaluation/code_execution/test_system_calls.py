@@ -84,13 +84,15 @@ def test_only_its_own_process_can_be_signalled_and_limited(
 
 
 @pytest.mark.parametrize(("machine", "fcntl", "ioctl"), [("x86_64", 72, 16), ("aarch64", 25, 29)])
-def test_a_file_cannot_signal_another_process(machine: str, fcntl: int, ioctl: int) -> None:
+def test_a_file_cannot_signal_another_process_and_gets_no_flags(
+    machine: str, fcntl: int, ioctl: int
+) -> None:
     owner, kind, owner_ex = 8, 10, 15
     for command in range(2000):
         refused = command in (owner, kind, owner_ex)
         assert decide(machine, fcntl, 3, command) == (REFUSED if refused else ALLOWED)
-    for command in (*range(0x5400, 0x5500), *range(0x8900, 0x8910)):
-        refused = command in (0x8901, 0x8902)
+    for command in (*range(0x5400, 0x5500), *range(0x8900, 0x8910), 0x40086602, 0x401C5820):
+        refused = command in (0x8901, 0x8902) or command > 0x10000
         assert decide(machine, ioctl, 3, command) == (REFUSED if refused else ALLOWED)
 
 
@@ -113,5 +115,8 @@ def test_numbers_are_those_of_the_headers(column: int, header: str) -> None:
     tables = {**system_calls._REFUSED, **system_calls._OF_OWN_PROCESS}
     tables |= {"clone": system_calls._CLONE, "clone3": (435, 435), **system_calls._GROUPS}
     tables |= {name: both for name, (both, _) in system_calls._COMMANDS.items()}
+    newest = max(numbers.values())  # of these headers; the kernel that runs may be newer
     for name, both in tables.items():
+        if (both[column] or 0) > newest:
+            continue
         assert numbers.get(name) == both[column], name

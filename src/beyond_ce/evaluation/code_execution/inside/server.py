@@ -23,6 +23,7 @@ import time
 from typing import Any
 
 from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
+from beyond_ce.evaluation.code_execution.inside.folder import Folder
 from beyond_ce.evaluation.code_execution.inside.limits import Limits, confine, open_streams
 
 _MOST_DESCRIPTORS = 16
@@ -54,8 +55,7 @@ def main(channel: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
-    folder = os.getcwd()
-    content = os.listdir(folder)
+    folder = Folder()
     tests = _Tests()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
@@ -66,7 +66,7 @@ def main(channel: int) -> None:
             return
         job = json.loads(message)
         reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
-        reply["clean"] = _is_clean(folder, content)
+        reply["clean"] = folder.reset()
         for descriptor in descriptors:
             os.close(descriptor)
         host.send(json.dumps(reply).encode())
@@ -178,11 +178,3 @@ def _kill(pid: int) -> dict[str, Any]:
 
 def _ended(code: int | None, usage: resource.struct_rusage) -> dict[str, Any]:
     return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
-
-
-def _is_clean(folder: str, content: list[str]) -> bool:
-    """Whether nothing of the program is left in the folder that it could write."""
-    try:
-        return os.listdir(folder) == content and os.stat(folder).st_mode & 0o700 == 0o700
-    except OSError:  # it has taken the right to read it
-        return False
