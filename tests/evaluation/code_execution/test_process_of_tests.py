@@ -13,7 +13,7 @@ from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
 def judge(program: str, tests: str, memory_mb: int = 1024) -> Verdict:
     judged = FunctionTests(textwrap.dedent(tests), None)
-    return run_tests(textwrap.dedent(program), judged, memory_mb=memory_mb)
+    return run_tests(textwrap.dedent(program), judged, timeout_s=60, memory_mb=memory_mb)
 
 
 # A module that the tests import, and would judge by if it were the program's.
@@ -73,3 +73,33 @@ def test_is_confined_as_programs_are() -> None:
     # The interpreter's own memory comes on top.
     for memory_mb in (128, 256, 256, 128):
         assert judge(program.format(96 + memory_mb), tests, memory_mb).passed
+
+
+def test_what_programs_send_takes_no_more_memory_than_they_may() -> None:
+    many = "def f():\n  x = 'x' * 10**7\n  for n in range(40): yield x"
+    found = judge(many, "x = list(f())", memory_mb=128)
+    assert (found.verdict, found.reason) == ("memory", "MemoryError in: x = list(f())")
+    # Small in a frame, and large as objects.
+    lists = """
+    import os, struct
+    def f():
+        frame = b'{"ok": {"result": [' + b'[],' * 4_000_000 + b'1]}}'
+        frame = struct.pack('!I', len(frame)) + frame
+        while frame: frame = frame[os.write(5, frame):]
+    """
+    assert judge(lists, "x = f()", memory_mb=64).verdict == "memory"
+
+
+def test_a_value_that_is_too_long_is_refused() -> None:
+    found = judge("def f(): return 'x' * 2**24", "x = f()")
+    assert found.verdict == "memory"
+    assert found.reason == "MemoryError: more than 16 MiB in one value in: x = f()"
+    assert judge("def f(x): return x", "f('x' * 2**24)").verdict == "memory"
+    assert judge("def f(): return 'x' * 2**23", "x = f()").passed
+
+
+def test_a_process_that_has_grown_is_replaced() -> None:
+    tests = "import os\nx = f()\nassert 0, os.getpid()"
+    small, large = "def f(): return 1", "def f(): return 'x' * (2**24 - 100)"
+    first, second, third, fourth = (judge(p, tests).reason for p in (small, small, large, small))
+    assert first == second == third != fourth

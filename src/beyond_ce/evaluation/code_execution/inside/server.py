@@ -115,11 +115,12 @@ class _Tests:
         deadline = start + job["seconds"]
         left = max(0, deadline - time.monotonic())
         answered, *_ = select.select([self.process], [], [], left)
-        answer = self.process.recv(1) if answered else b""
+        answer = self.process.recv(2) if answered else b""
         ended = None
-        if not answer:  # hung, or ended by the tests themselves
+        passed, is_large = answer or (False, True)  # hung, or ended by the tests themselves
+        if is_large:
             self.end()
-        elif answer == b"0":
+        if answer and not passed:
             # The tests see that the program is gone a little before it has an exit code.
             ended = _wait(pid, min(deadline, time.monotonic() + _END_S))
         return {
