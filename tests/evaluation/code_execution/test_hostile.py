@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from beyond_ce.evaluation.code_execution import execute
+from beyond_ce.data.programs.problem import FunctionTests
+from beyond_ce.evaluation.code_execution import execute, run_tests
 from beyond_ce.evaluation.code_execution.inside.folder import Folder
 from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
@@ -208,6 +209,27 @@ def test_nothing_of_an_earlier_program_is_left() -> None:
     for program in leave.values():
         assert execute("import os\n" + program).passed
         assert execute("import os\nprint(os.listdir('/tmp'))\nopen('y', 'w')").stdout == "[]\n"
+
+
+MANY = {
+    "links": "os.symlink('y' * 100, 'x' * 200 + str(n))",
+    "names of a file": "os.link('x', 'y' * 200 + str(n))",
+    "folders": "os.mkdir(str(n)); os.chdir(str(n))",
+}
+
+
+@pytest.mark.parametrize("make", MANY.values(), ids=MANY)
+def test_files_without_end(make: str) -> None:
+    program = f"import itertools, os\nopen('x', 'w')\nfor n in itertools.count(): {make}"
+    tests = FunctionTests("f()", "f")
+    in_call = program.replace("for", "def f():\n  for")
+    for found in (execute(program, timeout_s=60), run_tests(in_call, tests, timeout_s=60)):
+        assert (found.verdict, found.reason) == ("crashed", "it made more than 20000 files")
+
+
+def test_a_program_may_have_some_files() -> None:
+    program = "import time\nfor n in range(15_000): open(str(n), 'w').close()\ntime.sleep(0.2)"
+    assert execute(program, timeout_s=60).passed
 
 
 @pytest.mark.parametrize("mode", [0o2770, 0o1755, 0o000])

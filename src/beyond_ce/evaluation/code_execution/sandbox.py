@@ -39,7 +39,8 @@ class Outcome:
 
     Attributes:
         code: the exit code, or minus the signal that ended it; None if it had to be killed.
-        timed_out: it was stopped at its time limit.
+        timed_out: it was stopped at its time limit, or since it was `crowded`.
+        crowded: it made too many files.
         report: what its process says about its end. The program can write it too, so that it may
             give a reason, but must not decide a verdict about tests.
         tests: what the tests' process says, which the program cannot write.
@@ -49,6 +50,7 @@ class Outcome:
 
     code: int | None
     timed_out: bool
+    crowded: bool
     stdout: bytes
     stderr: bytes
     report: dict[str, Any]
@@ -169,7 +171,7 @@ class Sandboxes:
         if self._try({**job, "tests": ""}, "", "", None) is None:
             raise RunError("the sandbox for programs ends by itself: is the machine out of memory?")
         wall_s = time.monotonic() - start
-        return Outcome(None, False, b"", b"", {}, {}, wall_s, 0.0, sandbox_ended=True)
+        return Outcome(None, False, False, b"", b"", {}, {}, wall_s, 0.0, sandbox_ended=True)
 
     def _try(
         self, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
@@ -245,6 +247,7 @@ def _run_in(
         return Outcome(
             code=reply["program"]["code"],
             timed_out=reply["timed_out"],
+            crowded=reply["crowded"],
             stdout=_content(stdout),
             stderr=_content(stderr),
             report=_mapping(report),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from beyond_ce.errors import one_line
+from beyond_ce.evaluation.code_execution.inside.folder import MOST_FILES
 from beyond_ce.evaluation.code_execution.sandbox import OUTPUT_BYTES, Outcome
 
 Kind = Literal["passed", "failed", "timeout", "memory", "crashed"]
@@ -21,8 +22,8 @@ class Verdict:
 
     Attributes:
         verdict: passed; failed, by an exception, an exit code or a wrong answer; timeout; memory,
-            by asking for more than its limit; crashed, by a signal, by flooding its output or with
-            its sandbox.
+            by asking for more than its limit; crashed, by a signal, by flooding its output or
+            its folder, or with its sandbox.
         reason: one line that says why it has not passed; "" if it has.
         stdout, stderr: what it wrote; bytes that are no UTF-8 are U+FFFD.
         wall_s, cpu_s: seconds of the wall clock and of the processor.
@@ -67,6 +68,8 @@ def failure(outcome: Outcome, seconds: float) -> tuple[Kind, str] | None:
     """The verdict and the reason where a program did not end well; None where it did."""
     if outcome.sandbox_ended:
         return "crashed", "its sandbox ended every time that it ran"
+    if outcome.crowded:
+        return "crashed", f"it made more than {MOST_FILES} files"
     if outcome.timed_out:
         return "timeout", f"it ran longer than {seconds:g} s"
     if max(len(outcome.stdout), len(outcome.stderr)) >= OUTPUT_BYTES:

@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
-from beyond_ce.evaluation.code_execution.inside.folder import Folder
+from beyond_ce.evaluation.code_execution.inside.folder import Folder, Watch
 from beyond_ce.evaluation.code_execution.inside.limits import Limits, confine, open_streams
 
 _MOST_DESCRIPTORS = 16
@@ -56,7 +56,7 @@ def main(channel: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
     folder = Folder()
-    tests = _Tests()
+    tests = _Tests(folder)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     host.send(json.dumps({"filter": filtered}).encode())
@@ -65,22 +65,23 @@ def main(channel: int) -> None:
         if not message:
             return
         job = json.loads(message)
-        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
+        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors, folder)
         reply["clean"] = folder.reset()
         for descriptor in descriptors:
             os.close(descriptor)
         host.send(json.dumps(reply).encode())
 
 
-def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+def _run(job: dict[str, Any], descriptors: list[int], folder: Folder) -> dict[str, Any]:
     """Run a program that has no tests, and say how it ended."""
     start = time.monotonic()
     limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
     pid = _fork(limits, descriptors, has_tests=False)
-    ended = _wait(pid, start + job["seconds"])
+    ended = _wait(pid, Watch(folder, start + job["seconds"]))
     return {
         "program": ended or _kill(pid),
         "timed_out": ended is None,
+        "crowded": ended is None and folder.is_crowded(),
         "wall_s": time.monotonic() - start,
     }
 
@@ -91,7 +92,8 @@ class _Tests:
     It is confined as programs are: what they send must not make it use more than they may.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
         self.serves = ("", 0)  # which tests, in how much memory
         self.pid = 0
         self.process: socket.socket | None = None
@@ -113,8 +115,10 @@ class _Tests:
         os.close(ours)
         os.close(theirs)
         deadline = start + job["seconds"]
-        left = max(0, deadline - time.monotonic())
-        answered, *_ = select.select([self.process], [], [], left)
+        watch = Watch(self.folder, deadline)
+        answered: list[Any] = []
+        while not answered and (left := watch.left()):
+            answered, *_ = select.select([self.process], [], [], left)
         answer = self.process.recv(2) if answered else b""
         ended = None
         passed, is_large = answer or (False, True)  # hung, or ended by the tests themselves
@@ -122,10 +126,11 @@ class _Tests:
             self.end()
         if answer and not passed:
             # The tests see that the program is gone a little before it has an exit code.
-            ended = _wait(pid, min(deadline, time.monotonic() + _END_S))
+            ended = _wait(pid, Watch(self.folder, min(deadline, time.monotonic() + _END_S)))
         return {
             "program": ended or _kill(pid),
             "timed_out": not answered,
+            "crowded": not answered and self.folder.is_crowded(),
             "wall_s": time.monotonic() - start,
         }
 
@@ -160,14 +165,13 @@ def _fork(limits: Limits, descriptors: list[int], has_tests: bool) -> int:
     return pid
 
 
-def _wait(pid: int, deadline: float) -> dict[str, Any] | None:
+def _wait(pid: int, watch: Watch) -> dict[str, Any] | None:
     """How a process ended; None if it has not."""
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             return _ended(os.waitstatus_to_exitcode(status), usage)
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if not (left := watch.left()):
             return None
         signal.sigtimedwait([signal.SIGCHLD], left)
 
