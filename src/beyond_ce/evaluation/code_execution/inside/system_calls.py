@@ -3,8 +3,8 @@
 They stand even where the namespaces do not. A program keeps what ordinary Python code needs -
 files, memory, threads, time - and loses new processes and programs, sockets, other processes,
 kernel interfaces with a history of holes (io_uring, bpf, ptrace, userfaultfd), shared memory and
-attributes of files that would outlive it, and mounts. Numbers are those of Linux's headers, x86_64
-and asm-generic.
+attributes of files that would outlive it, mounts, and a flush of the host's disks. Numbers are
+those of Linux's headers, x86_64 and asm-generic.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198),
     "swapoff": (168, 225),
     "swapon": (167, 224),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "syslog": (103, 116),
     "tkill": (200, 130),
     "umount2": (166, 39),
