@@ -191,7 +191,12 @@ def test_no_trick_passes(program: str) -> None:
                 def __len__(self): return 1
             def f(): return Any()
             """,
-            ["assert abs(f() - 3) < 1e-6", "assert f() < 3", "assert 3 in f()", "assert f() == 3"],
+            {
+                "assert abs(f() - 3) < 1e-6": 3.0,
+                "assert f() < 3": 2,
+                "assert 3 in f()": [3],
+                "assert f() == 3": 3,
+            },
         ),
         # Nor is it the program's to say what `abs`, `math` and `set` are.
         (
@@ -203,20 +208,19 @@ def test_no_trick_passes(program: str) -> None:
                 isclose = lambda *_: True
             def f(): return 5
             """,
-            [
-                "assert abs(f() - 3) < 1e-6",
-                "assert math.isclose(f(), 3)",
-                "assert set([f()]) == set([3])",
-                "assert all([f() == 3])",
-            ],
+            {
+                "assert abs(f() - 3) < 1e-6": 3,
+                "assert math.isclose(f(), 3)": 3,
+                "assert set([f()]) == set([3])": 3,
+                "assert all([f() == 3])": 3,
+            },
         ),
     ],
 )
-def test_comparison_is_not_the_programs(program: str, tests: list[str]) -> None:
-    for test in tests:
-        found = judge(program, test)
-        assert found.verdict == "failed", test
-    assert judge("import math\ndef f(): return 3", "\n".join(t for t in tests if "in f" not in t))
+def test_comparison_is_not_the_programs(program: str, tests: dict[str, object]) -> None:
+    for test, right in tests.items():
+        assert judge(program, test).verdict == "failed", test
+        assert judge(f"import math\ndef f(): return {right}", test).passed, test
 
 
 # Values, and what tests do with them.
