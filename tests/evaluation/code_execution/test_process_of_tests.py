@@ -76,8 +76,8 @@ def test_is_confined_as_programs_are() -> None:
 
 
 def test_what_programs_send_takes_no_more_memory_than_they_may() -> None:
-    many = "def f():\n  x = 'x' * 10**7\n  for n in range(40): yield x"
-    found = judge(many, "x = list(f())", memory_mb=128)
+    many = "def f():\n  x = 'x' * 5 * 10**6\n  for n in range(40): yield x"
+    found = judge(many, "x = list(f())", memory_mb=32)
     assert (found.verdict, found.reason) == ("memory", "MemoryError in: x = list(f())")
     # Small in a frame, and large as objects.
     lists = """
