@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from beyond_ce.evaluation.code_execution import execute
+from beyond_ce.data.programs.problem import FunctionTests
+from beyond_ce.evaluation.code_execution import execute, run_tests
+from beyond_ce.evaluation.code_execution.inside.folder import Folder
+from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
 # What stands for "import os, sys, ..., and try it".
 _ATTEMPT = """
-import ctypes, mmap, os, signal, socket, subprocess, sys, threading
+import ctypes, fcntl, mmap, os, signal, socket, subprocess, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
 def syscall(*args):
     if libc.syscall(*args) < 0:
@@ -51,6 +56,8 @@ STOPPED = {
     "a file of the parent": "os.pidfd_open(os.getppid())",
     "new namespaces": "syscall(272, 0x10000000)",
     "a mount": "syscall(165, b'x', b'/tmp', b'tmpfs', 0, 0)",
+    "a flush of all disks": "syscall(162)",
+    "a flush of a disk": "syscall(306, os.open(os.__file__, 0))",
     "bpf": "syscall(321, 0, 0, 0)",
     "a key": "syscall(248, b'user', b'x', b'x', 1, -3)",
     "shared memory that stays": "syscall(29, 1, 4096, 0o1600)",
@@ -58,6 +65,12 @@ STOPPED = {
     "the parent": "os.kill(os.getppid(), signal.SIGKILL)",
     "everything": "os.kill(-1, signal.SIGKILL)",
     "the parent's group": "os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)",
+    "another group": "os.setpgid(0, os.getpgid(os.getppid()))",
+    "another session": "os.setsid()",
+    "a file that signals the parent": "fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+    "a signal from a file": "fcntl.fcntl(0, 10, signal.SIGINT)",
+    "a socket that signals the parent": "fcntl.ioctl(socket.socketpair()[0], 0x8901,"
+    " os.getppid().to_bytes(4, 'little'))",
     "the parent's limits": "import resource; resource.prlimit(os.getppid(), 0, (1, 1))",
     "/proc of the parent": "open(f'/proc/{os.getppid()}/environ').read()",
     "its own environment in /proc": "open('/proc/self/environ').read()",
@@ -69,6 +82,11 @@ STOPPED = {
     "a symbolic link to outside": "os.symlink('/etc/passwd', '/tmp/x'); open('/tmp/x').read()",
     "a device": "os.mknod('/tmp/d', 0o600 | 0o060000, os.makedev(8, 0))",
     "a disk": "open('/dev/vda', 'rb')",
+    "an attribute of the folder": "os.setxattr('/tmp', 'user.x', b'x')",
+    "an attribute of an open folder": "os.setxattr(os.open('/tmp', 0), 'user.x', b'x')",
+    "a list of rights": "os.setxattr('/tmp', 'system.posix_acl_default', bytes.fromhex('02000000'"
+    " + ''.join(f'{t:02x}000000ffffffff' for t in (1, 4, 0x20))))",
+    "a flag of the folder": "fcntl.ioctl(os.open('/tmp', 0), 0x40086602, bytes([64, *[0] * 7]))",
     "more memory in files": "[open(f'/tmp/{n}', 'wb').write(bytes(10**7)) for n in range(10)]",
     "a larger file": "os.ftruncate(os.open('/tmp/x', os.O_RDWR | os.O_CREAT), 2**30)",
     "more time": "import resource; resource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))",
@@ -128,8 +146,23 @@ while True: pass
     assert time.monotonic() - start < 10
 
 
+def test_the_server_ignores_an_interrupt_and_programs_do_not() -> None:
+    SANDBOXES.close()
+    assert execute("print(1)").passed
+    (server,) = _servers()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
+        server.send_signal(number)
+    assert execute("import os\nos.kill(0, 2)").reason == "KeyboardInterrupt"
+    assert _servers() == [server]
+
+
+def _servers() -> list[psutil.Process]:
+    """Those of the sandboxes that wait for programs."""
+    return [psutil.Process(s.process.pid).children()[0] for s in SANDBOXES._idle]
+
+
 def test_double_fork_outlives_nothing() -> None:
-    before = {process.pid for process in psutil.process_iter()}
+    SANDBOXES.close()
     program = """
 import os, time
 try:
@@ -139,8 +172,7 @@ try:
 except OSError: print("stopped")
 """
     assert execute(program).stdout == "stopped\n"
-    sleeping = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
-    assert all("time.sleep(1000)" not in " ".join(p.info["cmdline"] or []) for p in sleeping)
+    assert [server.children(recursive=True) for server in _servers()] == [[]]
 
 
 def test_environment_and_files_are_out_of_reach(
@@ -178,6 +210,64 @@ def test_nothing_of_an_earlier_program_is_left() -> None:
     for program in leave.values():
         assert execute("import os\n" + program).passed
         assert execute("import os\nprint(os.listdir('/tmp'))\nopen('y', 'w')").stdout == "[]\n"
+
+
+MANY = {
+    "links": "os.symlink('y' * 100, 'x' * 200 + str(n))",
+    "names of a file": "os.link('x', 'y' * 200 + str(n))",
+    "folders": "os.mkdir(str(n)); os.chdir(str(n))",
+}
+
+
+@pytest.mark.parametrize("make", MANY.values(), ids=MANY)
+def test_files_without_end(make: str) -> None:
+    program = f"import itertools, os\nopen('x', 'w')\nfor n in itertools.count(): {make}"
+    tests = FunctionTests("f()", "f")
+    in_call = program.replace("for", "def f():\n  for")
+    for found in (execute(program, timeout_s=60), run_tests(in_call, tests, timeout_s=60)):
+        assert (found.verdict, found.reason) == ("crashed", "it made more than 20000 files")
+
+
+def test_a_program_may_have_some_files() -> None:
+    program = "import time\nfor n in range(15_000): open(str(n), 'w').close()\ntime.sleep(0.2)"
+    assert execute(program, timeout_s=60).passed
+
+
+@pytest.mark.parametrize("mode", [0o2770, 0o1755, 0o000])
+def test_the_next_program_finds_the_rights_of_the_start(mode: int) -> None:
+    look = "import os\nprint(oct(os.stat('/tmp').st_mode))"
+    before = execute(look).stdout
+    assert execute(f"import os\nos.chmod('/tmp', {mode})").passed
+    assert execute(look).stdout == before
+
+
+@pytest.mark.parametrize("leave", ["os.utime('/tmp', (1, 2))", "open('x', 'w'); os.unlink('x')"])
+def test_the_next_program_finds_the_times_of_the_start(leave: str) -> None:
+    look = "import os\nfound = os.stat('/tmp')\nprint(found.st_mtime_ns, found.st_atime_ns)"
+    SANDBOXES.close()
+    before = execute(look).stdout
+    assert execute("import os\n" + leave).passed
+    assert execute(look).stdout == before
+
+
+@pytest.mark.parametrize("name", ["user.x", "system.posix_acl_default"])
+def test_a_folder_with_new_attributes_is_noticed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no filter keeps programs from setting them, too."""
+    monkeypatch.chdir(tmp_path)
+    folder = Folder()
+    assert folder.reset()
+    rights = (struct.pack("<HHI", kind, 7, 2**32 - 1) for kind in (1, 4, 0x20))
+    try:
+        os.setxattr(tmp_path, name, struct.pack("<I", 2) + b"".join(rights))
+    except OSError:
+        pytest.skip("the file system has no such attributes")
+    assert not folder.reset()
+    os.removexattr(tmp_path, name)
+    assert folder.reset()
+    (tmp_path / "x").write_text("")
+    assert not folder.reset()
 
 
 def test_nothing_of_an_earlier_program_is_in_memory() -> None:

@@ -5,13 +5,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests
-from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.code_execution import Tests, Verdict, execute, many, run_all, run_tests
+from beyond_ce.errors import RunError, UsageError
+from beyond_ce.evaluation.code_execution import (
+    Tests,
+    Verdict,
+    execute,
+    isolation,
+    many,
+    run_all,
+    run_tests,
+    sandbox,
+)
 from beyond_ce.evaluation.code_execution.sandbox import SANDBOXES
 
 ONE = FunctionTests("assert f() == 1", None)
@@ -88,9 +98,9 @@ def test_shows_progress(capsys: pytest.CaptureFixture, monkeypatch: pytest.Monke
 
 def test_a_sandbox_that_has_ended_is_replaced() -> None:
     assert execute("print(1)").passed
-    for sandbox in SANDBOXES._idle:
-        sandbox.process.kill()
-        sandbox.process.wait()
+    for idle in SANDBOXES._idle:
+        idle.process.kill()
+        idle.process.wait()
     assert execute("print(1)").passed
 
 
@@ -107,6 +117,7 @@ def test_a_sandbox_outlives_the_thread_that_asked_for_it() -> None:
 
 
 def test_a_program_whose_sandbox_ends_is_run_again_from_the_start() -> None:
+    isolation()  # which starts processes of its own, once
     SANDBOXES.close()
     found: list[Verdict] = []
     program = "import time\nprint(input(), flush=True)\ntime.sleep(2)"
@@ -119,6 +130,31 @@ def test_a_program_whose_sandbox_ends_is_run_again_from_the_start() -> None:
     new.pop().kill()
     thread.join()
     assert (found[0].verdict, found[0].stdout) == ("passed", "a\n")
+
+
+def test_a_program_that_ends_every_sandbox_has_crashed_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = sandbox._run_in
+
+    def run(held: Any, job: dict, source: str, *rest: Any) -> Any:
+        if source == program(2):
+            held.process.kill()
+        return real(held, job, source, *rest)
+
+    monkeypatch.setattr(sandbox, "_run_in", run)
+    found = dict(run_all([(program(value), ONE) for value in (2, 1, 3)], workers=2))
+    assert [found[place].verdict for place in range(3)] == ["crashed", "passed", "failed"]
+    assert found[0].reason == "its sandbox ended every time that it ran"
+
+
+def test_a_machine_that_ends_all_sandboxes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(held: Any, *rest: Any) -> Any:
+        raise sandbox._Ended
+
+    monkeypatch.setattr(sandbox, "_run_in", end)
+    with pytest.raises(RunError, match="out of memory"):
+        list(run_all([(program(1), ONE)]))
 
 
 def test_a_fork_of_this_process_starts_sandboxes_of_its_own(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from beyond_ce.data.programs.problem import FunctionTests, InputOutputTests
 from beyond_ce.errors import UsageError
-from beyond_ce.evaluation.code_execution import Verdict, run_tests, unsupported
+from beyond_ce.evaluation.code_execution import Verdict, execute, run_tests, unsupported
+from beyond_ce.storage.shards import Shards
 
 DOUBLE = FunctionTests("def check(c):\n  assert c(2) == 4\n  assert c(3) == 6\ncheck(f)", "f")
 
@@ -56,6 +59,26 @@ def test_verdict_says_what_the_tests_found(program: str, verdict: str, reason: s
     assert found.verdict == verdict
     assert found.reason.startswith(reason)
     assert found.passed == (found.reason == "")
+
+
+SURROGATES = [
+    "def f(x): raise ValueError('\\ud800')",
+    "import sys\nsys.exit('\\udfff')",
+    "raise type('\\ud800', (Exception,), {})",
+    "print('\\ud800')\ndef f(x): return '\\ud800'",
+    "import os\nos.write(1, b'\\xed\\xa0\\x80')\nos.write(2, b'\\xed\\xa0\\x80')",
+]
+
+
+@pytest.mark.parametrize("program", SURROGATES)
+def test_what_a_verdict_says_can_be_written(program: str, tmp_path: Path) -> None:
+    shards = Shards(tmp_path, {name: pa.string() for name in ("reason", "stdout", "stderr")})
+    tests = FunctionTests("assert f('\\ud800') == '\\udfff', f('\\ud800')", "f")
+    for found in (run_tests(program, DOUBLE), run_tests(program, tests), execute(program)):
+        row = {"reason": found.reason, "stdout": found.stdout, "stderr": found.stderr}
+        shards.append([row])
+        assert shards.read().to_pylist()[-1] == row
+    assert run_tests(SURROGATES[0], DOUBLE).reason == "ValueError: \\ud800 in: assert c(2) == 4"
 
 
 @pytest.mark.parametrize("where", ["while True: pass", "def f(x):\n  while True: pass"])
@@ -168,7 +191,12 @@ def test_no_trick_passes(program: str) -> None:
                 def __len__(self): return 1
             def f(): return Any()
             """,
-            ["assert abs(f() - 3) < 1e-6", "assert f() < 3", "assert 3 in f()", "assert f() == 3"],
+            {
+                "assert abs(f() - 3) < 1e-6": 3.0,
+                "assert f() < 3": 2,
+                "assert 3 in f()": [3],
+                "assert f() == 3": 3,
+            },
         ),
         # Nor is it the program's to say what `abs`, `math` and `set` are.
         (
@@ -180,20 +208,19 @@ def test_no_trick_passes(program: str) -> None:
                 isclose = lambda *_: True
             def f(): return 5
             """,
-            [
-                "assert abs(f() - 3) < 1e-6",
-                "assert math.isclose(f(), 3)",
-                "assert set([f()]) == set([3])",
-                "assert all([f() == 3])",
-            ],
+            {
+                "assert abs(f() - 3) < 1e-6": 3,
+                "assert math.isclose(f(), 3)": 3,
+                "assert set([f()]) == set([3])": 3,
+                "assert all([f() == 3])": 3,
+            },
         ),
     ],
 )
-def test_comparison_is_not_the_programs(program: str, tests: list[str]) -> None:
-    for test in tests:
-        found = judge(program, test)
-        assert found.verdict == "failed", test
-    assert judge("import math\ndef f(): return 3", "\n".join(t for t in tests if "in f" not in t))
+def test_comparison_is_not_the_programs(program: str, tests: dict[str, object]) -> None:
+    for test, right in tests.items():
+        assert judge(program, test).verdict == "failed", test
+        assert judge(f"import math\ndef f(): return {right}", test).passed, test
 
 
 # Values, and what tests do with them.

@@ -45,6 +45,7 @@ _PROBE_S = 30
 # Stands for the packages around `inside`, which are not there.
 _BOOT = """
 import sys, types
+sys.path.remove("")  # the folder that programs write to: nothing is to be imported from there
 path, name, channel = sys.argv[1:]
 while name:
     name = name.rpartition(".")[0]

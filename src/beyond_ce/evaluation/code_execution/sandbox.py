@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,21 +39,25 @@ class Outcome:
 
     Attributes:
         code: the exit code, or minus the signal that ended it; None if it had to be killed.
-        timed_out: it was stopped at its time limit.
+        timed_out: it was stopped at its time limit, or since it was `crowded`.
+        crowded: it made too many files.
         report: what its process says about its end. The program can write it too, so that it may
             give a reason, but must not decide a verdict about tests.
         tests: what the tests' process says, which the program cannot write.
         wall_s, cpu_s: seconds of the wall clock and of the processor.
+        sandbox_ended: every sandbox that it ran in, without an answer; then nothing else is known.
     """
 
     code: int | None
     timed_out: bool
+    crowded: bool
     stdout: bytes
     stderr: bytes
     report: dict[str, Any]
     tests: dict[str, Any]
     wall_s: float
     cpu_s: float
+    sandbox_ended: bool = False
 
 
 class _Ended(Exception):
@@ -150,8 +155,9 @@ class Sandboxes:
 
         Raises:
             UsageError: there is no sandbox on this machine.
-            RunError: it does not start, or ends by itself.
+            RunError: it does not start, or ends whatever runs in it.
         """
+        start = time.monotonic()
         job: dict[str, Any] = {
             "seconds": seconds,
             "memory_bytes": memory_mb * 2**20,
@@ -159,18 +165,29 @@ class Sandboxes:
             "tests": tests.name if tests else "",
         }
         for _ in range(_TRIES):
-            sandbox = self._take(job["tests"]) or self._start()
-            try:
-                outcome = _run_in(sandbox, job, program, stdin, tests)
-            except _Ended:
-                sandbox.close()
-                continue
-            except BaseException:
-                sandbox.close()
-                raise
-            self._give_back(sandbox)
-            return outcome
-        raise RunError("the sandbox for programs ended by itself: is the machine out of memory?")
+            if (outcome := self._try(job, program, stdin, tests)) is not None:
+                return outcome
+        # The program's fault, if a sandbox lasts that does nothing: others are still to be run.
+        if self._try({**job, "tests": ""}, "", "", None) is None:
+            raise RunError("the sandbox for programs ends by itself: is the machine out of memory?")
+        wall_s = time.monotonic() - start
+        return Outcome(None, False, False, b"", b"", {}, {}, wall_s, 0.0, sandbox_ended=True)
+
+    def _try(
+        self, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
+    ) -> Outcome | None:
+        """What became of a program; None if its sandbox has ended."""
+        sandbox = self._take(job["tests"]) or self._start()
+        try:
+            outcome = _run_in(sandbox, job, program, stdin, tests)
+        except _Ended:
+            sandbox.close()
+            return None
+        except BaseException:
+            sandbox.close()
+            raise
+        self._give_back(sandbox)
+        return outcome
 
     def _start(self) -> _Sandbox:
         # A sandbox ends with the thread that has started it, so one thread starts them all.
@@ -230,6 +247,7 @@ def _run_in(
         return Outcome(
             code=reply["program"]["code"],
             timed_out=reply["timed_out"],
+            crowded=reply["crowded"],
             stdout=_content(stdout),
             stderr=_content(stderr),
             report=_mapping(report),

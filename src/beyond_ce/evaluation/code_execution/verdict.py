@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from beyond_ce.errors import one_line
+from beyond_ce.evaluation.code_execution.inside.folder import MOST_FILES
 from beyond_ce.evaluation.code_execution.sandbox import OUTPUT_BYTES, Outcome
 
 Kind = Literal["passed", "failed", "timeout", "memory", "crashed"]
@@ -21,7 +22,8 @@ class Verdict:
 
     Attributes:
         verdict: passed; failed, by an exception, an exit code or a wrong answer; timeout; memory,
-            by asking for more than its limit; crashed, by a signal or by flooding its output.
+            by asking for more than its limit; crashed, by a signal, by flooding its output or
+            its folder, or with its sandbox.
         reason: one line that says why it has not passed; "" if it has.
         stdout, stderr: what it wrote; bytes that are no UTF-8 are U+FFFD.
         wall_s, cpu_s: seconds of the wall clock and of the processor.
@@ -45,9 +47,11 @@ def verdict_of(outcome: Outcome, kind: Kind, reason: str, most: int | None = Non
     Args:
         most: characters to keep of each output; None for all.
     """
+    # A message may hold half of a surrogate pair, which no file of text does.
+    written = reason.encode("utf-8", "backslashreplace").decode()
     return Verdict(
         kind,
-        one_line(Exception(reason))[:_REASON],
+        one_line(Exception(written))[:_REASON],
         decoded(outcome.stdout)[:most],
         decoded(outcome.stderr)[:most],
         outcome.wall_s,
@@ -62,6 +66,10 @@ def decoded(output: bytes) -> str:
 
 def failure(outcome: Outcome, seconds: float) -> tuple[Kind, str] | None:
     """The verdict and the reason where a program did not end well; None where it did."""
+    if outcome.sandbox_ended:
+        return "crashed", "its sandbox ended every time that it ran"
+    if outcome.crowded:
+        return "crashed", f"it made more than {MOST_FILES} files"
     if outcome.timed_out:
         return "timeout", f"it ran longer than {seconds:g} s"
     if max(len(outcome.stdout), len(outcome.stderr)) >= OUTPUT_BYTES:

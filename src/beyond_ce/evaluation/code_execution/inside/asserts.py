@@ -15,6 +15,7 @@ import importlib
 import json
 import marshal
 import os
+import resource
 import socket
 from collections.abc import Callable
 from types import CodeType
@@ -25,14 +26,18 @@ from beyond_ce.evaluation.code_execution.inside.program import SPECIAL, describe
 
 TESTS, SERVER = 3, 4  # file descriptors, after the three standard streams
 _CALLBACK = "callback"
+_GROWTH = 2**15  # KiB
 
 
 def serve() -> NoReturn:
     """Judge one program after another, until the server closes its end of `SERVER`.
 
-    For each the server sends the channel to it and the file for the verdict.
+    For each the server sends the channel to it and the file for the verdict. The answer is two
+    bytes: whether it has passed, and whether this process is to be replaced, since it has grown and
+    may not give all of the memory back that the next one's verdict may depend on.
     """
     server = socket.socket(fileno=SERVER)
+    most = _most_memory() + _GROWTH
     source, code, own, modules = marshal.loads(read_all(TESTS))
     while True:
         message, descriptors, *_ = socket.recv_fds(server, 1, 2)
@@ -43,7 +48,12 @@ def serve() -> NoReturn:
         os.write(file, json.dumps(verdict).encode())
         os.close(channel)
         os.close(file)
-        server.send(b"1" if verdict["passed"] else b"0")
+        server.send(bytes([verdict["passed"], _most_memory() > most]))
+
+
+def _most_memory() -> int:
+    """KiB that this process has used at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _judge(
@@ -56,17 +66,21 @@ def _judge(
     except wire.Gone:
         return {"passed": False, "gone": True}
     except BaseException as error:
-        return {"passed": False, **described(error), "line": _line(error, code, source)}
+        number = _line(error, code)
+        # Lets go of all that the tests held, should there be no memory left to say so.
+        error.__traceback__ = error.__context__ = None
+        line = source.split("\n")[number - 1].strip() if number else ""
+        return {"passed": False, **described(error), "line": line}
 
 
-def _line(error: BaseException, code: CodeType, source: str) -> str:
-    """The line of the tests that an exception passed last."""
+def _line(error: BaseException, code: CodeType) -> int:
+    """The line of the tests that an exception passed last, from 1; 0 if none."""
     number, frames = 0, error.__traceback__
     while frames is not None:
         if frames.tb_frame.f_code.co_filename == code.co_filename:
             number = frames.tb_lineno
         frames = frames.tb_next
-    return source.split("\n")[number - 1].strip() if number else ""
+    return number
 
 
 class _Program:

@@ -22,18 +22,19 @@ class Limits:
     """The limits of one program.
 
     Attributes:
-        seconds: of the wall clock, and, to the next whole second, of the processor.
+        seconds: of the wall clock, and, to the next whole second, of the processor; None for a
+            process that serves several programs.
         memory_bytes: of address space, beyond the interpreter's own.
         file_bytes: of each file, the standard output and error among them.
     """
 
-    seconds: float
+    seconds: float | None
     memory_bytes: int
     file_bytes: int
 
 
 def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
-    """Turn a fork of the server into a process for code that nobody trusts.
+    """Turn a fork of the server into a process for code that nobody trusts, or for what it sends.
 
     Args:
         descriptors: what become its file descriptors 0, 1, 2, ...; all others are closed.
@@ -41,9 +42,10 @@ def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
             limit.
     """
     os.setpgid(0, 0)  # what it sends to its group goes to itself
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     keep_only(descriptors)
-    seconds = int(limits.seconds) + 1
+    seconds = resource.RLIM_INFINITY if limits.seconds is None else int(limits.seconds) + 1
     for kind, amount in (
         (resource.RLIMIT_AS, _BASE_BYTES + limits.memory_bytes),
         (resource.RLIMIT_STACK, _STACK_BYTES),
@@ -56,7 +58,7 @@ def confine(limits: Limits, descriptors: list[int], apart: bool) -> None:
     ):
         most = resource.getrlimit(kind)[1]
         if most != resource.RLIM_INFINITY:
-            amount = min(amount, most)
+            amount = most if amount == resource.RLIM_INFINITY else min(amount, most)
         resource.setrlimit(kind, (amount, amount))
     if apart:
         resource.setrlimit(resource.RLIMIT_NPROC, (_THREADS, _THREADS))

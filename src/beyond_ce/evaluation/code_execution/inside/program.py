@@ -143,7 +143,10 @@ class _Answers:
             raise
         except BaseException as error:
             answer = {"raised": described(error)}
-        wire.send(CHANNEL, answer)
+        try:
+            wire.send(CHANNEL, answer)
+        except MemoryError as error:
+            wire.send(CHANNEL, {"raised": described(error)})
 
     def _names(self, request: dict[str, Any]) -> dict[str, Any]:
         return {n: self._encode(self.names[n]) for n in request["names"] if n in self.names}

@@ -1,6 +1,7 @@
 """The server of a sandbox: a warm interpreter that forks a process for each program.
 
-It is the sandbox's process 1, which no signal from inside can end. It never reads a program, a test
+It is the sandbox's process 1, which no signal from inside can end as long as it has no handler
+for it. It never reads a program, a test
 or an output: the host sends it file descriptors, and it hands them to the processes that it forks.
 So there is nothing in its memory that one program could leave for the next.
 """
@@ -22,12 +23,8 @@ import time
 from typing import Any
 
 from beyond_ce.evaluation.code_execution.inside import asserts, program, system_calls
-from beyond_ce.evaluation.code_execution.inside.limits import (
-    Limits,
-    confine,
-    keep_only,
-    open_streams,
-)
+from beyond_ce.evaluation.code_execution.inside.folder import Folder, Watch
+from beyond_ce.evaluation.code_execution.inside.limits import Limits, confine, open_streams
 
 _MOST_DESCRIPTORS = 16
 _END_S = 1.0
@@ -54,11 +51,12 @@ def main(channel: int) -> None:
     system_calls.hide_memory()
     if filtered := system_calls.is_supported():
         system_calls.restrict(system_calls.lasting(platform.machine()))
+    # Python's own handler would end it, though the kernel keeps from process 1 what has none.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     host = socket.socket(fileno=channel)
-    folder = os.getcwd()
-    content = os.listdir(folder)
-    tests = _Tests()
+    folder = Folder()
+    tests = _Tests(folder)
     gc.collect()
     gc.freeze()  # a collection in a fork would copy every page
     host.send(json.dumps({"filter": filtered}).encode())
@@ -67,31 +65,36 @@ def main(channel: int) -> None:
         if not message:
             return
         job = json.loads(message)
-        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors)
-        reply["clean"] = _is_clean(folder, content)
+        reply = tests.run(job, descriptors) if job["tests"] else _run(job, descriptors, folder)
+        reply["clean"] = folder.reset()
         for descriptor in descriptors:
             os.close(descriptor)
         host.send(json.dumps(reply).encode())
 
 
-def _run(job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+def _run(job: dict[str, Any], descriptors: list[int], folder: Folder) -> dict[str, Any]:
     """Run a program that has no tests, and say how it ended."""
     start = time.monotonic()
     limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
     pid = _fork(limits, descriptors, has_tests=False)
-    ended = _wait(pid, start + limits.seconds)
+    ended = _wait(pid, Watch(folder, start + job["seconds"]))
     return {
         "program": ended or _kill(pid),
         "timed_out": ended is None,
+        "crowded": ended is None and folder.is_crowded(),
         "wall_s": time.monotonic() - start,
     }
 
 
 class _Tests:
-    """The process of a problem's tests, which is kept for the next program with the same ones."""
+    """The process of a problem's tests, kept for the next program with the same ones and limits.
 
-    def __init__(self) -> None:
-        self.name = ""
+    It is confined as programs are: what they send must not make it use more than they may.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self.serves = ("", 0)  # which tests, in how much memory
         self.pid = 0
         self.process: socket.socket | None = None
 
@@ -100,38 +103,45 @@ class _Tests:
         start = time.monotonic()
         limits = Limits(job["seconds"], job["memory_bytes"], job["file_bytes"])
         *files, verdict, tests = descriptors
-        if self.process is None or self.name != job["tests"]:
+        serves = job["tests"], job["memory_bytes"]
+        if self.process is None or self.serves != serves:
             self.end()
-            self._start(job["tests"], tests)
+            self._start(tests, Limits(None, limits.memory_bytes, limits.file_bytes))
+            self.serves = serves
         assert self.process is not None
         ours, theirs = (end.detach() for end in socket.socketpair())
         pid = _fork(limits, [*files, ours], has_tests=True)
         socket.send_fds(self.process, [b"."], [theirs, verdict])
         os.close(ours)
         os.close(theirs)
-        deadline = start + limits.seconds
-        left = max(0, deadline - time.monotonic())
-        answered, *_ = select.select([self.process], [], [], left)
-        answer = self.process.recv(1) if answered else b""
+        deadline = start + job["seconds"]
+        watch = Watch(self.folder, deadline)
+        answered: list[Any] = []
+        while not answered and (left := watch.left()):
+            answered, *_ = select.select([self.process], [], [], left)
+        answer = self.process.recv(2) if answered else b""
         ended = None
-        if not answer:  # hung, or ended by the tests themselves
+        passed, is_large = answer or (False, True)  # hung, or ended by the tests themselves
+        if is_large:
             self.end()
-        elif answer == b"0":
+        if answer and not passed:
             # The tests see that the program is gone a little before it has an exit code.
-            ended = _wait(pid, min(deadline, time.monotonic() + _END_S))
+            ended = _wait(pid, Watch(self.folder, min(deadline, time.monotonic() + _END_S)))
         return {
             "program": ended or _kill(pid),
             "timed_out": not answered,
+            "crowded": not answered and self.folder.is_crowded(),
             "wall_s": time.monotonic() - start,
         }
 
-    def _start(self, name: str, tests: int) -> None:
+    def _start(self, tests: int, limits: Limits) -> None:
         self.process, theirs = socket.socketpair()
-        self.name, self.pid = name, os.fork()
+        self.pid = os.fork()
         if self.pid == 0:
             try:
+                os.chdir("/")  # out of the folder that programs write to
                 null = os.open(os.devnull, os.O_RDWR)
-                keep_only([null, null, null, tests, theirs.fileno()])
+                confine(limits, [null, null, null, tests, theirs.fileno()], _APART)
                 asserts.serve()
             finally:
                 os._exit(1)
@@ -155,14 +165,13 @@ def _fork(limits: Limits, descriptors: list[int], has_tests: bool) -> int:
     return pid
 
 
-def _wait(pid: int, deadline: float) -> dict[str, Any] | None:
+def _wait(pid: int, watch: Watch) -> dict[str, Any] | None:
     """How a process ended; None if it has not."""
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             return _ended(os.waitstatus_to_exitcode(status), usage)
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if not (left := watch.left()):
             return None
         signal.sigtimedwait([signal.SIGCHLD], left)
 
@@ -174,11 +183,3 @@ def _kill(pid: int) -> dict[str, Any]:
 
 def _ended(code: int | None, usage: resource.struct_rusage) -> dict[str, Any]:
     return {"code": code, "cpu_s": usage.ru_utime + usage.ru_stime}
-
-
-def _is_clean(folder: str, content: list[str]) -> bool:
-    """Whether nothing of the program is left in the folder that it could write."""
-    try:
-        return os.listdir(folder) == content and os.stat(folder).st_mode & 0o700 == 0o700
-    except OSError:  # it has taken the right to read it
-        return False

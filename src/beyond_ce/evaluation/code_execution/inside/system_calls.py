@@ -2,8 +2,9 @@
 
 They stand even where the namespaces do not. A program keeps what ordinary Python code needs -
 files, memory, threads, time - and loses new processes and programs, sockets, other processes,
-kernel interfaces with a history of holes (io_uring, bpf, ptrace, userfaultfd), shared memory that
-would outlive it, and mounts. Numbers are those of Linux's headers, x86_64 and asm-generic.
+kernel interfaces with a history of holes (io_uring, bpf, ptrace, userfaultfd), shared memory and
+attributes of files that would outlive it, mounts, and a flush of the host's disks. Numbers are
+those of Linux's headers, x86_64 and asm-generic.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "execve": (59, 221),
     "execveat": (322, 281),
     "fanotify_init": (300, 262),
+    "file_setattr": (469, 469),
     "finit_module": (313, 273),
     "fork": (57, None),
+    "fremovexattr": (199, 16),
     "fsconfig": (431, 431),
+    "fsetxattr": (190, 7),
     "fsmount": (432, 432),
     "fsopen": (430, 430),
     "fspick": (433, 433),
@@ -51,6 +55,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "kexec_load": (246, 104),
     "keyctl": (250, 219),
     "listen": (50, 201),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "migrate_pages": (256, 238),
@@ -68,6 +74,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "perf_event_open": (298, 241),
     "personality": (135, 92),
     "pidfd_getfd": (438, 438),
@@ -82,6 +89,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "reboot": (169, 142),
+    "removexattr": (197, 14),
+    "removexattrat": (466, 466),
     "request_key": (249, 218),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
@@ -98,6 +107,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "setns": (308, 268),
     "setpriority": (141, 140),
     "settimeofday": (164, 170),
+    "setxattr": (188, 5),
+    "setxattrat": (463, 463),
     "shmat": (30, 196),
     "shmctl": (31, 195),
     "shmdt": (67, 197),
@@ -105,6 +116,8 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198),
     "swapoff": (168, 225),
     "swapon": (167, 224),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "syslog": (103, 116),
     "tkill": (200, 130),
     "umount2": (166, 39),
@@ -112,14 +125,36 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "userfaultfd": (323, 282),
     "vfork": (58, None),
 }
+# Calls that are refused with some values of an argument: see `for_program`.
 _CLONE = (56, 220)
 _CLONE3 = 435
 _OF_OWN_PROCESS = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}
+# With another group, a signal to the own group would reach others.
+_GROUPS = {"setpgid": (109, 154), "setsid": (112, 157)}
+# A file's owner gets a signal when something can be read: any process, and any signal. And flags of
+# the folder would stay for the next program.
+_COMMANDS = {
+    "fcntl": ((72, 25), {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15}),
+    "ioctl": (
+        (16, 29),
+        {
+            "FIOSETOWN": 0x8901,
+            "SIOCSPGRP": 0x8902,
+            "FS_IOC_SETFLAGS": 0x40086602,
+            "FS_IOC_FSSETXATTR": 0x401C5820,
+        },
+    ),
+}
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000  # numbers of another interface to the same kernel, with the same calls
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = (
+    0,
+    4,
+    16,
+    24,
+)  # offsets in struct seccomp_data
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _CLONE_THREAD = 0x00010000
 _REFUSE = (_RETURN, 0, 0, _ERROR | errno.EPERM)
@@ -155,7 +190,8 @@ def for_program(machine: str, own: int) -> bytes:
     """What a program's process loses besides.
 
     Args:
-        own: its id; it may signal and limit this process alone.
+        own: its id; it may signal and limit this process alone, and stays in the group that it is
+            in.
     """
     column = _column(machine)
     steps = [
@@ -173,6 +209,17 @@ def for_program(machine: str, own: int) -> bytes:
             (_EQUAL, 0, 1, 0),  # its own group, or itself
             (_RETURN, 0, 0, _ALLOW),
             _REFUSE,
+        ]
+    for both in _GROUPS.values():
+        steps += [(_EQUAL, 0, 1, both[column]), _REFUSE]
+    for both, commands in _COMMANDS.values():
+        steps += [
+            (_EQUAL, 0, 2 * len(commands) + 2, both[column]),
+            (_LOAD, 0, 0, _SECOND_ARGUMENT),
+            *itertools.chain.from_iterable(
+                [(_EQUAL, 0, 1, value), _REFUSE] for value in commands.values()
+            ),
+            (_RETURN, 0, 0, _ALLOW),
         ]
     return _filter(machine, steps)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
-_MOST_BYTES = 2**28
+_MOST_BYTES = 2**24  # of a frame; what it says may take fifty times as much memory
 
 Replace = Callable[[Any], dict[str, Any]]
 """Gives the handle, a mapping with one key, of an object that does not travel."""
@@ -35,8 +35,11 @@ def send(channel: int, message: Any) -> None:
 
     Raises:
         Gone: nobody reads it.
+        MemoryError: it is too long for a frame.
     """
     data = json.dumps(message, ensure_ascii=True, check_circular=False).encode("ascii")
+    if len(data) > _MOST_BYTES:
+        raise MemoryError(f"more than {_MOST_BYTES // 2**20} MiB in one value")
     view = memoryview(_LENGTH.pack(len(data)) + data)
     try:
         while view:
