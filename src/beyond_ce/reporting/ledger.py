@@ -45,7 +45,9 @@ do not exist, five exclude zero on one side or the other. Where all seeds give t
 there is no interval, and the verdict is about these runs alone.
 
 Claims that share runs are no independent evidence: those of one verdict that share a run, with \
-each other or by way of a third, are counted as one finding."""
+each other or by way of a third, are counted as one finding. A verdict is about models of the size \
+of its table's, which at scale cpu are up to ten thousand times smaller than the paper's; what the \
+paper itself says of large models only is not tested there."""
 
 
 def ledger(
