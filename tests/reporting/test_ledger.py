@@ -292,8 +292,8 @@ def test_ledgers_of_any_age_are_read_where_they_can_be(judged, table, tmp_path, 
 @pytest.mark.parametrize(
     ("own", "last", "named"),
     [
-        ([0, 1, 2], 1.3, ["`was` (cpu)"]),
-        ([0, 1], 9.0, []),  # decided by a second stage, with the spread of the first
+        ([0, 1, 2], 1.1, ["`was` (cpu)"]),
+        ([0, 1], 1.1, []),  # decided by a second stage, with the spread of the first
         ([0, 1, 2], 9.0, []),  # not decided
     ],
 )
@@ -301,7 +301,7 @@ def test_a_first_stage_that_was_enlarged_after_a_look_is_named(
     checkout, table, tmp_path, own, last, named
 ):
     table.seeds["cpu"] = own
-    reports = made([1.0, 1.6, last])
+    reports = made([1.0, 1.18, last])
     checkout(**{"conf__claims__ntl.yaml": CLAIMS})
     write_reports(checkout, *[run for run in RUNS if run[-1] != "2"])
     write_reports(checkout, "CE2", "NT2")
