@@ -124,6 +124,19 @@ def test_one_wild_seed_of_a_second_stage_widens_the_interval():
     assert (summary.first, summary.freedom) == (None, 10)
 
 
+def test_of_two_intervals_each_level_has_the_wider_one():
+    # Ordinary: t of 10 degrees of freedom, the wider at 95%. At .1% the 3 of the first stage are.
+    values = [1.0, 1.2, 0.8, 1.0, 0.6, 1.4, 1.9, 0.1, 1.0, 1.5, 0.5]
+    summary = summarize(values, first=4)
+    assert summary.freedom == 10 and summary.narrower is not None
+    first, everything = (np.std(v, ddof=1) / 11**0.5 for v in (values[:4], values))
+    for excess in (0.1, 0.3, 1.0, 3.0):
+        both = [stats.t.sf(excess / first, 3), stats.t.sf(excess / everything, 10)]
+        assert p_value(summary, excess) == pytest.approx(max(both))
+    assert stats.t.sf(1.0 / first, 3) > stats.t.sf(1.0 / everything, 10)
+    assert stats.t.sf(0.1 / first, 3) < stats.t.sf(0.1 / everything, 10)
+
+
 @pytest.mark.parametrize("first", [None, 0, 1, 5, 9])
 def test_a_stage_that_has_no_spread_or_is_all_is_no_stage(first):
     values = [1.0, 2.0, 3.0, 6.0, 8.0]

@@ -46,7 +46,7 @@ there is no interval, and the verdict is about these runs alone.
 
 Claims that share runs are no independent evidence: those of one verdict that share a run, with \
 each other or by way of a third, are counted as one finding. A verdict is about models of the size \
-of its table's, which at scale cpu are up to ten thousand times smaller than the paper's; what the \
+of its table's, which at scale cpu are up to thousands of times smaller than the paper's; what the \
 paper itself says of large models only is not tested there."""
 
 

@@ -127,13 +127,18 @@ def p_value(difference: Summary, excess: float) -> float:
 
     Returns:
         At most .025 exactly when the whole 95% interval is on this side; 1 without an interval.
+        The larger one where there are two intervals to choose from, see `statistics.summarize`.
     """
     if difference.freedom < 1 or math.isnan(excess):
         return 1.0
-    error = difference.standard_error
+    shown = difference.freedom, difference.standard_error
+    return max(_tail(excess, *each) for each in (shown, difference.narrower) if each)
+
+
+def _tail(excess: float, freedom: int, error: float) -> float:
     if error == 0:
         return 0.0 if excess > 0 else 1.0
-    return float(stats.t.sf(excess / error, difference.freedom))
+    return float(stats.t.sf(excess / error, freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:

@@ -23,6 +23,8 @@ class Summary:
         low, high: 95% interval of the mean by Student's t, see `summarize`.
         first: how many of the n seeds are the first stage, whose spread makes the interval; None
             for all.
+        narrower: degrees of freedom and standard error of the interval that is not the one shown,
+            see `summarize`; at another level than 95% it may be the wider one.
     """
 
     mean: float
@@ -31,6 +33,7 @@ class Summary:
     high: float
     n: int
     first: int | None = None
+    narrower: tuple[int, float] | None = None
 
     @property
     def excludes_zero(self) -> bool:
@@ -67,12 +70,13 @@ def summarize(values: Sequence[float], first: int | None = None) -> Summary:
     if n == 1:
         return Summary(mean, NAN, NAN, NAN, 1)
     std = float(np.std(values, ddof=1))
-    margin, stage = _t(n - 1) * std / n**0.5, None
+    intervals = [(n - 1, std / n**0.5)]  # degrees of freedom, standard error of the mean
     if first is not None and 2 <= first < n:
-        of_first = _t(first - 1) * float(np.std(values[:first], ddof=1)) / n**0.5
-        if of_first >= margin:
-            margin, stage = of_first, first
-    return Summary(mean, std, mean - margin, mean + margin, n, stage)
+        intervals.append((first - 1, float(np.std(values[:first], ddof=1)) / n**0.5))
+    *narrower, (freedom, error) = sorted(intervals, key=lambda each: _t(each[0]) * each[1])
+    margin = _t(freedom) * error
+    stage = freedom + 1 if freedom + 1 < n else None
+    return Summary(mean, std, mean - margin, mean + margin, n, stage, *narrower)
 
 
 def _t(freedom: int) -> float:

@@ -1,9 +1,9 @@
 """The server of a sandbox: a warm interpreter that forks a process for each program.
 
 It is the sandbox's process 1, which no signal from inside can end as long as it has no handler
-for it. It never reads a program, a test
-or an output: the host sends it file descriptors, and it hands them to the processes that it forks.
-So there is nothing in its memory that one program could leave for the next.
+for it. It never reads a program, a test or an output: the host sends it file descriptors, and it
+hands them to the processes that it forks. So there is nothing in its memory that one program could
+leave for the next.
 """
 
 from __future__ import annotations
