@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -140,6 +141,8 @@ def test_a_program_that_ends_every_sandbox_has_crashed_and_holds_up_no_other(
     def run(held: Any, job: dict, source: str, *rest: Any) -> Any:
         if source == program(2):
             held.process.kill()
+            # What is inside ends a moment after it, and could still answer.
+            assert held.channel.recv(1, socket.MSG_PEEK) == b""
         return real(held, job, source, *rest)
 
     monkeypatch.setattr(sandbox, "_run_in", run)
