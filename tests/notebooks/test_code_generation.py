@@ -6,7 +6,7 @@ import pytest
 from beyond_ce.configuration import build
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ["mtp-1", "mtp-copying", "mtp-fig4", "mtp-s6", "mtp-s11"]
+TABLES = ["mtp-1", "mtp-copying", "mtp-s7", "mtp-fig4", "mtp-s6", "mtp-s4", "mtp-s11"]
 BY_TEMPERATURE = [f"test/pass@{k}@t0.4{end}" for k in (1, 10, 50) for end in ("", "@low", "@high")]
 
 

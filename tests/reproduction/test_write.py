@@ -3,13 +3,16 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import RunError, UsageError
+from beyond_ce.reporting.outcomes import outcomes
 from beyond_ce.reporting.tables import Job, load_table
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.write import keep_reports, write, write_claims
@@ -219,6 +222,7 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no table of a claim: make one, or set --results"):
         write_claims(results)
     assert not (results / "claims.md").exists()
+    assert "`make claims`" in outcomes(results, "cpu", "toy")
     made = plan("toy", "cpu", overrides=[f"results_dir={results}"])
     for job in made.configs:
         accuracy = 0.9 + job.seed / 100 if job.row == "NTL" else 0.1
@@ -235,6 +239,15 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     assert line in " ".join(text.split())
     assert "## Scale gpu" not in text
     assert undecided == []
+    (judged,) = pd.read_csv(results / "claims.csv").itertuples()
+    assert (judged.scale, judged.claim, judged.verdict) == ("cpu", "ntl-wins", "reproduced")
+    assert (judged.effect, judged.n_seeds) == (pytest.approx(0.81), 3)
+    assert judged.ci_low == pytest.approx(0.81 - 4.302653 * 0.01 / 3**0.5, abs=1e-6)
+    assert judged.printed == "+0.810 [+0.785, +0.835]"
+    assert outcomes(results, "cpu", "toy").splitlines()[2:] == [
+        "- **reproduced**: NTL wins. +0.810 [+0.785, +0.835] in interpolate/accuracy, 3 seeds"
+    ]
+    assert outcomes(results, "cpu", "another") == ""
     # A fourth seed is a second stage: the mean of four, the spread of the first three.
     for job in [job for job in made.configs if job.seed == 0]:
         config = made.configs[job].copy()
@@ -255,3 +268,19 @@ def test_the_pages_say_of_their_tables_what_the_definitions_say():
         table = load_table(CONF_DIR / "table" / f"{page.stem}.yaml")
         line = f"- Differs from the paper: {table.differs(page.parent.name)}"
         assert line in page.read_text(encoding="utf-8").splitlines(), f"make {page.stem} anew"
+
+
+def test_the_verdicts_of_the_csv_are_those_of_the_ledger():
+    judged = pd.read_csv(ROOT / "results" / "claims.csv")
+    ledger = (ROOT / "results" / "claims.md").read_text(encoding="utf-8")
+    scales = re.split(r"^## Scale (\w+)$", ledger, flags=re.MULTILINE)
+    for scale, text in zip(scales[1::2], scales[2::2], strict=True):
+        lines = [each for each in text.splitlines() if each.startswith("| `")]
+        found = [[cell.strip() for cell in each.split("|")[1:-1]] for each in lines]
+        found = [cells for cells in found if len(cells) == 11]  # not what changed afterwards
+        ours = judged[judged["scale"] == scale]
+        assert [f"`{each.claim}`: {each.sentence}" for each in ours.itertuples()] == [
+            cells[0] for cells in found
+        ]
+        assert list(ours["label"]) == [cells[1] for cells in found], "make claims"
+        assert list(ours["printed"]) == [cells[3].strip("*") for cells in found], "make claims"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from beyond_ce.configuration import CONF_DIR
 from beyond_ce.errors import UsageError
+from beyond_ce.reporting import outcomes
 from beyond_ce.reporting.breakdown import break_down
 from beyond_ce.reporting.claims import Claim
 from beyond_ce.reporting.history import History
@@ -114,7 +115,7 @@ def keep_reports(plan: Plan) -> list[Path]:
 
 
 def write_claims(results: Path) -> tuple[Path, list[str]]:
-    """Judges every claim of conf/claims at every scale that has tables.
+    """Judges every claim of conf/claims at every scale that has tables: claims.md and claims.csv.
 
     Scale smoke is left out: its numbers mean nothing.
 
@@ -131,6 +132,7 @@ def write_claims(results: Path) -> tuple[Path, list[str]]:
         )
     path = results / "claims.md"
     write_atomically(path, ledger(claims, tables, evidence, History(CONF_DIR.parent), results))
+    write_csv(outcomes.verdicts(tables, evidence), results / outcomes.FILE)
     return path, undecided(evidence)
 
 
