@@ -64,12 +64,12 @@ def outcomes(results: Path, scale: str, table: str) -> str:
     found = pd.read_csv(results / FILE)
     found = found[(found["scale"] == scale) & (found["table"] == table)]
     lines = []
-    for each in found.itertuples():
-        line = f"- **{each.label}**: {each.sentence}"
-        if each.n_seeds:
-            line += f" {each.printed} in {each.metric}, {each.n_seeds} seeds"
-            if each.conditions > 1:
-                line += f"; {each.holding} of {each.conditions} conditions hold"
+    for each in found.to_dict("records"):
+        line = f"- **{each['label']}**: {each['sentence']}"
+        if each["n_seeds"]:
+            line += f" {each['printed']} in {each['metric']}, {each['n_seeds']} seeds"
+            if each["conditions"] > 1:
+                line += f"; {each['holding']} of {each['conditions']} conditions hold"
         lines.append(line)
     if not lines:
         return ""
