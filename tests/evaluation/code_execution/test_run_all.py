@@ -133,6 +133,38 @@ def test_a_program_whose_sandbox_ends_is_run_again_from_the_start() -> None:
     assert (found[0].verdict, found[0].stdout) == ("passed", "a\n")
 
 
+def test_a_sandbox_that_is_killed_while_it_starts_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    SANDBOXES.close()
+    start = sandbox._Sandbox.__init__
+    killed: list[Any] = []
+
+    def start_and_kill_the_first(self: Any) -> None:
+        start(self)
+        if not killed:
+            killed.append(self)
+            self.process.kill()
+
+    monkeypatch.setattr(sandbox._Sandbox, "__init__", start_and_kill_the_first)
+    assert execute("print(1)").passed
+    assert len(killed) == 1
+
+
+def test_a_dead_sandbox_is_not_waited_for_though_somebody_holds_its_channel() -> None:
+    held = sandbox._Sandbox()
+    held.wait_until_ready()
+    ours, somebody = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    held.channel.close()
+    held.channel = ours
+    held.process.kill()
+    start = time.monotonic()
+    with somebody, pytest.raises(sandbox._Ended):
+        held._answer(60)
+    assert time.monotonic() - start < 30
+    held.close()
+
+
 def test_a_program_that_ends_every_sandbox_has_crashed_and_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,6 +11,8 @@ import atexit
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import tempfile
@@ -30,6 +32,7 @@ OUTPUT_BYTES = 16 * 2**20
 
 _GRACE_S = 10  # after a program's own limit, until its sandbox is given up
 _START_S = 60
+_EXIT_S = 1  # from the end of its channel to that of its process
 _TRIES = 3  # of a program whose sandbox ends: the system may have killed it
 
 
@@ -86,15 +89,19 @@ class _Sandbox:
                 start_new_session=True,
                 **as_user(found.user),
             )
+        self.exit = os.pidfd_open(self.process.pid)
 
     def wait_until_ready(self) -> None:
-        """Raises RunError if it does not start."""
+        """Raises RunError if it does not start, _Ended if it is killed before it has."""
         try:
             self.reusable = self._answer(_START_S)["filter"]
         except _Ended:
+            killed = self._was_killed()
             self.log.seek(0)
             why = one_line(Exception(self.log.read().decode(errors="replace"))) or "no reason given"
             self.close()
+            if killed:
+                raise
             raise RunError(f"the sandbox for programs does not start: {why}") from None
 
     def run(self, job: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -110,7 +117,10 @@ class _Sandbox:
         return reply
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
-        self.channel.settimeout(timeout_s)
+        # Its channel stays open if it is killed while bubblewrap still builds it.
+        ready = _wait([self.channel.fileno(), self.exit], timeout_s)
+        if self.channel.fileno() not in ready:
+            raise _Ended
         try:
             message = self.channel.recv(2**16)
         except OSError as error:
@@ -119,13 +129,30 @@ class _Sandbox:
             raise _Ended
         return json.loads(message)
 
+    def _was_killed(self) -> bool:
+        """Whether its process has ended, or ends just now, by SIGKILL."""
+        _wait([self.exit], _EXIT_S)
+        found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return found is not None and found.si_status in (signal.SIGKILL, 128 + signal.SIGKILL)
+
     def close(self) -> None:
         self.channel.close()
         self.log.close()
+        os.close(self.exit)
         if self.owner == os.getpid():  # and not a fork of the process that started it
-            self.process.kill()  # and with it everything inside
-            self.process.wait()
+            # With it everything inside; what does not end with it yet is still in its group.
+            if self.process.returncode is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
             self.folder.cleanup()
+
+
+def _wait(descriptors: list[int], timeout_s: float) -> set[int]:
+    """Those that can be read, or have ended; none after `timeout_s`."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
 
 
 class Sandboxes:
@@ -177,7 +204,10 @@ class Sandboxes:
         self, job: dict[str, Any], program: str, stdin: str, tests: Compiled | None
     ) -> Outcome | None:
         """What became of a program; None if its sandbox has ended."""
-        sandbox = self._take(job["tests"]) or self._start()
+        try:
+            sandbox = self._take(job["tests"]) or self._start()
+        except _Ended:
+            return None
         try:
             outcome = _run_in(sandbox, job, program, stdin, tests)
         except _Ended:
