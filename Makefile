@@ -60,7 +60,7 @@ reproduce-all: $(READY) ## Reproduce every table
 status: $(READY) ## Show the runs of a table (TABLE=ntl-2) and how far they are, or a line for each table
 	@$(BIN)/python scripts/status.py $(TABLE) --scale $(SCALE) $(ARGS)
 
-claims: $(READY) ## Judge the papers' claims on the tables that exist, into results/claims.md
+claims: $(READY) ## Judge the papers' claims on the tables that exist, into results/claims.md and claims.csv
 	$(BIN)/python scripts/make_claims.py $(ARGS)
 
 figures: $(READY) ## Draw results/figures from the tables and reports that exist

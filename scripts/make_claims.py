@@ -1,4 +1,4 @@
-"""Judge the papers' claims on the reports that exist, and write results/claims.md.
+"""Judge the papers' claims on the reports that exist, and write results/claims.md and .csv.
 
     python scripts/make_claims.py
 
