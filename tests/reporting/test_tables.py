@@ -108,6 +108,14 @@ def test_rows_that_are_one_run_read_their_own_variant_of_a_metric(table, reports
     assert found["k=1", "test/mae"].ours.mean == found["k=2", "test/mae"].ours.mean == 1.5
 
 
+def test_a_row_is_without_a_metric_of_its_run_that_says_nothing_about_it(table, reports):
+    table.rows[0].without = ["mae"]
+    found = cells(tabulate(table, reports))
+    assert found["CE", "test/mae"].ours.n == 0
+    assert found["CE", "test/accuracy"].ours.n == 3
+    assert found["NTL λ=0.5", "test/mae"].ours.n == 3
+
+
 def test_a_column_may_multiply_what_the_reports_have(table, reports):
     plain = cells(tabulate(table, reports))
     table.columns[0].times = 100
@@ -311,6 +319,7 @@ notes: {cpu: a note}
         ("title: T", "titel: T", "titel"),
         ("seeds: {cpu: [0]}", "seeds: {cpu: [zero]}", "zero"),
         ("title: T", "title: T\nbaseline: NTL", r"unknown rows \['NTL'\]"),
+        ("label: CE", "label: CE, without: [speed]", r"without: no columns of \['speed'\]"),
         ("table2.csv", "table99.csv", "table99.csv"),
         ("id: bad", "id: other", "not the file's name"),
         ("overrides: [loss=ce]}", "overrides: []}, {label: CE, overrides: []}", "same label"),

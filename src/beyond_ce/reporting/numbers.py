@@ -150,6 +150,8 @@ class TableNumbers:
         return {run: seed for each in found for run, seed in each.items() if seed in shared}
 
     def _values(self, row: str, metric: str) -> Iterator[tuple[Job, float]]:
+        if metric.partition("/")[2] in self.rows[row].without:
+            return
         variant = f"{metric}@{self.rows[row].variant}"
         times = self.metrics[metric][1].times if metric in self.metrics else 1.0
         for job, report in self.reports.items():

@@ -36,6 +36,7 @@ class Row(ScaledRow):
             paper's numbers.
         variant: read `<split>/<metric>@<variant>` where the reports have it. Rows with the same
             overrides are one run; their variants pick different numbers from it.
+        without: metrics of its run that say nothing about this row.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Row(ScaledRow):
     overrides_for: dict[str, list[str]] = field(default_factory=dict)
     scales: list[str] | None = None
     variant: str | None = None
+    without: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -182,6 +184,8 @@ def load_table(path: Path) -> Table:
     named_scales = {name for row in table.rows for name in row.overrides_at}
     with_key = [row.label for row in table.rows if row.paper]
     with_key += [column.name for part in table.parts for column in part.metrics if column.paper]
+    metrics = {column.metric for part in table.parts for column in part.metrics}
+    without = {name for row in table.rows for name in row.without}
     splits = [split for part in table.parts for split in part.splits]
     csv = PAPER_DIR / table.paper if table.paper else None
     problems = [
@@ -208,6 +212,7 @@ def load_table(path: Path) -> Table:
             not set(table.notes) <= set(table.seeds),
             f"notes: scales without seeds {sorted(set(table.notes) - set(table.seeds))}",
         ),
+        (without - metrics, f"without: no columns of {sorted(without - metrics)}"),
         (len(set(splits)) < len(splits), "two experiments have a split of the same name"),
         (
             table.measure and set(table.measure) != set(table.seeds),
