@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -32,7 +31,8 @@ OUTPUT_BYTES = 16 * 2**20
 
 _GRACE_S = 10  # after a program's own limit, until its sandbox is given up
 _START_S = 60
-_EXIT_S = 1  # from the end of its channel to that of its process
+_LOOK_S = 1.0  # between looks whether it still runs
+_EXIT_S = 1.0  # from the end of its channel to that of its process
 _TRIES = 3  # of a program whose sandbox ends: the system may have killed it
 
 
@@ -89,7 +89,6 @@ class _Sandbox:
                 start_new_session=True,
                 **as_user(found.user),
             )
-        self.exit = os.pidfd_open(self.process.pid)
 
     def wait_until_ready(self) -> None:
         """Raises RunError if it does not start, _Ended if it is killed before it has."""
@@ -117,42 +116,47 @@ class _Sandbox:
         return reply
 
     def _answer(self, timeout_s: float) -> dict[str, Any]:
-        # Its channel stays open if it is killed while bubblewrap still builds it.
-        ready = _wait([self.channel.fileno(), self.exit], timeout_s)
-        if self.channel.fileno() not in ready:
-            raise _Ended
-        try:
-            message = self.channel.recv(2**16)
-        except OSError as error:
-            raise _Ended from error
+        # The channel stays open if it is killed while bubblewrap builds it: look now and then.
+        until = time.monotonic() + timeout_s
+        self.channel.settimeout(min(_LOOK_S, timeout_s))
+        message: bytes | None = None
+        while message is None:
+            try:
+                message = self.channel.recv(2**16)
+            except TimeoutError:
+                if self._status() is not None or time.monotonic() > until:
+                    raise _Ended from None
+            except OSError as error:
+                raise _Ended from error
         if not message:
             raise _Ended
         return json.loads(message)
 
+    def _status(self) -> int | None:
+        """The exit status of its process, or the signal that has ended it; None while it runs."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT  # `close` needs the process's number
+        try:
+            found = os.waitid(os.P_PID, self.process.pid, options)
+        except ChildProcessError:  # somebody else has waited for it
+            return self.process.returncode or 0
+        return None if found is None else found.si_status
+
     def _was_killed(self) -> bool:
-        """Whether its process has ended, or ends just now, by SIGKILL."""
-        _wait([self.exit], _EXIT_S)
-        found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return found is not None and found.si_status in (signal.SIGKILL, 128 + signal.SIGKILL)
+        until = time.monotonic() + _EXIT_S
+        while (status := self._status()) is None and time.monotonic() < until:
+            time.sleep(0.01)
+        return status in (signal.SIGKILL, 128 + signal.SIGKILL)
 
     def close(self) -> None:
         self.channel.close()
         self.log.close()
-        os.close(self.exit)
         if self.owner == os.getpid():  # and not a fork of the process that started it
             # With it everything inside; what does not end with it yet is still in its group.
             if self.process.returncode is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
             self.folder.cleanup()
-
-
-def _wait(descriptors: list[int], timeout_s: float) -> set[int]:
-    """Those that can be read, or have ended; none after `timeout_s`."""
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(1000 * timeout_s)}
 
 
 class Sandboxes:
