@@ -259,6 +259,17 @@ def test_claims_are_judged_on_the_reports_of_their_table(tmp_path, monkeypatch):
     text = " ".join(write_claims(results)[0].read_text().split())
     mean, half = (0.8 + 0.81 + 0.82 + 0.802) / 4, 4.302653 * 0.01 / 4**0.5
     assert f"**{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]** | 4 |" in text
+    # Both files or neither: a csv that says other than the ledger would be worse than an old one.
+    before = path.read_bytes(), (results / "claims.csv").read_bytes()
+
+    def fill_the_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("beyond_ce.reproduction.write.write_csv", fill_the_disk)
+    monkeypatch.setattr("beyond_ce.reproduction.write.ledger", lambda *_: "another")
+    with pytest.raises(RunError, match="No space left"):
+        write_claims(results)
+    assert (path.read_bytes(), (results / "claims.csv").read_bytes()) == before
 
 
 def test_the_pages_say_of_their_tables_what_the_definitions_say():

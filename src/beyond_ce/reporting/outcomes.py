@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.tables import Table
-from beyond_ce.reporting.verdicts import Evidence
+from beyond_ce.reporting.verdicts import Evidence, spec_of
 
 FILE = "claims.csv"
 
@@ -26,8 +25,6 @@ def verdicts(tables: Mapping[str, Table], evidence: Sequence[Evidence]) -> pd.Da
     for each in evidence:
         for finding in each.findings:
             claim, effect = finding.claim, finding.weakest
-            metric = effect.condition.metric
-            spec = TableNumbers(tables[claim.table], {}).metrics[metric][1].format
             lines.append(
                 {
                     "scale": each.scale,
@@ -40,14 +37,14 @@ def verdicts(tables: Mapping[str, Table], evidence: Sequence[Evidence]) -> pd.Da
                     "label": finding.label,
                     "conditions": len(finding.effects),
                     "holding": finding.holding,
-                    "metric": metric,
+                    "metric": effect.condition.metric,
                     "effect": effect.ours.mean,
                     "ci_low": effect.ours.low,
                     "ci_high": effect.ours.high,
                     "n_seeds": effect.ours.n,
                     "detectable": effect.detectable,
                     "paper": effect.paper,
-                    "printed": interval(effect.ours, spec).strip("*"),
+                    "printed": interval(effect.ours, spec_of(finding, tables)).strip("*"),
                 }
             )
     return pd.DataFrame(lines)

@@ -193,6 +193,12 @@ class Evidence:
     reports: Mapping[str, Reports]
 
 
+def spec_of(finding: Finding, tables: Mapping[str, Table]) -> str:
+    """The format spec, in its table, of the metric that makes a finding's verdict."""
+    metrics = TableNumbers(tables[finding.claim.table], {}).metrics
+    return metrics[finding.weakest.condition.metric][1].format
+
+
 def _largest(numbers: Sequence[int | None]) -> int | None:
     known = [number for number in numbers if number is not None]
     return max(known) if known and len(known) == len(numbers) else None

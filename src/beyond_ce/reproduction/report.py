@@ -26,7 +26,7 @@ from beyond_ce.reporting.site.charts import (
 )
 from beyond_ce.reporting.site.pages import Site, from_markdown, slug
 from beyond_ce.reporting.tables import Job, Reports, Table, load_table
-from beyond_ce.reporting.verdicts import Evidence, Finding, Verdict
+from beyond_ce.reporting.verdicts import Evidence, Finding, Verdict, spec_of
 from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.reproduction.write import SCALES, evidence_on
@@ -283,7 +283,7 @@ def _claim(
     urls: Mapping[tuple[str, str], str],
 ) -> dict[str, Any]:
     claim, effect = finding.claim, finding.weakest
-    spec = TableNumbers(tables[claim.table], {}).metrics[effect.condition.metric][1].format
+    spec = spec_of(finding, tables)
     is_open = finding.verdict is Verdict.UNDECIDED and not finding.near_margin
     needed = finding.seeds_to_decide if is_open else None
     smallest = effect.detectable

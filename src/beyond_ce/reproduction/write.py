@@ -24,7 +24,7 @@ from beyond_ce.reproduction.plan import Plan, plan
 from beyond_ce.reproduction.stages import with_later_seeds
 from beyond_ce.runs.identity import kept_folder, run_folder
 from beyond_ce.runs.store import check_file, has_weights, is_done, read_report
-from beyond_ce.storage.writing import replacing, write_atomically
+from beyond_ce.storage.writing import replacing
 
 SCALES = ("cpu", "gpu", "paper")  # without smoke, whose numbers mean nothing
 
@@ -130,9 +130,11 @@ def write_claims(results: Path) -> tuple[Path, list[str]]:
         raise UsageError(
             f"{results / 'tables'} has no table of a claim: make one, or set --results"
         )
+    page = ledger(claims, tables, evidence, History(CONF_DIR.parent), results)
     path = results / "claims.md"
-    write_atomically(path, ledger(claims, tables, evidence, History(CONF_DIR.parent), results))
-    write_csv(outcomes.verdicts(tables, evidence), results / outcomes.FILE)
+    with replacing(path, results / outcomes.FILE) as (md, csv):
+        md.write_text(page, encoding="utf-8")
+        write_csv(outcomes.verdicts(tables, evidence), csv)
     return path, undecided(evidence)
 
 

@@ -12,9 +12,8 @@ from matplotlib.lines import Line2D
 
 from beyond_ce.reporting.figures.style import BETTER, PAPER, UNDECIDED, WORSE, style
 from beyond_ce.reporting.markdown import interval
-from beyond_ce.reporting.numbers import TableNumbers
 from beyond_ce.reporting.tables import Table
-from beyond_ce.reporting.verdicts import Effect, Finding, Verdict
+from beyond_ce.reporting.verdicts import Effect, Finding, Verdict, spec_of
 
 VERDICT_STYLES = {  # marker and colour: either alone tells the verdicts apart
     Verdict.REPRODUCED: ("o", BETTER),
@@ -42,10 +41,8 @@ def claims_figure(findings: Sequence[Finding], tables: Mapping[str, Table]) -> F
         for y, finding in enumerate(findings):
             effect = finding.weakest
             draw_effect(ax, y, effect, finding.verdict)
-            metrics = TableNumbers(tables[finding.claim.table], {}).metrics
-            column = metrics[effect.condition.metric][1]
             _, color = VERDICT_STYLES[finding.verdict]
-            text = interval(effect.ours, column.format).strip("*")
+            text = interval(effect.ours, spec_of(finding, tables)).strip("*")
             if finding.verdict is Verdict.NOT_TESTABLE:
                 text = finding.label
             ax.text(1.12, y, text, color=color, va="center", fontsize=8)
